@@ -1,0 +1,202 @@
+"""The exact BatchNorm-free form of a VAN, with kernels cropped to what a fixed input size can reach.
+
+In: a trained ``VAN`` and an input size. Out: a ``FoldedVAN`` in float32 that computes the same logits, checked.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from edge_van.errors import UsageError, VerificationError
+from edge_van.van import VAN, Attention, Block, Mlp, PatchEmbed, layer_norm_map, stage_sizes
+from edge_van.variants import Variant
+
+RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class FoldCheck:
+    """What the fold's own check measured, on one batch in float32."""
+
+    batch_norms_folded: int
+    kernels_cropped: int
+    max_relative_error: float
+
+
+class FoldedBlock(nn.Module):
+    """``x = a * x + attention(x)``, then ``x = x + mlp(x)``: what is left of a block without its BatchNorms.
+
+    ``a = 1 + layer_scale_1 * s1`` (s1 the scale of the block's first BatchNorm) is what remains of the attention's
+    inner shortcut, which adds the *normalised* input.
+    """
+
+    residual_scale: Tensor  # (1, C, 1, 1)
+
+    def __init__(self, attn: Attention, mlp: Mlp, residual_scale: Tensor) -> None:
+        super().__init__()
+        self.attn = attn
+        self.mlp = mlp
+        self.register_buffer("residual_scale", residual_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.residual_scale * x + self.attn.branch(x)
+        return x + cast(Tensor, self.mlp(x))
+
+
+class FoldedVAN(nn.Module):
+    """A VAN with no BatchNorm, no LayerScale and no drop-path; made by ``fold``.
+
+    In: float images (N, 3, *input_size), normalised. Out: logits (N, classes). Layer names are the official ones.
+    """
+
+    def __init__(self, van: VAN, input_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.variant: Variant = van.variant
+        self.num_classes = van.num_classes
+        self.input_size = input_size
+        self.kernels_cropped = 0
+        for s, ((patch_embed, blocks, norm), side) in enumerate(
+            zip(van.stages(), stage_sizes(*input_size), strict=True), 1
+        ):
+            setattr(self, f"patch_embed{s}", _fold_patch_embed(cast(PatchEmbed, patch_embed)))
+            folded = nn.ModuleList(_fold_block(cast(Block, block)) for block in blocks)
+            self.kernels_cropped += sum(crop_kernel_(m, side) for m in folded.modules() if isinstance(m, nn.Conv2d))
+            setattr(self, f"block{s}", folded)
+            setattr(self, f"norm{s}", norm)
+        self.head = van.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        for s in range(1, 5):
+            x = self.get_submodule(f"patch_embed{s}")(x)
+            for block in cast(nn.ModuleList, self.get_submodule(f"block{s}")):
+                x = block(x)
+            x = layer_norm_map(x, cast(nn.LayerNorm, self.get_submodule(f"norm{s}")))
+        return cast(Tensor, self.head(x.mean((2, 3))))
+
+
+def fold(van: VAN, input_size: tuple[int, int]) -> tuple[FoldedVAN, FoldCheck]:
+    """Fold every BatchNorm and LayerScale of ``van`` into its neighbours, exactly, for images of ``input_size``.
+
+    Computed in float64, returned in float32 and eval mode; ``van`` is left as it was. Raises ``UsageError`` for a
+    feature extractor, ``VerificationError`` if a BatchNorm is left or the outputs differ by over 1e-4 relative.
+    """
+    if van.features_only or not van.num_classes:
+        raise UsageError("fold needs a VAN with a classification head; this one returns features")
+    if min(input_size) < 1:
+        raise UsageError(f"the input size must be at least 1x1, got {input_size}")
+    source = copy.deepcopy(van).eval()
+    folded = FoldedVAN(copy.deepcopy(source).double(), input_size).float().eval().requires_grad_(False)
+    return folded, _check(source, folded)
+
+
+def bn_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(s, t) with ``bn(x) = s * x + t`` per channel, from its running statistics."""
+    if bn.running_mean is None or bn.running_var is None:
+        raise UsageError("fold needs BatchNorms with running statistics (track_running_stats=True)")
+    scale = torch.rsqrt(bn.running_var + bn.eps)
+    if bn.weight is not None:
+        scale = bn.weight * scale
+    shift = -bn.running_mean * scale
+    return scale.detach(), (shift if bn.bias is None else shift + bn.bias).detach()
+
+
+def _fold_patch_embed(embed: PatchEmbed) -> nn.Module:
+    scale, shift = bn_affine(embed.norm)
+    _scale_rows_(embed.proj, scale, shift)
+    return FoldedPatchEmbed(embed.proj)
+
+
+class FoldedPatchEmbed(nn.Module):
+    """A patch embed with its BatchNorm folded away; keeps the layer's official name."""
+
+    def __init__(self, proj: nn.Conv2d) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.proj(x))
+
+
+def _fold_block(block: Block) -> FoldedBlock:
+    s1, t1 = bn_affine(block.norm1)
+    s2, t2 = bn_affine(block.norm2)
+    ls1, ls2 = block.layer_scale_1.detach(), block.layer_scale_2.detach()
+    _absorb_input_affine_(block.attn.proj_1, s1, t1)
+    _absorb_input_affine_(block.mlp.fc1, s2, t2)
+    # ls1 * (proj_2(g) + s1 * x + t1): the rows and the bias of proj_2 take ls1, the bias ls1 * t1 as well
+    _scale_rows_(block.attn.proj_2, ls1, ls1 * t1)
+    _scale_rows_(block.mlp.fc2, ls2, torch.zeros_like(ls2))
+    return FoldedBlock(block.attn, block.mlp, (1.0 + ls1 * s1).view(1, -1, 1, 1))
+
+
+@torch.no_grad()
+def _scale_rows_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
+    """In place: ``conv(x)`` becomes ``scale * conv(x) + shift`` per output channel."""
+    bias = torch.zeros_like(shift) if conv.bias is None else conv.bias
+    conv.weight.mul_(scale.view(-1, 1, 1, 1))
+    conv.bias = nn.Parameter(scale * bias + shift)
+
+
+@torch.no_grad()
+def _absorb_input_affine_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
+    """In place: ``conv(x)`` becomes ``conv(scale * x + shift)``. Exact for a 1x1 conv alone: it pads nothing."""
+    assert conv.kernel_size == (1, 1) and conv.groups == 1
+    added = conv.weight[:, :, 0, 0] @ shift
+    conv.bias = nn.Parameter(added if conv.bias is None else conv.bias + added)
+    conv.weight.mul_(scale.view(1, -1, 1, 1))
+
+
+@torch.no_grad()
+def crop_kernel_(conv: nn.Conv2d, map_size: tuple[int, int]) -> bool:
+    """In place: drop the taps of a size-keeping, symmetrically padded conv that read only padding on this map.
+
+    A tap at offset o (in pixels) meets the image only where |o| <= side - 1. Returns whether anything was dropped.
+    """
+    if conv.stride != (1, 1) or isinstance(conv.padding, str):
+        return False
+    keep: list[slice] = []
+    padding: list[int] = []
+    for k, d, p, side in zip(conv.kernel_size, conv.dilation, conv.padding, map_size, strict=True):
+        if 2 * p != (k - 1) * d:
+            return False
+        # outer taps sit at offsets -p + i*d; one more ring goes as long as its offset is over side - 1
+        drop = min(max(-(-(p - (side - 1)) // d), 0), (k - 1) // 2)
+        keep.append(slice(drop, k - drop))
+        padding.append(p - drop * d)
+    weight = conv.weight[:, :, keep[0], keep[1]]
+    if weight.shape == conv.weight.shape:
+        return False
+    conv.weight = nn.Parameter(weight.clone())
+    conv.kernel_size = (weight.shape[2], weight.shape[3])
+    conv.padding = (padding[0], padding[1])
+    conv._reversed_padding_repeated_twice = [padding[1], padding[1], padding[0], padding[0]]
+    return True
+
+
+@torch.no_grad()
+def _check(source: VAN, folded: FoldedVAN) -> FoldCheck:
+    """No normalisation over the batch is left, and the folded logits agree with the original's."""
+    left = [name for name, m in folded.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if left:
+        raise VerificationError(f"the fold left {len(left)} BatchNorm layers, the first is {left[0]}")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, source.stages()[0][0].proj.in_channels, *folded.input_size, generator=generator)
+    expected = cast(Tensor, source(images))
+    error = relative_error(folded(images), expected)
+    if not error <= RELATIVE_TOLERANCE:  # a NaN fails too
+        raise VerificationError(
+            f"the folded network differs from the original by {error:.1e} relative, {RELATIVE_TOLERANCE:.0e} is "
+            f"allowed: the checkpoint's BatchNorm statistics or weights are too extreme for float32"
+        )
+    count = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in source.modules())
+    return FoldCheck(count, folded.kernels_cropped, error)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """max |actual - expected| / max |expected|."""
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
