@@ -32,20 +32,24 @@ class FoldedBlock(nn.Module):
     """``x = a * x + attention(x)``, then ``x = x + mlp(x)``: what is left of a block without its BatchNorms.
 
     ``a = 1 + layer_scale_1 * s1`` (s1 the scale of the block's first BatchNorm) is what remains of the attention's
-    inner shortcut, which adds the *normalised* input.
+    inner shortcut, which adds the *normalised* input. ``mlp_residual_scale`` is None but where an equalised residual
+    returns to its own scale (``quantize.equalize``).
     """
 
     residual_scale: Tensor  # (1, C, 1, 1)
+    mlp_residual_scale: Tensor | None  # (1, C, 1, 1)
 
     def __init__(self, attn: Attention, mlp: Mlp, residual_scale: Tensor) -> None:
         super().__init__()
         self.attn = attn
         self.mlp = mlp
         self.register_buffer("residual_scale", residual_scale)
+        self.register_buffer("mlp_residual_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.residual_scale * x + self.attn.branch(x)
-        return x + cast(Tensor, self.mlp(x))
+        shortcut = x if self.mlp_residual_scale is None else self.mlp_residual_scale * x
+        return shortcut + cast(Tensor, self.mlp(x))
 
 
 class FoldedVAN(nn.Module):

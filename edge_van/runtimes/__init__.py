@@ -1,0 +1,33 @@
+"""Inference engines behind one small base: ``open_model(runtime, path)``, ``run`` named arrays, ``close``.
+
+In: a runtime's name and a model file. Out: a ``Session``. No engine is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from edge_van.errors import UsageError
+from edge_van.runtimes.base import Session, TensorInfo
+
+RUNTIMES: dict[str, str] = {
+    "openvino": "edge_van.runtimes.openvino:OpenVINOSession",
+    "onnxruntime": "edge_van.runtimes.onnxruntime:ONNXRuntimeSession",
+}
+
+
+def open_model(runtime: str, path: Path, **options: Any) -> Session:
+    """Open ``path`` with the runtime of that name; ``options`` are the runtime's own.
+
+    Raises ``UsageError`` for an unknown runtime, ``MissingRuntimeError`` where its library is not installed,
+    ``BundleError`` for a file it cannot load.
+    """
+    if runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
+    module, name = RUNTIMES[runtime].split(":")
+    return cast(Session, getattr(import_module(module), name)(path, **options))
+
+
+__all__ = ["RUNTIMES", "Session", "TensorInfo", "open_model"]

@@ -1,0 +1,204 @@
+"""Reads a checkpoint of any known layout into a VAN and its InputSpec, checked tensor by tensor; writes one of its own.
+
+In: a file, a Hugging Face model folder, or the word ``imagenet1k``. Out: a ``LoadedCheckpoint``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_van.checkpoint_file import printable, read_weights, sniff, some
+from edge_van.checkpoint_spec import (
+    METADATA_SPEC,
+    METADATA_VARIANT,
+    FoundSpec,
+    claimed_variant,
+    find_spec,
+    read_sidecar,
+)
+from edge_van.checkpoint_state import build_van, named_state
+from edge_van.errors import CheckpointError, UsageError
+from edge_van.hub import fetch_official
+from edge_van.input_spec import OFFICIAL, InputSpec
+from edge_van.van import VAN
+from edge_van.variants import get_variant
+
+OFFICIAL_WORD = "imagenet1k"
+
+_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+_EMA_ENTRIES = ("state_dict_ema", "model_ema")
+# Not ema_state_dict: where mmengine writes it, state_dict is the average and it holds the raw weights.
+_ENTRIES = ("state_dict", "model", "module", "model_state_dict")
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that was read whole and found in order.
+
+    van              the network, float32, in eval mode
+    variant          its published name, or None for widths, depths or kernels of one's own
+    spec             how its images are prepared; ``spec_is_default`` where nothing said so
+    sha256           of the weights file
+    source           what was given: a path or ``imagenet1k``
+    layout           whose names the tensors had: edge-van, official, huggingface, mmpretrain or mmseg
+    entry            the entry of the file the weights came from ("state_dict_ema"), None for a bare state dict
+    unused_keys      tensors of the file that its layout is known to hold for nothing, left out
+    warnings         what the user should know, a line each
+    """
+
+    van: VAN
+    variant: str | None
+    spec: InputSpec
+    spec_is_default: bool
+    sha256: str
+    source: str
+    layout: str
+    entry: str | None
+    unused_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_checkpoint(source: str | Path, *, variant: str | None = None, use_ema: bool = True) -> LoadedCheckpoint:
+    """Read ``source`` into a VAN; nothing in the file is run and every tensor is accounted for.
+
+    ``source`` is a weights file (torch.save or safetensors), a Hugging Face model folder, or ``imagenet1k``: the
+    official weights of ``variant`` (b0 to b3), fetched once. ``variant`` otherwise only checks: the shapes decide.
+    ``use_ema`` takes averaged weights where the file has them.
+
+    A ``UsageError``: no such path or variant, or another variant than the file's. A ``CheckpointError``: the file is
+    damaged, unsafe, not a VAN, or lacks a classification head.
+    """
+    if variant is not None:
+        get_variant(variant)
+    official = source == OFFICIAL_WORD
+    path = fetch_official(variant) if official else _weights_path(Path(source))
+    kind = sniff(path)
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sidecar = {} if official else read_sidecar(path, sha256)
+    content, metadata = read_weights(path, kind)
+    entries, entry = _weights_entry(content, path, use_ema)
+    state = named_state(entries, path)
+    van, name = build_van(state, path)
+    if variant is not None and variant != name:
+        raise UsageError(
+            f"variant {variant} was asked for, but {path} holds {_described(van, name)}; "
+            f"leave the variant out or give its own checkpoint"
+        )
+    claim = claimed_variant(metadata, sidecar)
+    if claim is not None and claim != name:
+        raise CheckpointError(
+            f"{path} says it is {printable(claim)!r}, but its tensors are those of {_described(van, name)}; get it anew"
+        )
+    found = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van)
+    return LoadedCheckpoint(
+        van=van,
+        variant=name,
+        spec=found.spec,
+        spec_is_default=found.is_default,
+        sha256=sha256,
+        source=str(source),
+        layout="edge-van" if METADATA_SPEC in metadata else state.layout,
+        entry=entry,
+        unused_keys=state.unused,
+        warnings=found.warnings,
+    )
+
+
+def save_safetensors(
+    path: str | Path,
+    van_state_dict: Mapping[str, Tensor],
+    spec: InputSpec,
+    variant: str | None,
+    *,
+    half: bool,
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """Write a VAN's state dict (official names) with its spec in the header; returns the file's sha256.
+
+    ``half`` stores weights of two and more dimensions as float16; norms, biases and layer scales stay float32, which
+    costs 2 % of the size and keeps BatchNorm's statistics exact. The same input always gives the same bytes.
+    A ``CheckpointError``: a weight over float16's range, or a path that cannot be written.
+    """
+    from safetensors.torch import save
+
+    if reserved := [key for key in extra or {} if key.startswith("edge_van.") or key == "format"]:
+        raise UsageError(f"extra metadata may not set {some(reserved)}; choose other names")
+    target = Path(path)
+    tensors = {}
+    for key, tensor in van_state_dict.items():
+        stored = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        if half and stored.ndim >= 2 and stored.is_floating_point():
+            stored = stored.to(torch.float16)
+            if not stored.isfinite().all():
+                raise CheckpointError(f"{key} goes over float16's range (65504); save {target.name} with half=False")
+        tensors[key] = stored
+    metadata = {**(extra or {}), "format": "pt", METADATA_SPEC: json.dumps(spec.to_dict(), sort_keys=True)}
+    if variant is not None:
+        metadata[METADATA_VARIANT] = variant
+    blob = _sorted_header(save(tensors, metadata))
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(blob)
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise CheckpointError(f"{target} cannot be written ({error.strerror}); give a folder that can be") from error
+    return hashlib.sha256(blob).hexdigest()
+
+
+def _sorted_header(blob: bytes) -> bytes:
+    """safetensors writes its metadata in a random order; sorted, the same weights make the same file."""
+    size = int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + blob[8 + size :]
+
+
+def _weights_path(path: Path) -> Path:
+    """The weights file that ``path`` is, or that the Hugging Face folder ``path`` holds."""
+    try:
+        path = path.expanduser()
+        if not path.is_dir():
+            return path
+        names = sorted(file.name for file in path.iterdir())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a home folder that nobody has
+        raise UsageError(
+            f"checkpoint {printable(path)!r} cannot be looked at ({printable(error)}); check the path"
+        ) from error
+    for name in _FOLDER_FILES:
+        if name in names:
+            return path / name
+    others = [name for name in names if name.endswith((".pth", ".tar", ".pt", ".safetensors", ".bin"))]
+    advice = f"give one of its files: {some(others)}" if others else "give the weights file itself"
+    raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES)}; {advice}")
+
+
+def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, Any], str | None]:
+    """(state dict, dotted name of the entry it was under): averaged weights first, where they are wanted."""
+    order = (*_EMA_ENTRIES, *_ENTRIES) if use_ema else _ENTRIES
+    names: list[str] = []
+    while isinstance(content, dict) and len(names) < 4:
+        name = next((n for n in order if isinstance(content.get(n), dict) and content[n]), None)
+        if name is None:
+            return content, ".".join(names) or None
+        names.append(name)
+        content = content[name]
+    raise CheckpointError(
+        f"{path} holds a {type(content).__name__}; expected a state dict or one under {', '.join(_ENTRIES)}: "
+        f"save it with torch.save(model.state_dict(), 'weights.pth')"
+    )
+
+
+def _described(van: VAN, name: str | None) -> str:
+    row = van.variant
+    return name or f"a VAN of its own (embed_dims {row.embed_dims}, depths {row.depths}, mlp_ratios {row.mlp_ratios})"

@@ -1,0 +1,179 @@
+"""Reads a weights file of any origin without ever running what is in it.
+
+In: a path. Out: what ``torch.save`` or safetensors put there (tensors, plain values) and the safetensors metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
+
+MAX_BYTES = 4 * 2**30
+"""Over this a file is refused unread: b6 with its average and an optimizer's two moments has 3.2 GB."""
+
+_EXPECTED = "expected a checkpoint written by torch.save, or a .safetensors file"
+_WEIGHTS_ALONE = "save the weights alone where it came from, torch.save(model.state_dict(), 'weights.pth')"
+
+# What people give by mistake: (first bytes, what it is, what to do).
+_MISTAKES = (
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer, not the file itself",
+        "fetch it with git lfs pull",
+    ),
+    (b"\x1f\x8b", "a gzip archive", "unpack it and give the file inside"),
+    (b"BZh", "a bzip2 archive", "unpack it and give the file inside"),
+    (b"\xfd7zXZ", "an xz archive", "unpack it and give the file inside"),
+    (b"\x89HDF", "an HDF5 file (Keras)", "give the PyTorch weights"),
+    (b"{", "a JSON file", "give the weights beside it"),
+)
+_ONNX = "an ONNX file: a finished graph, not a checkpoint"
+
+
+def printable(text: object, limit: int = 100) -> str:
+    """``text`` from inside a file as a message may show it: one line, no control characters, not endless."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first ``most`` names, and how many there are where that is more."""
+    every = list(names)
+    listed = ", ".join(printable(name) for name in every[:most])
+    return listed if len(every) <= most else f"{listed}, ... ({len(every)} in all)"
+
+
+def sniff(path: Path) -> str:
+    """``"zip"``, ``"legacy"`` (both from torch.save) or ``"safetensors"``, by the file's first bytes, never its name.
+
+    A ``UsageError`` says that the path leads to no file; a ``CheckpointError`` says what the file is instead.
+    """
+    try:
+        if not path.is_file():
+            raise UsageError(
+                f"checkpoint {str(path)!r} {'is not a regular file' if path.exists() else 'does not exist'}; "
+                f"give a checkpoint file, a Hugging Face model folder, or imagenet1k"
+            )
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}); {_EXPECTED}: check the path and its permissions"
+        ) from error
+    if size > MAX_BYTES:
+        raise CheckpointError(f"{path} has {size / 2**30:.1f} GiB; a VAN's checkpoint has at most 4: {_WEIGHTS_ALONE}")
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head.startswith(b"\x80"):
+        return "legacy"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return "safetensors"
+    raise CheckpointError(f"{path} is {_mistake(path, head)}")
+
+
+def _mistake(path: Path, head: bytes) -> str:
+    """What a file that is no checkpoint is, what was expected, and what to do."""
+    if not head:
+        return f"empty (0 bytes); {_EXPECTED}: copy or download it again"
+    for magic, what, advice in _MISTAKES:
+        if head.startswith(magic):
+            return f"{what}; {_EXPECTED}: {advice}"
+    if head.lstrip().startswith(b"<"):
+        return f"an HTML or XML page, perhaps a login or error page saved in its place; {_EXPECTED}: download it again"
+    if head[257:262] == b"ustar":
+        return f"a tar archive (an official .pth.tar is none, whatever its name); {_EXPECTED}: unpack it"
+    # An ONNX file begins with its ir_version (field 1) and goes on with the producer's name (field 2).
+    if path.suffix == ".onnx" or (head[0] == 0x08 and head[2:3] == b"\x12"):
+        return f"{_ONNX}; {_EXPECTED}: give the weights it was exported from"
+    return f"no file of a known kind (it begins with {head[:8].hex(' ')}); {_EXPECTED}: copy or download it again"
+
+
+def read_weights(path: Path, kind: str) -> tuple[Any, dict[str, str]]:
+    """(content, safetensors metadata) of a file that ``sniff`` called ``kind``.
+
+    Nothing is unpickled but tensors, plain Python values and ``argparse.Namespace``. Tensors of a zip or safetensors
+    file are mapped, not copied. A damaged, unsafe or oversized file is a ``CheckpointError`` of one line.
+    """
+    if kind == "safetensors":
+        return _read_safetensors(path)
+    if kind == "zip":
+        _check_zip(path)
+    try:
+        # The one class an official checkpoint holds beside tensors and plain values: its training arguments.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about a file end in the error below, or in nothing
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip"), {}
+    except Exception as error:
+        raise CheckpointError(f"{path} {_torch_reason(error)}") from error
+
+
+def _torch_reason(error: Exception) -> str:
+    """torch.load's many lines as one: its own advice is to switch the protection off, so it is not repeated."""
+    text = str(error)
+    if match := re.search(r"GLOBAL (\S+)", text):
+        return (
+            f"holds {printable(match[1])}, which could run code when it is read, and was refused; "
+            f"only tensors, plain values and argparse.Namespace are read: {_WEIGHTS_ALONE}"
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        detail = text.split("WeightsUnpickler error:")[-1].split("Check the documentation")[0]
+        return (
+            f"holds pickle instructions beyond tensors and plain values, and was refused "
+            f"({printable(detail.strip())}); {_EXPECTED}: {_WEIGHTS_ALONE}"
+        )
+    detail = printable((text.splitlines() or [type(error).__name__])[0])
+    return f"is damaged or cut off ({detail}); {_EXPECTED}: copy or download it again"
+
+
+def _check_zip(path: Path) -> None:
+    """Refuses a zip that torch.save did not write, or one that unpacks to more than it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is damaged or cut off (its zip directory cannot be read); {_EXPECTED}: copy or download it again"
+        ) from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive, a program with its weights; {_EXPECTED}: {_WEIGHTS_ALONE}"
+        )
+    if not any(entry.filename.endswith("/data.pkl") for entry in entries):
+        raise CheckpointError(
+            f"{path} is a zip archive that torch.save did not write; {_EXPECTED}: unpack it and give the weights inside"
+        )
+    # torch.save stores every entry as it is: a packed one is somebody else's work, and the way a zip bomb is made.
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > MAX_BYTES or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"{path} is a zip archive with compressed or oversized entries ({path.stat().st_size} bytes unpack to "
+            f"{unpacked}); torch.save stores them uncompressed: {_WEIGHTS_ALONE}"
+        )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        from safetensors import safe_open
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"{path} is a .safetensors file and safetensors is not installed; pip install 'edge-van[quantize]'"
+        ) from error
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Exception as error:
+        detail = printable((str(error).splitlines() or [type(error).__name__])[0])
+        raise CheckpointError(
+            f"{path} is a damaged or cut off .safetensors file ({detail}): copy or download it again"
+        ) from error

@@ -1,0 +1,367 @@
+"""Labelled images from a folder tree or a zip archive, the draw of a calibration set, and all of ``edge_van.decode``.
+
+In: a path. Out: an ``ImageSet``: names in a stable order, labels, and the bytes of each image when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_van.decode import MAX_PIXELS, Batch, BrokenImage, BrokenImageError, StreamStats, decode, stream
+from edge_van.errors import DataError, UsageError
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Batch",
+    "BrokenImage",
+    "BrokenImageError",
+    "Draw",
+    "ImageItem",
+    "ImageSet",
+    "StreamStats",
+    "decode",
+    "draw_balanced",
+    "hashes",
+    "open_images",
+    "stream",
+]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MAX_BYTES = 256 * 2**20
+"""A file that unpacks to more is not read: it is no photograph, and may be a zip bomb."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageItem:
+    """One image: its path inside the source, with forward slashes, and the index of its class (None: unknown)."""
+
+    name: str
+    label: int | None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one source, sorted by path. A context manager; reads may come from several threads at once.
+
+    classes  class names in the order of the labels; None where the images are unlabelled
+    ignored  files that are hidden or carry no image suffix
+    """
+
+    source: Path
+    items: tuple[ImageItem, ...] = field(repr=False)
+    classes: tuple[str, ...] | None
+    ignored: int
+    _store: _Folder | _Zip = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the image file; BrokenImageError where they cannot be had or are over ``MAX_BYTES``."""
+        return self._store.read(self.items[index].name)
+
+    def content_hash(self, index: int) -> str:
+        """SHA-256 of the image file, in hexadecimal; raises as ``read`` does."""
+        return hashlib.sha256(self.read(index)).hexdigest()
+
+    def close(self) -> None:
+        """Let go of the source. Reading from a closed archive is an error."""
+        self._store.close()
+
+    def __enter__(self) -> ImageSet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_images(
+    path: Path, classes: Sequence[str] | None = None, num_classes: int | None = None, labelled: bool = True
+) -> ImageSet:
+    """The images of a folder tree or .zip archive laid out as ``<class>/<image>``, wrapping folders skipped.
+
+    The class folders are matched by name to ``classes``, all of which must have images; without ``classes`` their
+    sorted names are the classes, ``num_classes`` of them where that is given. With ``labelled`` False every layout is
+    taken: labels are set where the folders are known classes (a share of ``classes`` will do) or, without
+    ``classes``, where they are several class folders and as many as ``num_classes``; otherwise they are None.
+
+    Hidden files, ``__MACOSX`` and files without an image suffix are left aside and counted. Raises DataError for a
+    source that cannot be read, is damaged or unsafe, holds no image, or does not fit the classes.
+    """
+    path = Path(path)
+    store = _open_store(path)
+    try:
+        names = sorted(store.names, key=lambda name: name.split("/"))
+        if not names:
+            raise DataError(
+                f"{path} holds no image ({store.ignored} other files); expected <class>/<image> with one of the "
+                f"suffixes {' '.join(SUFFIXES)}: check the path"
+            )
+        known, labels = _label(path, names, classes, num_classes, labelled)
+        items = tuple(ImageItem(name, label) for name, label in zip(names, labels, strict=True))
+        return ImageSet(path, items, known, store.ignored, store)
+    except BaseException:
+        store.close()
+        raise
+
+
+Labels = tuple[tuple[str, ...] | None, list[int] | list[None]]
+
+
+def _label(
+    path: Path, names: list[str], classes: Sequence[str] | None, num_classes: int | None, labelled: bool
+) -> Labels:
+    unlabelled: Labels = (None, [None] * len(names))
+    folders = _class_folders(path, names, labelled)
+    if folders is None:
+        return unlabelled
+    found = sorted(set(folders))
+    known = tuple(found if classes is None else classes)
+    if not labelled:
+        as_many = num_classes in (None, len(found)) and len(found) > 1
+        if not (as_many if classes is None else set(found) <= set(known)):
+            return unlabelled
+    elif classes is None:
+        if num_classes is not None and len(found) != num_classes:
+            raise DataError(
+                f"{path} has {len(found)} class folders with images ({_some(found)}), the model has {num_classes} "
+                "classes: give a folder per class, or the class names of the model"
+            )
+    elif strange := sorted(set(found) - set(known)):
+        raise DataError(
+            f"{path} has folders that are none of the model's {len(known)} classes: {_some(strange)}; the classes "
+            f"are {_some(known)}: rename the folders, or give the class names they carry"
+        )
+    elif missing := [name for name in known if name not in set(found)]:
+        raise DataError(
+            f"{path} has no image of {len(missing)} of the model's {len(known)} classes: {_some(missing)}; each class "
+            "needs a folder of that name: add the missing ones"
+        )
+    index = {name: i for i, name in enumerate(known)}
+    return known, [index[folder] for folder in folders]
+
+
+def _class_folders(path: Path, names: list[str], labelled: bool) -> list[str] | None:
+    """The class folder each image lies in; None, or a DataError when labels are needed, for any other layout."""
+    parents = [name.rpartition("/")[0] for name in names]
+    above = [parent.rpartition("/")[0] if parent else None for parent in parents]
+    other = next((name for name, folder in zip(names, above, strict=True) if folder != above[0]), None)
+    if other is None and above[0] is not None:
+        return [parent.rpartition("/")[2] for parent in parents]
+    if not labelled:
+        return None
+    if other is None:
+        raise DataError(
+            f"{path} holds its images without class folders ({names[0]}); labels come from the folders, expected "
+            "<class>/<image>: sort the images into a folder per class"
+        )
+    raise DataError(
+        f"{path} has images at different places of the tree ({names[0]}, {other}); expected <class>/<image> with "
+        "all class folders side by side: move the strays away, or give the folder that holds the class folders"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _open_store(path: Path) -> _Folder | _Zip:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError(f"{path} {reason}; expected a folder or .zip archive of images: check the path") from None
+    if stat.S_ISDIR(mode):
+        return _Folder(path)
+    if stat.S_ISREG(mode) and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
+        return _Zip(path)
+    raise DataError(f"{path} is neither a folder nor a .zip archive; expected one of these: unpack it first")
+
+
+def _has_image_suffix(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _is_hidden_folder(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _too_large(size: int) -> BrokenImageError:
+    return BrokenImageError(f"{size} bytes unpacked, over the limit of {MAX_BYTES}")
+
+
+class _Folder:
+    """Where the bytes are. ``names`` are the images, unsorted; ``ignored`` counts the other files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.names, self.ignored = root, list[str](), 0
+        own = root.stat()
+        # each folder with the identities of itself and those above it, so that a link to one of them is not followed
+        todo: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset({(own.st_dev, own.st_ino)}))]
+        while todo:
+            prefix, above = todo.pop()
+            try:
+                entries = list(os.scandir(root / prefix))
+            except OSError as error:
+                raise DataError(f"{root / prefix} cannot be listed ({error.strerror}): check its permissions") from None
+            for entry in entries:
+                try:
+                    at = entry.stat()
+                except OSError:
+                    at = None  # a dangling link: an image that is broken, not one that is absent
+                if at is not None and stat.S_ISDIR(at.st_mode):
+                    inode = (at.st_dev, at.st_ino)
+                    if not _is_hidden_folder(entry.name) and inode not in above:
+                        todo.append((f"{prefix}{entry.name}/", above | {inode}))
+                elif _has_image_suffix(entry.name) and (at is None or stat.S_ISREG(at.st_mode)):
+                    self.names.append(prefix + entry.name)
+                else:
+                    self.ignored += 1
+
+    def read(self, name: str) -> bytes:
+        try:
+            with (self.root / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > MAX_BYTES:
+                    raise _too_large(size)
+                return file.read()
+        except OSError as error:
+            raise BrokenImageError(f"it cannot be read ({error.strerror})") from error
+
+    def close(self) -> None:
+        pass
+
+
+class _Zip:
+    """The same for an archive; every entry is checked before any is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.ignored = 0
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        self._lock = threading.Lock()  # unpacking is a tenth of decoding: not worth a handle, and an index, per thread
+        try:
+            self._file = zipfile.ZipFile(path)
+        except Exception as error:  # a damaged index raises anything from BadZipFile to UnicodeDecodeError
+            raise DataError(f"{path} is no whole zip archive ({error}); fetch or pack it again") from error
+        try:
+            for info in self._file.infolist():
+                self._add(path, info)
+        except DataError:
+            self.close()
+            raise
+        self.names = list(self._entries)
+
+    def _add(self, path: Path, info: zipfile.ZipInfo) -> None:
+        name = info.filename.replace("\\", "/")  # as some Windows tools write it
+        *folders, base = name.split("/")
+        if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in (*folders, base):
+            raise DataError(f"{path} has the entry {name!r}, which points out of the archive; pack it again without it")
+        folders = [folder for folder in folders if folder not in ("", ".")]
+        if not base or any(map(_is_hidden_folder, folders)):
+            return
+        if not _has_image_suffix(base) or stat.S_ISLNK(info.external_attr >> 16):
+            self.ignored += 1
+            return
+        if info.flag_bits & 0x1:
+            raise DataError(f"{path} is encrypted ({name}); expected an open archive: unpack it, or pack it again")
+        # zipfile unpacks these two in pieces; the others all at once, whatever comes out
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(
+                f"{path} packs {name} with zip method {info.compress_type}; expected stored or deflate: pack it again"
+            )
+        self._entries["/".join((*folders, base))] = info
+
+    def read(self, name: str) -> bytes:
+        info = self._entries[name]
+        if info.file_size > MAX_BYTES:
+            raise _too_large(info.file_size)
+        if self._file.fp is None:
+            raise UsageError(f"{self._file.filename} was closed before {name} was read; read from an open ImageSet")
+        try:
+            with self._lock:
+                return self._file.read(info)
+        except Exception as error:
+            raise BrokenImageError(f"damaged in the archive ({error})") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Positions in ``ImageSet.items``, in the order drawn, and how many candidates were left out on the way."""
+
+    indices: tuple[int, ...]
+    left_out: int
+
+
+def draw_balanced(images: ImageSet, count: int, *, seed: int, exclude_hashes: frozenset[str] = frozenset()) -> Draw:
+    """Draw ``count`` images, equally many per class as far as the classes go; fewer if the set has no more.
+
+    Classes take turns, so a shorter draw with the same seed is the start of a longer one. Left out and counted are
+    images whose content hash is in ``exclude_hashes``, repeated contents, and files that cannot be read; only images
+    that come up are hashed. The order depends on seed, class and file name alone: it is the same on every machine,
+    in a folder and in an archive, and does not rest on a random generator that may change. UsageError: count < 1.
+    """
+    if count < 1:
+        raise UsageError(f"count is a number of images of 1 or more; got {count!r}")
+
+    def rank(index: int) -> tuple[bytes, int]:
+        item = images.items[index]
+        # class and file name; unlabelled, the file name alone, as what lies above it may be a wrapping folder
+        key = "/".join(item.name.rsplit("/", 2)[-2 if item.label is not None else -1 :])
+        return hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogateescape")).digest(), index
+
+    per_class: dict[int | None, list[int]] = {}
+    for _, index in sorted(map(rank, range(len(images.items)))):
+        per_class.setdefault(images.items[index].label, []).append(index)
+    # in the order in which each class first came up: it decides, by the seed, which classes get one image more
+    turns = deque(deque(candidates) for candidates in per_class.values())
+    drawn: list[int] = []
+    seen, left_out = set(exclude_hashes), 0
+    while turns and len(drawn) < count:
+        candidates = turns.popleft()
+        while candidates:
+            index = candidates.popleft()
+            try:
+                digest = images.content_hash(index)
+            except BrokenImageError:
+                left_out += 1
+                continue
+            if digest in seen:
+                left_out += 1
+                continue
+            seen.add(digest)
+            drawn.append(index)
+            turns.append(candidates)
+            break
+    return Draw(tuple(drawn), left_out)
+
+
+def hashes(images: ImageSet, workers: int | None = None) -> frozenset[str]:
+    """The content hashes of all images that can be read, for ``draw_balanced(exclude_hashes=...)``."""
+    workers = min(4, os.cpu_count() or 1) if workers is None else workers
+
+    def part(start: int) -> set[str]:
+        found = set()
+        for index in range(start, min(start + 256, len(images.items))):
+            try:
+                found.add(images.content_hash(index))
+            except BrokenImageError:
+                continue
+        return found
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="edge-van-hash") as pool:
+        return frozenset().union(*pool.map(part, range(0, len(images.items), 256)))

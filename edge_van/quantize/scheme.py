@@ -1,0 +1,165 @@
+"""Which tensors of a folded VAN are quantised, and how, for each target: the one torchao ``Quantizer`` of the package.
+
+In: the exported graph of a ``FoldedVAN``. Out: the same graph, every quantised input annotated with its spec.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
+
+from edge_van.errors import UsageError, VerificationError
+
+EPS = 2.0**-24
+"""The smallest scale: a dead channel would get 0, which no engine takes."""
+
+
+class Role(StrEnum):
+    """What a node does in a VAN; the official layer names say which."""
+
+    PATCH_EMBED = "patch_embed"
+    POINTWISE = "pointwise"  # proj_1, proj_2, the LKA's 1x1, fc1, fc2
+    LKA_LOCAL = "lka_local"  # the 5x5 depthwise convolution
+    LKA_DILATED = "lka_dilated"  # the 7x7 depthwise convolution of dilation 3
+    FFN_DEPTHWISE = "ffn_depthwise"  # the feed-forward's 3x3
+    HEAD = "head"
+    GATE = "gate"  # the multiplication of the LKA's output with its input
+    RESIDUAL = "residual"  # the block's two additions and the residual's channel factor
+
+
+_LAYER_ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
+    (role, re.compile(pattern))
+    for role, pattern in (
+        (Role.PATCH_EMBED, r"patch_embed[1-4]\.proj"),
+        (Role.LKA_LOCAL, r"block[1-4]\.\d+\.attn\.spatial_gating_unit\.conv0"),
+        (Role.LKA_DILATED, r"block[1-4]\.\d+\.attn\.spatial_gating_unit\.conv_spatial"),
+        (Role.POINTWISE, r"block[1-4]\.\d+\.attn\.(proj_[12]|spatial_gating_unit\.conv1)"),
+        (Role.POINTWISE, r"block[1-4]\.\d+\.mlp\.fc[12]"),
+        (Role.FFN_DEPTHWISE, r"block[1-4]\.\d+\.mlp\.dwconv\.dwconv"),
+        (Role.HEAD, r"head"),
+    )
+)
+_GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
+_BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
+
+DEPTHWISE = frozenset({Role.LKA_LOCAL, Role.LKA_DILATED, Role.FFN_DEPTHWISE})
+LAYERS = DEPTHWISE | {Role.PATCH_EMBED, Role.POINTWISE, Role.HEAD}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which roles are quantised and on which grid.
+
+    Weights are always int8, per output channel, symmetric (-127..127). Activations are per tensor: asymmetric uint8
+    (0..255), or symmetric int8 (-128..127) with zero point 0, the only form TensorRT takes.
+    """
+
+    name: str
+    symmetric: bool
+    roles: frozenset[Role]
+
+    def __post_init__(self) -> None:
+        if not self.roles & LAYERS:
+            raise UsageError(f"scheme {self.name!r} quantises no convolution and no linear layer")
+
+
+SCHEMES: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL}),
+        Scheme("asymmetric", symmetric=False, roles=LAYERS),
+        Scheme("int8", symmetric=True, roles=LAYERS),
+        Scheme("int8_pointwise", symmetric=True, roles=LAYERS - DEPTHWISE),
+    )
+}
+
+
+def get_scheme(name: str) -> Scheme:
+    """The scheme called ``name``; an unknown name is a ``UsageError`` that lists the known ones."""
+    if name not in SCHEMES:
+        raise UsageError(f"unknown quantisation scheme {name!r}; known: {', '.join(SCHEMES)}")
+    return SCHEMES[name]
+
+
+def module_path(node: Node) -> str:
+    """Dotted name of the innermost module a node was traced from, '' at the top."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return ""
+    path = str(next(reversed(stack.values()))[0])
+    return path.removeprefix("L['self'].").removeprefix("L__self__.")
+
+
+def classify(node: Node) -> Role | None:
+    """The role of a node of an exported ``FoldedVAN``, None where it has none that can be quantised."""
+    if node.op != "call_function":
+        return None
+    path = module_path(node)
+    if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
+        for role, pattern in _LAYER_ROLES:
+            if pattern.fullmatch(path):
+                return role
+        raise VerificationError(f"the graph has a convolution or linear layer the scheme does not know: {path!r}")
+    if node.target is torch.ops.aten.mul.Tensor and _GATE_MODULE.fullmatch(path):
+        return Role.GATE
+    if node.target in (torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor) and _BLOCK_MODULE.fullmatch(path):
+        return Role.RESIDUAL
+    return None
+
+
+def roles(graph: GraphModule) -> Iterator[tuple[Node, Role]]:
+    """Every node that has a role, in graph order."""
+    for node in graph.graph.nodes:
+        role = classify(node)
+        if role is not None:
+            yield node, role
+
+
+class VANQuantizer(Quantizer):  # type: ignore[misc]
+    """Annotates the inputs (and weights) of every node whose role the scheme names."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        super().__init__()
+        self.scheme = scheme
+        symmetric = scheme.symmetric
+        # one object for all: torchao shares the observer of a tensor that several nodes read only if the spec is equal
+        self._activation = QuantizationSpec(
+            dtype=torch.int8 if symmetric else torch.uint8,
+            quant_min=-128 if symmetric else 0,
+            quant_max=127 if symmetric else 255,
+            qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
+            observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=EPS),
+        )
+        self._weight = QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-127,
+            quant_max=127,
+            qscheme=torch.per_channel_symmetric,
+            ch_axis=0,
+            observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPS),
+        )
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for node, role in roles(model):
+            if role not in self.scheme.roles:
+                continue
+            if role in (Role.GATE, Role.RESIDUAL):
+                inputs = {a: self._activation for a in node.args if isinstance(a, Node) and a.op == "call_function"}
+            else:
+                inputs = {node.args[0]: self._activation, node.args[1]: self._weight}
+            node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        wanted = self.scheme.roles & LAYERS
+        found = {r for n, r in roles(model) if "quantization_annotation" in n.meta}
+        if missing := sorted(wanted - found):
+            raise VerificationError(f"scheme {self.scheme.name!r} names layers the graph does not have: {missing}")

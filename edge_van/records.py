@@ -1,0 +1,157 @@
+"""The records that a bundle's manifest and the measuring commands share: plain frozen data, no engine, no torch.
+
+In: measured numbers. Out: frozen dataclasses that msgspec reads from and writes to JSON, types checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge_van.input_spec import InputSpec
+
+MANIFEST_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """How one class fares: recall in percent before and after, and where its images moved."""
+
+    name: str
+    images: int
+    recall_fp32_percent: float
+    recall_int8_percent: float
+    moved_to: dict[str, int] = field(default_factory=dict)
+    """Images of this class whose INT8 prediction differs from FP32's, counted by the class INT8 chose."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """FP32 against INT8 on the same images. Percentages are of ``images``; the drop is FP32 minus INT8, in points."""
+
+    data: str
+    images: int
+    broken: int
+    top1_fp32_percent: float
+    top1_int8_percent: float
+    top5_fp32_percent: float | None
+    top5_int8_percent: float | None
+    top1_drop_points: float
+    top1_drop_interval: Interval
+    agreement_percent: float
+    logit_sqnr_db: float
+    classes: tuple[ClassChange, ...] = ()
+    images_per_s: float = 0.0
+    decode_s: float = 0.0
+    inference_s: float = 0.0
+    wait_s: float = 0.0
+    """Seconds the engines stood still because no decoded image was ready."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine a number comes from."""
+
+    cpu: str
+    architecture: str
+    physical_cores: int
+    logical_cores: int
+    memory_gib: float
+    flags: tuple[str, ...]  # only those that decide which kernels run: avx2, avx512*, *vnni*, amx*, bf16
+    system: str
+    python: str
+    versions: dict[str, str]
+    load_average_1min: float
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """One model's share of an interleaved latency run; milliseconds. ``ratio`` is baseline time / this time, paired."""
+
+    name: str  # "fp32", "bf16", "int8"
+    runtime: str
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    ratio: float
+    ratio_interval: Interval  # the middle 95 % of a bootstrap of the paired ratio's median
+    samples_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One interleaved run: every round times each model once, in changing order, so that a noisy machine cancels."""
+
+    batch: int
+    threads: int
+    warmup_rounds: int
+    rounds: int
+    baseline: str
+    rows: tuple[LatencyRow, ...]
+    load_average_1min: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of a bundle: path relative to the bundle with forward slashes, size and sha256 of its bytes."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SchemeResult:
+    """One quantisation scheme as calibrated: its file, what it quantises, and how far its logits are from FP32."""
+
+    name: str
+    file: str
+    symmetric: bool
+    roles: tuple[str, ...]
+    quantized_layers: int
+    logit_sqnr_db: float
+    agreement_percent: float
+    images: int
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """Which images set the ranges."""
+
+    data: str
+    images: int
+    left_out_overlap: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle says of itself."""
+
+    schema_version: int
+    edge_van_version: str
+    created: str  # ISO 8601, UTC
+    variant: str
+    num_classes: int
+    checkpoint: str  # the file's name, never its folder
+    checkpoint_sha256: str
+    checkpoint_layout: str
+    input_spec: InputSpec
+    method: str  # "ptq"
+    recipe: dict[str, str | int | float | bool]
+    calibration: CalibrationRecord
+    schemes: tuple[SchemeResult, ...]
+    versions: dict[str, str]
+    files: tuple[FileEntry, ...]
+    machine: Machine
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,68 @@
+"""What every inference engine offers: open a model file, run named arrays, close.
+
+In: a model file and named numpy arrays. Out: named numpy arrays. The feed is checked here, before an engine sees it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from edge_van.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape (None where free) and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Session(ABC):
+    """An opened model. A context manager; not thread-safe."""
+
+    runtime: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one batch. The arrays' names, dtypes and shapes must be the inputs'; else ``UsageError``.
+
+        The arrays returned are the caller's own.
+        """
+        wanted = {i.name for i in self.inputs}
+        if set(feed) != wanted:
+            raise UsageError(f"{self.runtime}: the model takes {sorted(wanted)}, the feed has {sorted(feed)}")
+        for info in self.inputs:
+            array = feed[info.name]
+            fits = len(array.shape) == len(info.shape) and all(
+                want is None or want == got for want, got in zip(info.shape, array.shape, strict=True)
+            )
+            if array.dtype != info.dtype or not fits:
+                raise UsageError(
+                    f"{self.runtime}: input {info.name!r} takes {info.dtype} {info.shape}, "
+                    f"got {array.dtype} {tuple(array.shape)}"
+                )
+        return self._run(feed)
+
+    @abstractmethod
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a feed that fits."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the engine's memory."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

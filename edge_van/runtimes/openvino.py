@@ -1,0 +1,87 @@
+"""OpenVINO on the CPU.
+
+In: an IR (.xml) or an ONNX file. Out: a ``Session``. The inference precision is always set, never left to the plugin:
+on a CPU with AVX512-BF16 its default is bf16, and a "FP32" baseline would not be one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError
+from edge_van.runtimes.base import Session, TensorInfo
+
+PRECISIONS = ("f32", "bf16")
+HINTS = ("LATENCY", "THROUGHPUT")
+
+
+class OpenVINOSession(Session):
+    """A compiled model; ``batch`` replaces the batch size the file was written with."""
+
+    runtime = "openvino"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        batch: int | None = None,
+        precision: str = "f32",
+        hint: str = "LATENCY",
+        threads: int | None = None,
+        profile: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS or hint not in HINTS:
+            raise UsageError(f"OpenVINO takes a precision of {PRECISIONS} and a hint of {HINTS}, got {precision}, {hint}")
+        ov = _load()
+        core = ov.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise MissingRuntimeError("this CPU has no BF16 units: run FP32 or INT8")
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint, "PERF_COUNT": profile}
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(path)
+            if batch is not None:
+                model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+            self._model = core.compile_model(model, "CPU", config)
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
+        self._request = self._model.create_infer_request()
+        self.inputs = tuple(_info(ov, port) for port in self._model.inputs)
+        self.outputs = tuple(_info(ov, port) for port in self._model.outputs)
+
+    def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self._request.infer({info.name: feed[info.name] for info in self.inputs}, share_inputs=True)
+        return {info.name: self._request.get_tensor(info.name).data.copy() for info in self.outputs}
+
+    def layer_times(self) -> list[tuple[str, str, str, float]]:
+        """(name, type, kernel, milliseconds) of every executed layer of the last run; needs ``profile=True``."""
+        return [
+            (p.node_name, p.node_type, p.exec_type, p.real_time.total_seconds() * 1e3)
+            for p in self._request.profiling_info
+            if p.real_time.total_seconds() > 0
+        ]
+
+    def close(self) -> None:
+        self._request = self._model = None
+
+
+def has_bf16() -> bool:
+    """Whether this CPU's OpenVINO runs bf16 natively."""
+    return "BF16" in _load().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _load() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingRuntimeError("OpenVINO is not installed: pip install 'edge-van[openvino]'") from error
+    return openvino
+
+
+def _info(ov: Any, port: Any) -> TensorInfo:
+    shape = tuple(int(d.get_length()) if d.is_static else None for d in port.partial_shape)
+    return TensorInfo(port.any_name, shape, np.dtype(port.element_type.to_dtype()))
