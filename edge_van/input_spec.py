@@ -6,6 +6,7 @@ In: sizes, crop, interpolation, mean, std, class names. Out: a frozen record tha
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -54,10 +55,12 @@ class InputSpec:
         if min(self.std) <= 0.0:
             raise UsageError(f"std must be over 0 in every channel; got {self.std!r}")
         if self.classes is not None:
-            repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
+            if not isinstance(self.classes, tuple) or not all(isinstance(c, str) for c in self.classes):
+                raise UsageError(f"class names are a list of strings; got {str(self.classes)[:80]}")
+            repeated = sorted(c for c, count in Counter(self.classes).items() if count > 1)
             if not self.classes or repeated:
                 raise UsageError(
-                    f"class names must be there and differ; repeated: {', '.join(repeated) or 'none, the list is empty'}"
+                    f"class names must be there and differ; repeated: {', '.join(repeated) or 'none, there are none'}"
                 )
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
@@ -89,8 +92,9 @@ class InputSpec:
         known = set(cls.__dataclass_fields__)
         if unknown := sorted(set(values) - known):
             raise UsageError(f"unknown InputSpec entries {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            return cls(**entries)
         except TypeError as error:
             raise UsageError(f"an InputSpec entry has the wrong type: {error}") from None
 

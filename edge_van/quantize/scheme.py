@@ -58,15 +58,22 @@ LAYERS = DEPTHWISE | {Role.PATCH_EMBED, Role.POINTWISE, Role.HEAD}
 class Scheme:
     """Which roles are quantised and on which grid.
 
-    Weights are always int8, per output channel, symmetric (-127..127). Activations are per tensor: asymmetric uint8
-    (0..255), or symmetric int8 (-128..127) with zero point 0, the only form TensorRT takes.
+    Weights are int8, per output channel, symmetric. Activations are per tensor: asymmetric uint8 (0..255), or symmetric
+    int8 (-128..127) with zero point 0, the only form TensorRT takes.
+
+    ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs of
+    uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise kernels
+    widen to 32 bits first and keep all 8.
     """
 
     name: str
     symmetric: bool
     roles: frozenset[Role]
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
+        if self.weight_bits not in (7, 8):
+            raise UsageError(f"scheme {self.name!r}: weight_bits is 7 or 8, got {self.weight_bits}")
         if not self.roles & LAYERS:
             raise UsageError(f"scheme {self.name!r} quantises no convolution and no linear layer")
 
@@ -74,8 +81,8 @@ class Scheme:
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
-        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL}),
-        Scheme("asymmetric", symmetric=False, roles=LAYERS),
+        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL}, weight_bits=7),
+        Scheme("asymmetric", symmetric=False, roles=LAYERS, weight_bits=7),
         Scheme("int8", symmetric=True, roles=LAYERS),
         Scheme("int8_pointwise", symmetric=True, roles=LAYERS - DEPTHWISE),
     )
@@ -123,6 +130,17 @@ def roles(graph: GraphModule) -> Iterator[tuple[Node, Role]]:
             yield node, role
 
 
+def _weight_spec(largest: int) -> QuantizationSpec:
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-largest,
+        quant_max=largest,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPS),
+    )
+
+
 class VANQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates the inputs (and weights) of every node whose role the scheme names."""
 
@@ -138,14 +156,8 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
             observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=EPS),
         )
-        self._weight = QuantizationSpec(
-            dtype=torch.int8,
-            quant_min=-127,
-            quant_max=127,
-            qscheme=torch.per_channel_symmetric,
-            ch_axis=0,
-            observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPS),
-        )
+        self._weight = _weight_spec(127)
+        self._weight_7bit = _weight_spec(63)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node, role in roles(model):
@@ -154,7 +166,8 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             if role in (Role.GATE, Role.RESIDUAL):
                 inputs = {a: self._activation for a in node.args if isinstance(a, Node) and a.op == "call_function"}
             else:
-                inputs = {node.args[0]: self._activation, node.args[1]: self._weight}
+                narrow = self.scheme.weight_bits == 7 and role not in DEPTHWISE
+                inputs = {node.args[0]: self._activation, node.args[1]: self._weight_7bit if narrow else self._weight}
             node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
         return model
 

@@ -1,0 +1,259 @@
+"""The command line: verbs and flags. What a verb needs is imported inside it, so that ``--help`` is instant.
+
+In: arguments. Out: results on standard output (one JSON document with ``--json``), everything else on standard error;
+the exit code is the error's (see ``edge_van.errors``), 130 for an interrupt.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_van import __version__
+from edge_van.errors import AccuracyGateError, BundleError, EdgeVanError, UsageError
+from edge_van.input_spec import INTERPOLATIONS
+
+if TYPE_CHECKING:
+    from edge_van.records import Accuracy
+
+_PATH = click.Path(path_type=Path)
+INTERRUPTED = 130
+
+
+class _Sizes(click.ParamType):
+    """``224`` or ``HEIGHTxWIDTH``."""
+
+    name = "PIXELS|HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(p.isdecimal() for p in parts):
+            self.fail(f"{value!r} is no size: give pixels (224) or height x width (224x320)", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+class _Triple(click.ParamType):
+    """Three numbers with commas, or one for all channels."""
+
+    name = "R,G,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = tuple(float(p) for p in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r} is not one number or three with commas (0.485,0.456,0.406)", param, ctx)
+        return numbers * (3 // len(numbers))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, package_name="edge-van")
+@click.option("--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
+    """Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved."""
+    ctx.obj = verbose
+
+
+@cli.command()
+@click.option("--variant", metavar="b0..b6", help="The VAN that is expected; read from the checkpoint if left out.")
+@click.option("--checkpoint", metavar="FILE|imagenet1k|demo", help="The weights. Default: the embedded demo.")
+@click.option("--data", type=_PATH, help="Labelled images (folder or zip, one folder a class) to measure accuracy on.")
+@click.option("--calibration", type=_PATH, help="Training images that set the ranges; labels are not needed.")
+@click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")
+@click.option("--recipe", type=_PATH, help="A TOML file over the packaged defaults.")
+@click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
+@click.option("--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]")
+@click.option("--input-size", type=_Sizes(), help="What the network sees.")
+@click.option("--source-size", type=_Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
+@click.option("--crop", type=float, help="Share of the resized image's side that the centre crop keeps.")
+@click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
+@click.option("--mean", type=_Triple(), help="On a 0..1 scale.")
+@click.option("--std", type=_Triple(), help="On a 0..1 scale.")
+@click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
+@click.option("--output", type=_PATH, help="The bundle's folder.  [default: van_VARIANT_int8]")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="The bundle's manifest as JSON on standard output.")
+def quantize(as_json: bool, **flags: Any) -> None:
+    """Turn a VAN checkpoint into a measured INT8 bundle."""
+    from dataclasses import replace
+
+    from edge_van.pipeline import QuantizeOptions
+    from edge_van.pipeline import quantize as run
+    from edge_van.progress import Terminal
+    from edge_van.quantize.recipe import load_recipe
+
+    recipe = load_recipe(flags["recipe"])
+    changes = {"samples": flags["samples"], "max_drop_points": flags["max_drop"]}
+    recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
+    overrides |= {"size": flags["input_size"], "classes": _class_names(flags["classes"])}
+    options = QuantizeOptions(
+        recipe=recipe,
+        targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
+        spec_overrides=overrides,
+        **{k: flags[k] for k in ("variant", "checkpoint", "data", "calibration", "seed", "strict", "output", "force")},
+    )
+    bundle = run(options, Terminal())
+    if as_json:
+        _print_json(bundle.manifest)
+    else:
+        from edge_van.show import show_bundle
+
+        show_bundle(bundle)
+    _gate(bundle.manifest.accuracy, recipe.max_drop_points)
+
+
+@cli.command()
+@click.argument("bundle", type=_PATH)
+@click.option("--data", type=_PATH, required=True, help="Labelled images: folder or zip, one folder a class.")
+@click.option("--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.")
+@click.option("--limit", type=int, help="Use so many images, spread evenly over all.")
+@click.option("--batch", type=click.IntRange(1, 1024), default=32, show_default=True)
+@click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
+@click.option("--json", "as_json", is_flag=True, help="The accuracy record as JSON on standard output.")
+def validate(
+    bundle: Path, data: Path, max_drop: float | None, limit: int | None, batch: int, strict: bool, as_json: bool
+) -> None:
+    """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
+    from edge_van.bundle import open_bundle
+    from edge_van.data import BrokenImage, open_images
+    from edge_van.progress import Terminal
+    from edge_van.runtimes import open_model
+    from edge_van.validate import validate as run
+
+    opened = open_bundle(bundle)
+    spec, classes = opened.manifest.input_spec, opened.manifest.num_classes
+    reporter = Terminal()
+
+    def on_broken(image: BrokenImage) -> None:
+        reporter.note(f"warning: {image.name} is broken and left out: {image.reason}")
+
+    with (
+        open_images(data, classes=spec.classes, num_classes=classes) as images,
+        open_model("openvino", opened.file("openvino_fp32/model.xml"), batch=batch) as fp32,
+        open_model("openvino", opened.file("openvino/model.xml"), batch=batch) as int8,
+        reporter.stage("Measuring accuracy", min(limit or len(images), len(images))) as advance,
+    ):
+        accuracy = run(
+            fp32,
+            int8,
+            images,
+            spec,
+            num_classes=classes,
+            batch_size=batch,
+            strict=strict,
+            limit=limit,
+            progress=advance,
+            on_broken=on_broken,
+        )
+    if as_json:
+        _print_json(accuracy)
+    else:
+        from edge_van.show import show_accuracy
+
+        show_accuracy(accuracy)
+    if max_drop is not None:
+        _gate(accuracy, max_drop)
+
+
+@cli.command()
+@click.option("--variant", metavar="b0..b6", help="One variant only.")
+@click.option("--input-size", type=_Sizes(), default="224", show_default=True)
+@click.option("--kernel-size", type=click.IntRange(1, 255), default=21, show_default=True, help="Of the LKA table.")
+@click.option("--json", "as_json", is_flag=True)
+def info(variant: str | None, input_size: tuple[int, int], kernel_size: int, as_json: bool) -> None:
+    """Parameters and MACs of every variant beside the paper's, and the paper's LKA complexity table."""
+    from edge_van.info import best_dilation, complexity_table, variant_table
+
+    variants = variant_table([variant] if variant else None, input_size)
+    complexity = complexity_table(kernel_size)
+    best = best_dilation(kernel_size)
+    if as_json:
+        _print_json({"variants": variants, "complexity": complexity, "best_dilation": best})
+    else:
+        from edge_van.show import show_info
+
+        show_info(variants, complexity, kernel_size, best)
+
+
+@cli.command()
+@click.argument("bundle", type=_PATH, required=False)
+@click.option("--json", "as_json", is_flag=True)
+def doctor(bundle: Path | None, as_json: bool) -> None:
+    """What is installed and works; with BUNDLE, whether every file of it is whole."""
+    from edge_van.doctor import inspect_bundle, inspect_install
+
+    checks = inspect_install() if bundle is None else inspect_bundle(bundle)
+    if as_json:
+        _print_json(checks)
+    else:
+        from edge_van.show import show_checks
+
+        show_checks(checks)
+    broken = [c.name for c in checks if c.status == "broken"]
+    if broken:
+        raise BundleError(f"{len(broken)} checks failed: {', '.join(broken[:5])}")
+
+
+def _class_names(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--classes takes a text file, one name a line; {path} cannot be read: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _gate(accuracy: Accuracy | None, max_drop: float) -> None:
+    if accuracy is not None and accuracy.top1_drop_points > max_drop:
+        raise AccuracyGateError(
+            f"INT8 loses {accuracy.top1_drop_points:.2f} points of top-1 "
+            f"(95 % interval {accuracy.top1_drop_interval.low:.2f} to {accuracy.top1_drop_interval.high:.2f}), "
+            f"{max_drop:g} are allowed"
+        )
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def main() -> None:
+    """The console script: runs a verb, turns an error into one line on standard error and its exit code."""
+    verbose = "--verbose" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False)
+    except EdgeVanError as error:
+        code = _fail(error, str(error), error.exit_code, verbose)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("\nedge-van: interrupted; nothing half-written was left", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = 1
+    except Exception as error:  # noqa: BLE001  a defect of ours: one line, and the way to the traceback
+        text = f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        code = _fail(error, f"{text} (run with --verbose for the traceback)", 1, verbose)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: BaseException, text: str, code: int, verbose: bool) -> int:
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    click.echo(f"edge-van: error: {text}", err=True)
+    return code

@@ -1,0 +1,193 @@
+"""What works on this machine and in this bundle: every library imported, every engine run once on a tiny model.
+
+In: nothing, or a bundle's folder. Out: a list of ``Check``, in the order to show them. Nothing is changed or installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_van import __version__
+from edge_van.bundle import MANIFEST_NAME, open_bundle, verify
+from edge_van.errors import BundleError
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+# y = relu(x) for two floats (opset 13, IR 8), so that ONNX Runtime can be tried where onnx is not installed.
+_TINY_ONNX = (
+    b'\x08\x08\x12\x00:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x02'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x02B\x04\n\x00\x10\r"
+)
+_FEED, _EXPECTED = [-1.0, 2.0], [0.0, 2.0]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``missing``: not there, fine if not needed. ``broken``: there but unusable."""
+
+    name: str
+    status: Literal["ok", "missing", "broken"]
+    version: str | None
+    detail: str
+    fix: str | None
+
+
+def inspect_install() -> list[Check]:
+    """Python, the CPU, and every library edge-van can use. Never raises for a broken one: that is its answer."""
+    checks = [
+        Check("python", "ok", platform.python_version(), f"{platform.system()} {platform.machine()}", None),
+        Check("edge-van", "ok", __version__, "this package", None),
+        cpu_check(CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else ""),
+    ]
+    # Some libraries print, log and warn while they are imported; standard output is kept for the answer.
+    level = logging.root.manager.disable
+    try:
+        logging.disable(logging.WARNING)
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
+            return checks + [_library(*row) for row in _LIBRARIES]
+    finally:
+        logging.disable(level)
+
+
+def inspect_bundle(path: Path) -> list[Check]:
+    """The manifest, then the files: one ``Check`` if all is well, else one for each file that is not."""
+    try:
+        bundle = open_bundle(path)
+        problems = verify(bundle)
+    except BundleError as error:
+        there = (path / MANIFEST_NAME).exists()
+        fix = "make or copy the bundle again" if there else "give the folder of a bundle, as quantize wrote it"
+        return [Check("manifest", "broken" if there else "missing", None, str(error), fix)]
+    manifest = bundle.manifest
+    size_mib = sum(entry.size_bytes for entry in manifest.files) / 2**20
+    checks = [
+        Check("manifest", "ok", str(manifest.schema_version), f"{manifest.variant}, made {manifest.created}", None)
+    ]
+    if not problems:
+        return [
+            *checks,
+            Check("files", "ok", None, f"{len(manifest.files)} files, {size_mib:.1f} MiB, all sound", None),
+        ]
+    for problem in problems:
+        status: Literal["missing", "broken"] = "missing" if problem.kind == "missing" else "broken"
+        checks.append(Check(problem.path, status, None, problem.detail, "make or copy the bundle again"))
+    return checks
+
+
+def cpu_check(cpu_info: str) -> Check:
+    """What decides the speed of INT8, from the text of ``/proc/cpuinfo`` (x86 or 64-bit ARM)."""
+    flags: set[str] = set()
+    model = platform.machine()
+    for line in cpu_info.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            flags |= set(value.split())
+        elif key.strip() == "model name":
+            model = value.strip()
+    if not flags:
+        return Check("cpu", "ok", None, f"{model}: what it can do is not known on this system", None)
+    if "asimd" in flags:
+        units = {"dot product": "asimddp" in flags, "i8mm": "i8mm" in flags, "bf16": "bf16" in flags}
+        fast = units["dot product"] or units["i8mm"]
+    else:
+        units = {
+            "VNNI": bool(flags & {"avx512_vnni", "avx_vnni"}),
+            "AVX-512": "avx512f" in flags,
+            "AMX INT8": "amx_int8" in flags,
+            "bf16": bool(flags & {"avx512_bf16", "amx_bf16"}),
+        }
+        fast = units["VNNI"]
+    detail = f"{model}: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in units.items())
+    if not fast:
+        detail += f"; without {next(iter(units))} INT8 is only a little faster than FP32 here, if at all"
+    return Check("cpu", "ok", None, detail, None)
+
+
+def _library(name: str, module: str, distributions: tuple[str, ...], fix: str, probe: Callable[[Any], str]) -> Check:
+    installed = next((v for d in distributions if (v := _installed_version(d))), None)
+    missing = Check(name, "missing", None, "not installed", fix)
+    again = f"reinstall it: {fix}"
+    try:
+        loaded = import_module(module)
+        # A folder of that name (a bundle has openvino/, onnx/, tensorrt/) imports as an empty namespace package.
+        if getattr(loaded, "__file__", None) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}, only a folder of that name", name=module)
+        detail = probe(loaded)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  an import can fail in any way, with a SystemExit or a Rust panic too
+        absent = isinstance(error, ModuleNotFoundError) and error.name in (module, module.split(".")[0])
+        if absent and installed is None:
+            return missing
+        lines = str(error).strip().splitlines() or ["no message"]
+        return Check(name, "broken", installed, f"{type(error).__name__}: {lines[-1].strip()}", again)
+    return Check(name, "ok", installed or str(getattr(loaded, "__version__", "unknown")), detail, None)
+
+
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _imports(module: Any) -> str:
+    return "imports"
+
+
+def _imports_without_device(module: Any) -> str:
+    return "imports; whether it runs shows on an NVIDIA GPU only"
+
+
+def _runs_openvino(openvino: Any) -> str:
+    numpy, ops = import_module("numpy"), import_module("openvino.opset13")
+    x = ops.parameter([2], numpy.float32, name="x")
+    compiled = openvino.Core().compile_model(openvino.Model([ops.relu(x)], [x], "tiny"), "CPU")
+    _compare(compiled([numpy.array(_FEED, numpy.float32)])[0])
+    return "runs a small model on the CPU"
+
+
+def _runs_onnxruntime(onnxruntime: Any) -> str:
+    session = onnxruntime.InferenceSession(_TINY_ONNX, providers=["CPUExecutionProvider"])
+    numpy = import_module("numpy")
+    _compare(session.run(None, {"x": numpy.array(_FEED, numpy.float32)})[0])
+    return "runs a small model on the CPU"
+
+
+def _compare(result: Any) -> None:
+    if result.tolist() != _EXPECTED:
+        raise ArithmeticError(f"relu of {_FEED} came out as {result.tolist()}")
+
+
+_QUANTIZE = "pip install 'edge-van[quantize]'"
+_TENSORRT = "pip install tensorrt (on a Jetson it comes with JetPack: apt install python3-libnvinfer)"
+_LIBRARIES: tuple[tuple[str, str, tuple[str, ...], str, Callable[[Any], str]], ...] = (
+    ("numpy", "numpy", ("numpy",), "pip install numpy", _imports),
+    ("pillow", "PIL.Image", ("pillow",), "pip install pillow", _imports),
+    ("openvino", "openvino", ("openvino",), "pip install 'edge-van[openvino]'", _runs_openvino),
+    (
+        "onnxruntime",
+        "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu"),
+        "pip install 'edge-van[onnxruntime]'",
+        _runs_onnxruntime,
+    ),
+    ("tensorrt", "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), _TENSORRT, _imports_without_device),
+    ("tensorrt_rtx", "tensorrt_rtx", ("tensorrt-rtx",), "install TensorRT-RTX from NVIDIA", _imports_without_device),
+    ("cuda-python", "cuda.bindings", ("cuda-python", "cuda-bindings"), "pip install cuda-python", _imports),
+    ("torch", "torch", ("torch",), _QUANTIZE, _imports),
+    ("torchao", "torchao", ("torchao",), _QUANTIZE, _imports),
+    ("nncf", "nncf", ("nncf",), _QUANTIZE, _imports),
+    ("onnx", "onnx", ("onnx",), _QUANTIZE, _imports),
+    ("safetensors", "safetensors", ("safetensors",), _QUANTIZE, _imports),
+    ("huggingface_hub", "huggingface_hub", ("huggingface-hub",), _QUANTIZE, _imports),
+)

@@ -1,0 +1,116 @@
+"""ONNX files: the float network, and the quantised one with explicit QuantizeLinear and DequantizeLinear.
+
+In: a ``FoldedVAN`` or a ``QuantizedVAN``. Out: one self-contained ``.onnx`` (opset 21, free batch size), input
+``images`` float32 (N, 3, H, W) normalised, output ``logits`` float32 (N, classes); checked against its source.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_van.errors import VerificationError
+from edge_van.fold import FoldedVAN
+from edge_van.measure import relative_error, sqnr_db
+from edge_van.quantize.ptq import MAX_BATCH, QuantizedVAN, capture, quiet_capture
+from edge_van.quantize.scheme import LAYERS, module_path, roles
+from edge_van.runtimes import open_model
+
+OPSET = 21
+INPUT, OUTPUT = "images", "logits"
+FLOAT_TOLERANCE = 1e-4
+QDQ_FLOOR_DB = 30.0
+"""Least SQNR of ONNX Runtime's logits against torch's on the same Q/DQ graph: only rounding ties may differ."""
+
+
+def export_onnx(model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tensor) -> Path:
+    """Write ``model`` to ``path`` and run the file once, through ONNX Runtime without its graph rewrites.
+
+    ``check_images`` are float (N, 3, H, W), normalised. Raises ``VerificationError`` if the file's logits differ from
+    the model's by over 1e-4 relative (float), or fall under 30 dB SQNR (Q/DQ).
+    """
+    graph = model.graph if isinstance(model, QuantizedVAN) else capture(model)
+    names = [module_path(node) for node, role in roles(graph) if role in LAYERS]
+    proto = _to_onnx(graph, model.input_size)
+    _name_layers(proto, names)
+    _strip_metadata(proto)
+    import onnx
+
+    onnx.checker.check_model(proto, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    _check(graph, path, check_images, quantized=isinstance(model, QuantizedVAN))
+    return path
+
+
+def _to_onnx(graph: nn.Module, input_size: tuple[int, int]) -> Any:
+    example = torch.zeros(2, 3, *input_size)
+    with quiet_capture(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+    return cast(Any, program).model_proto
+
+
+def _name_layers(proto: Any, names: list[str]) -> None:
+    """In place: every convolution and linear node, and the constants that feed it, take the layer's official name."""
+    layers = [node for node in proto.graph.node if node.op_type in ("Conv", "Gemm")]
+    if len(layers) != len(names):
+        raise VerificationError(f"the ONNX graph has {len(layers)} convolutions and linear layers, the model {len(names)}")
+    producer = {output: node for node in proto.graph.node for output in node.output}
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    renamed: dict[str, str] = {}
+    for node, name in zip(layers, names, strict=True):
+        node.name = name
+        source = producer.get(node.input[1])
+        parts = ("weight", "weight_scale", "weight_zero_point")
+        inputs = source.input if source is not None and source.op_type == "DequantizeLinear" else node.input[1:2]
+        for tensor, part in zip(inputs, parts, strict=False):
+            if tensor in constants:
+                renamed.setdefault(tensor, f"{name}.{part}")
+        if source is not None:
+            source.name = f"{name}.weight/dequantize"
+        if len(node.input) > 2 and node.input[2] in constants:
+            renamed.setdefault(node.input[2], f"{name}.bias")
+    for tensor in proto.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in proto.graph.node:
+        for i, tensor in enumerate(node.input):
+            node.input[i] = renamed.get(tensor, tensor)
+
+
+def _strip_metadata(proto: Any) -> None:
+    """In place: no stack traces and no paths of the machine that made the file, so that equal inputs give equal bytes."""
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    graph = proto.graph
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    # opset functions that nothing calls any more
+    del proto.functions[:]
+
+
+@torch.no_grad()
+def _check(graph: nn.Module, path: Path, images: Tensor, *, quantized: bool) -> None:
+    expected = graph(images).numpy()
+    with open_model("onnxruntime", path, exact=True) as session:
+        actual = session.run({INPUT: np.ascontiguousarray(images.numpy())})[OUTPUT]
+    if quantized:
+        measured = sqnr_db(expected, actual)
+        if not measured >= QDQ_FLOOR_DB:
+            raise VerificationError(f"{path.name} computes other logits than its graph: {measured:.1f} dB SQNR")
+    elif not (error := relative_error(actual, expected)) <= FLOAT_TOLERANCE:
+        raise VerificationError(f"{path.name} computes other logits than the folded network: {error:.1e} relative")

@@ -1,0 +1,87 @@
+"""OpenVINO IR with the input's preprocessing inside the graph.
+
+In: an ONNX file of ``export.onnx`` and the ``InputSpec``. Out: ``model.xml`` and ``model.bin``: uint8 NHWC RGB image
+in, logits out, batch 1. With a ``source_size`` the resize and the crop are in the graph too; without one images come
+at the network's size, because a resize that keeps the aspect of any image has no fixed shape.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.errors import UsageError, VerificationError
+from edge_van.input_spec import InputSpec
+from edge_van.measure import relative_error, sqnr_db
+from edge_van.runtimes import open_model
+
+INPUT, OUTPUT = "images", "logits"
+FLOAT_TOLERANCE = 1e-3
+INT8_FLOOR_DB = 20.0
+"""Least SQNR of the INT8 IR against the exact Q/DQ graph: integer kernels round elsewhere, and may saturate."""
+_RESIZE = {"bicubic": "RESIZE_BICUBIC_PILLOW", "bilinear": "RESIZE_BILINEAR_PILLOW", "nearest": "RESIZE_NEAREST"}
+
+
+def export_openvino(onnx_path: Path, spec: InputSpec, path: Path) -> Path:
+    """Convert ``onnx_path`` to an IR at ``path`` (.xml). Raises ``UsageError`` where the resize cannot go inside."""
+    import openvino as ov
+
+    model = ov.convert_model(onnx_path)
+    height, width = spec.size
+    model.reshape({model.input(0): [1, 3, height, width]})
+    model = _with_preprocessing(ov, model, spec)
+    model.input(0).set_names({INPUT})
+    model.output(0).set_names({OUTPUT})
+    _name_stably(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+def _with_preprocessing(ov: Any, model: Any, spec: InputSpec) -> Any:
+    """uint8 NHWC in; optional resize and centre crop; (x / 255 - mean) / std."""
+    pre = ov.preprocess.PrePostProcessor(model)
+    tensor = pre.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps = pre.input().preprocess().convert_element_type(ov.Type.f32)
+    if spec.source_size is not None:
+        if spec.interpolation not in _RESIZE:
+            raise UsageError(
+                f"a resize inside the graph takes {', '.join(_RESIZE)}, not {spec.interpolation}: leave source_size out"
+            )
+        tensor.set_shape([1, *spec.source_size, 3])
+        resized = spec.resized(*spec.source_size)
+        left, top, right, bottom = spec.crop_box(*resized)
+        algorithm = getattr(ov.preprocess.ResizeAlgorithm, _RESIZE[spec.interpolation])
+        steps.resize(algorithm, *resized).crop([0, top, left, 0], [1, bottom, right, 3])
+    steps.mean([255.0 * m for m in spec.mean]).scale([255.0 * s for s in spec.std])
+    pre.input().model().set_layout(ov.Layout("NCHW"))
+    return pre.build()
+
+
+def _name_stably(model: Any) -> None:
+    """In place: operators that OpenVINO numbered by a counter of the process get a number of this graph instead."""
+    for index, op in enumerate(model.get_ordered_ops()):
+        name = op.get_friendly_name()
+        kind = op.get_type_name()
+        if name.startswith(f"{kind}_") and name[len(kind) + 1 :].isdigit():
+            op.set_friendly_name(f"{kind}.{index}")
+
+
+def check_openvino(path: Path, images: NDArray[np.uint8], expected: NDArray[np.float32], *, quantized: bool) -> float:
+    """Run the IR on ``images`` (N, H, W, 3) and compare with ``expected`` logits (N, classes); the SQNR in dB.
+
+    Raises ``VerificationError`` over 1e-3 relative error (float) or under 20 dB (INT8).
+    """
+    with open_model("openvino", path) as session:
+        actual = np.concatenate([session.run({INPUT: image[None]})[OUTPUT] for image in images])
+    measured = sqnr_db(expected, actual)
+    error = relative_error(actual, expected)
+    if (quantized and not measured >= INT8_FLOOR_DB) or (not quantized and not error <= FLOAT_TOLERANCE):
+        raise VerificationError(
+            f"{path.name} run by OpenVINO computes other logits than the graph it came from: {measured:.1f} dB SQNR, "
+            f"{error:.1e} relative"
+        )
+    return measured

@@ -1,0 +1,128 @@
+"""``manifest.json``: what a bundle says of itself, as JSON that is checked in both directions.
+
+In: a bundle's folder or a ``Manifest``. Out: a ``Manifest`` or its JSON; a ``BundleError`` that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_van.errors import BundleError, UsageError
+from edge_van.records import MANIFEST_SCHEMA_VERSION, FileEntry, Manifest
+
+MANIFEST_NAME = "manifest.json"
+OLDEST_SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 64 * 2**20
+
+
+def read_manifest(bundle_dir: Path) -> Manifest:
+    """The manifest of a bundle's folder, every type, value and path checked.
+
+    ``BundleError``: no bundle, broken JSON, wrong types or values, an unsafe path, a version this edge-van cannot read.
+    """
+    path = bundle_dir / MANIFEST_NAME
+    try:
+        if not path.is_file():
+            raise BundleError(f"{bundle_dir} is no bundle, it has no {MANIFEST_NAME}: give a folder made by edge-van")
+        with path.open("rb") as file:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+    return decoded(raw, str(path))
+
+
+def check_relative(path: str) -> str:
+    """``path`` itself, if it is safe to join to a bundle's folder on any system; else ``BundleError``."""
+    if why := _why_unsafe(path):
+        raise BundleError(f"{path!r} is no path of a bundle, {why}: use names joined by forward slashes, like a/b.bin")
+    return path
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of ``manifest.json``."""
+    return msgspec.json.schema(Manifest)
+
+
+class _Head(msgspec.Struct):
+    """What every manifest of every version starts from; read first, so that the rest may change."""
+
+    schema_version: int
+    edge_van_version: str = "of unknown version"
+
+
+def decoded(raw: bytes, where: str) -> Manifest:
+    """The manifest in ``raw``, checked as ``read_manifest`` says; ``where`` opens every message."""
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{where} is over {MAX_MANIFEST_BYTES // 2**20} MiB, no manifest is: make the bundle again")
+    try:
+        _check_version(msgspec.json.decode(raw, type=_Head), where)
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (UsageError, msgspec.ValidationError) as error:  # UsageError: the InputSpec's own check
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{where} is no valid manifest, {reason}: make the bundle again") from error
+    except msgspec.DecodeError as error:
+        at = "" if "(byte" in str(error) else f" (byte {len(raw)})"
+        raise BundleError(f"{where} is broken JSON, {error}{at}: make or copy the bundle again") from error
+    except RecursionError as error:
+        raise BundleError(f"{where} is nested too deep for a manifest: make or copy the bundle again") from error
+    _check_entries(manifest.files, where)
+    return manifest
+
+
+def _check_version(head: _Head, where: str) -> None:
+    if head.schema_version > MANIFEST_SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} was made by a newer edge-van ({head.edge_van_version!r}, manifest version {head.schema_version}; "
+            f"this one reads up to {MANIFEST_SCHEMA_VERSION}): upgrade with pip install --upgrade edge-van"
+        )
+    if head.schema_version < OLDEST_SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} has manifest version {head.schema_version}, this edge-van reads {OLDEST_SCHEMA_VERSION} to "
+            f"{MANIFEST_SCHEMA_VERSION}: make the bundle again"
+        )
+
+
+def _check_entries(files: tuple[FileEntry, ...], where: str) -> None:
+    seen = {MANIFEST_NAME}
+    for entry in files:
+        why = _why_unsafe(entry.path)
+        if entry.path in seen:
+            why = "it is listed twice or is the manifest itself"
+        elif entry.size_bytes < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
+            why = why or "its size is under 0 or its sha256 is none"
+        if why:
+            raise BundleError(f"{where} lists {entry.path!r}, {why}: do not use this bundle, make it again")
+        seen.add(entry.path)
+
+
+def _why_unsafe(path: str) -> str | None:
+    if path.startswith("/") or re.match("[A-Za-z]:", path):
+        return "it is absolute"
+    if "\\" in path or not path.isprintable():
+        return "it has a backslash or unprintable characters"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "it has an empty, '.' or '..' part"
+    return None
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """JSON that has been read back: what cannot be read again (an infinite number becomes null) is not written."""
+    try:
+        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    except (ValueError, OverflowError) as error:
+        raise BundleError(f"the manifest cannot be written as JSON: {error}; mend that value") from error
+    decoded(raw, MANIFEST_NAME)
+    return raw
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle, of any version: web applications have a manifest.json as well."""
+    try:
+        with (folder / MANIFEST_NAME).open("rb") as file:
+            return "edge_van_version" in msgspec.json.decode(file.read(MAX_MANIFEST_BYTES), type=dict[str, Any])
+    except (OSError, ValueError, RecursionError):
+        return False

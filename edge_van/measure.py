@@ -1,0 +1,82 @@
+"""Distances between two models' logits, and paired statistics of their accuracy.
+
+In: logits (N, classes) of both, true labels (N,). Out: plain floats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def relative_error(actual: Array, expected: Array) -> float:
+    """max |actual - expected| / max |expected|; NaN if either holds one."""
+    return float(np.abs(actual - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+
+
+def sqnr_db(reference: Array, other: Array) -> float:
+    """Signal to quantisation noise: 10 log10(sum ref^2 / sum (ref - other)^2), in dB over all values."""
+    reference, other = reference.astype(np.float64), other.astype(np.float64)
+    noise = float(((reference - other) ** 2).sum())
+    signal = float((reference**2).sum())
+    if noise == 0.0:
+        return math.inf
+    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+
+
+def agreement_percent(reference: Array, other: Array) -> float:
+    """Share of rows with the same highest logit, in percent."""
+    return 100.0 * float((reference.argmax(1) == other.argmax(1)).mean())
+
+
+def in_top_k(logits: Array, labels: Array, k: int) -> NDArray[np.bool_]:
+    """(N,) whether the label is among the k highest logits. A tie counts for the lower index, as argmax does."""
+    own = np.take_along_axis(logits, labels[:, None], 1)
+    index = np.arange(logits.shape[1])
+    ahead = (logits > own) | ((logits == own) & (index < labels[:, None]))
+    result: NDArray[np.bool_] = ahead.sum(1) < k
+    return result
+
+
+def paired_drop_interval(reference_right: Array, other_right: Array) -> tuple[float, float, float]:
+    """(drop, low, high) in percentage points: share right in the reference minus share right in the other.
+
+    The 95 % interval is Newcombe's for the difference of paired proportions (Newcombe, "Improved confidence intervals
+    for the difference between binomial proportions based on paired data", Statistics in Medicine 17, 1998, method 10).
+    """
+    n = len(reference_right)
+    both = int((reference_right & other_right).sum())
+    first_only = int((reference_right & ~other_right).sum())
+    second_only = int((~reference_right & other_right).sum())
+    neither = n - both - first_only - second_only
+    p1, p2 = (both + first_only) / n, (both + second_only) / n
+    low1, high1 = _wilson(p1, n)
+    low2, high2 = _wilson(p2, n)
+    product = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
+    phi = 0.0
+    if product:
+        cross = both * neither - first_only * second_only
+        # Newcombe's continuity correction, for positive association alone
+        cross = max(cross - n / 2, 0.0) if cross > 0 else cross
+        phi = cross / math.sqrt(product)
+    drop = p1 - p2
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+    low = drop - reach(p1 - low1, high2 - p2)
+    high = drop + reach(high1 - p1, p2 - low2)
+    return 100 * drop, 100 * low, 100 * high
+
+
+def _wilson(p: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share p of n."""
+    z = 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return centre - half, centre + half

@@ -1,0 +1,68 @@
+"""How long work tells what it does: stages with a count, shown as bars with an ETA on a terminal.
+
+In: a stage's name and its total. Out: a callable that takes the amount done since its last call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+Advance = Callable[[int], None]
+
+
+class Reporter(Protocol):
+    """What a pipeline needs of whoever watches it."""
+
+    def stage(self, name: str, total: int | None = None) -> _Stage: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class _Stage(Protocol):
+    def __enter__(self) -> Advance: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Silent:
+    """Shows nothing: for library use and ``--quiet``."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        yield lambda amount: None
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Terminal:
+    """Bars with rate and ETA on standard error, gone when done; one plain line a stage where that is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        if not self._console.is_terminal:
+            self._console.print(f"{name} ...")
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        if total is not None:
+            columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(name, total=total, rate="")
+
+            def advance(amount: int) -> None:
+                progress.advance(task, amount)
+                speed = progress.tasks[0].speed
+                progress.update(task, rate=f"{speed:.0f}/s" if speed else "")
+
+            yield advance
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)

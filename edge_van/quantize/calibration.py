@@ -1,0 +1,93 @@
+"""The images that set the ranges: drawn, decoded once, kept as uint8, normalised batch by batch.
+
+In: an ``ImageSet``, how many, a seed, what to leave out. Out: ``CalibrationImages``, a sequence of float batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_van.data import BrokenImage, ImageSet, StreamStats, draw_balanced, stream
+from edge_van.errors import DataError
+from edge_van.input_spec import InputSpec
+from edge_van.progress import Advance
+from edge_van.records import CalibrationRecord
+
+
+class CalibrationImages(Sequence[Tensor]):
+    """Float batches (N, 3, H, W), normalised, made from uint8 images when asked for: a quarter of the memory."""
+
+    def __init__(self, pixels: NDArray[np.uint8], spec: InputSpec, batch: int) -> None:
+        self.pixels = pixels  # (images, H, W, 3)
+        self._batch = batch
+        self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
+
+    def __len__(self) -> int:
+        return -(-len(self.pixels) // self._batch)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.normalized(self.pixels[index * self._batch : (index + 1) * self._batch])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def normalized(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(N, H, W, 3) uint8 to (N, 3, H, W) float: (x / 255 - mean) / std."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
+        return (images / 255.0 - self._mean) / self._std
+
+
+def load_calibration(
+    images: ImageSet,
+    spec: InputSpec,
+    *,
+    samples: int,
+    seed: int,
+    batch: int,
+    exclude_hashes: frozenset[str] = frozenset(),
+    strict: bool = False,
+    on_broken: list[BrokenImage] | None = None,
+    progress: Advance | None = None,
+) -> tuple[CalibrationImages, CalibrationRecord]:
+    """Draw ``samples`` images, class-balanced where classes are known, and decode them at the network's size.
+
+    Images whose bytes hash into ``exclude_hashes`` (those accuracy is reported on) are left out and counted. A broken
+    image goes to ``on_broken``; with ``strict`` it is a ``DataError``, and so is a draw that leaves no image.
+    """
+    draw = draw_balanced(images, samples, seed=seed, exclude_hashes=exclude_hashes)
+    stats = StreamStats()
+    parts = []
+    # calibration sees what the network sees: with a fixed source size the resize still happens here
+    host_spec = replace(spec, source_size=None)
+    for part in stream(images, host_spec, batch_size=batch, indices=draw.indices, strict=strict, stats=stats):
+        parts.append(part.images)
+        if progress is not None:
+            progress(len(part.images))
+    if on_broken is not None:
+        on_broken.extend(stats.broken)
+    if not parts:
+        raise DataError(
+            f"{images.source}: no image is left for calibration ({draw.left_out} are also in the validation images, "
+            f"{len(stats.broken)} are broken): give other images with --calibration"
+        )
+    pixels = np.concatenate(parts)
+    record = CalibrationRecord(images.source.name, len(pixels), draw.left_out, seed)
+    return CalibrationImages(pixels, spec, batch), record

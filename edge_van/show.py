@@ -1,0 +1,167 @@
+"""Results as tables on standard output.
+
+In: records. Out: what a person reads at the end of a command, the next command last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from edge_van.records import Accuracy, Latency
+
+if TYPE_CHECKING:
+    from edge_van.bundle import Bundle
+    from edge_van.doctor import Check
+    from edge_van.info import Complexity, VariantInfo
+
+WORST_CLASSES = 5
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def show_bundle(bundle: Bundle) -> None:
+    """The summary of ``quantize``."""
+    console, manifest = _console(), bundle.manifest
+    spec = manifest.input_spec
+    console.print(
+        f"[bold]VAN-{manifest.variant}[/], {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
+        f"calibrated on {manifest.calibration.images} images "
+        f"({manifest.calibration.left_out_overlap} left out that are also in the validation set)"
+    )
+    if manifest.accuracy is not None:
+        show_accuracy(manifest.accuracy, classes=False)
+    if manifest.latency is not None:
+        _show_latency(console, manifest.latency)
+    table = Table(title="Schemes (logits against FP32 on held-out images, computed exactly)", title_justify="left")
+    for column in ("file", "activations", "INT8 layers", "SQNR dB", "agreement %"):
+        table.add_column(column, justify="left" if column in ("file", "activations") else "right")
+    for s in manifest.schemes:
+        kind = "symmetric" if s.symmetric else "asymmetric"
+        if "residual" in s.roles:
+            kind += ", gate and residual too"
+        table.add_row(s.file, kind, str(s.quantized_layers), f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}")
+    console.print(table)
+    for warning in manifest.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    size = sum(f.size_bytes for f in manifest.files) / 1e6
+    console.print(f"Bundle: [bold]{bundle.path}[/]  ({len(manifest.files)} files, {size:.1f} MB)")
+    console.print(f"Next:   edge-van validate {bundle.path} --data YOUR_IMAGES", markup=False)
+
+
+def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
+    """Top-1 and top-5 of both, the drop with its interval; with ``classes`` the ones that changed most."""
+    console, a = _console(), accuracy
+    table = Table(title=f"Accuracy on {a.images} images of {a.data}", title_justify="left")
+    for column in ("", "FP32", "INT8", "drop in points (95 % interval)"):
+        table.add_column(column, justify="right" if column else "left")
+    interval = a.top1_drop_interval
+    table.add_row(
+        "top-1 %",
+        f"{a.top1_fp32_percent:.2f}",
+        f"{a.top1_int8_percent:.2f}",
+        f"{a.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})",
+    )
+    if a.top5_fp32_percent is not None and a.top5_int8_percent is not None:
+        five = a.top5_fp32_percent - a.top5_int8_percent
+        table.add_row("top-5 %", f"{a.top5_fp32_percent:.2f}", f"{a.top5_int8_percent:.2f}", f"{five:+.2f}")
+    console.print(table)
+    console.print(
+        f"agreement {a.agreement_percent:.2f} %, logit SQNR {a.logit_sqnr_db:.1f} dB; {a.images_per_s:.0f} images/s, "
+        f"inference {a.inference_s:.1f} s, waiting for images {a.wait_s:.1f} s (decoding took {a.decode_s:.1f} s of CPU)"
+    )
+    if a.broken:
+        console.print(f"{a.broken} broken images were left out")
+    if classes:
+        _show_classes(console, accuracy)
+
+
+def _show_classes(console: Console, accuracy: Accuracy) -> None:
+    table = Table(title="Classes that changed most", title_justify="left")
+    for column in ("class", "images", "recall FP32 %", "recall INT8 %", "predictions that moved, to"):
+        table.add_column(column, justify="left" if column in ("class", "predictions that moved, to") else "right")
+    ranked = sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
+    for c in ranked[:WORST_CLASSES]:
+        moved = sorted(c.moved_to.items(), key=lambda item: -item[1])[:3]
+        table.add_row(
+            c.name,
+            str(c.images),
+            f"{c.recall_fp32_percent:.1f}",
+            f"{c.recall_int8_percent:.1f}",
+            ", ".join(f"{name} {count}" for name, count in moved),
+        )
+    console.print(table)
+
+
+def _show_latency(console: Console, latency: Latency) -> None:
+    table = Table(
+        title=f"Latency on this CPU, batch {latency.batch}, {latency.rounds} interleaved rounds", title_justify="left"
+    )
+    for column in ("OpenVINO", "median ms", "p90 ms", "p99 ms", f"times {latency.baseline.upper()} (95 % interval)"):
+        table.add_column(column, justify="left" if column == "OpenVINO" else "right")
+    for row in latency.rows:
+        table.add_row(
+            row.name.upper(),
+            f"{row.median_ms:.2f}",
+            f"{row.p90_ms:.2f}",
+            f"{row.p99_ms:.2f}",
+            f"{row.ratio:.2f} ({row.ratio_interval.low:.2f} to {row.ratio_interval.high:.2f})",
+        )
+    console.print(table)
+    if not any(row.name == "bf16" for row in latency.rows):
+        console.print("no BF16 row: this CPU has no BF16 units")
+    for note in latency.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:
+    """Variants beside the paper, and the cost of a K x K convolution three ways."""
+    console = _console()
+    table = Table(title="Variants, counted beside the paper's figures", title_justify="left")
+    for column in ("variant", "embed dims", "depths", "params M", "paper", "GMACs", "paper", "ImageNet top-1 %"):
+        table.add_column(column, justify="left" if column in ("variant", "embed dims", "depths") else "right")
+    for v in variants:
+        table.add_row(
+            v.name,
+            ",".join(map(str, v.embed_dims)),
+            ",".join(map(str, v.depths)),
+            f"{v.params / 1e6:.2f}",
+            f"{v.paper_params_m:g}",
+            f"{v.macs / 1e9:.2f}",
+            f"{v.paper_gmacs:g}",
+            "-" if v.paper_top1_percent is None else f"{v.paper_top1_percent:g}",
+        )
+    console.print(table)
+    _show_complexity(console, complexity, kernel_size, best)
+
+
+def _show_complexity(console: Console, complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:
+    """P(K, d) and F(K, d) of the paper's section 3.1."""
+    table = Table(
+        title=f"A {kernel_size}x{kernel_size} convolution over b0's first stage (32 channels, 56x56)",
+        title_justify="left",
+    )
+    for column in ("form", "dilation", "params", "GMACs"):
+        table.add_column(column, justify="left" if column == "form" else "right")
+    for row in complexity:
+        dilation = "-" if row.dilation is None else str(row.dilation)
+        table.add_row(row.form, dilation, f"{row.params:,}", f"{row.macs / 1e9:.3f}")
+    console.print(table)
+    console.print(f"cheapest dilation for K = {kernel_size}: d = {best}")
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """One line a check."""
+    console = _console()
+    table = Table()
+    for column in ("check", "status", "version", "detail"):
+        table.add_column(column, overflow="fold")
+    for c in checks:
+        detail = c.detail if c.fix is None else f"{c.detail} ({c.fix})" if c.detail else c.fix
+        table.add_row(c.name, c.status, c.version or "", detail)
+    console.print(table)

@@ -1,0 +1,163 @@
+"""Accuracy of INT8 against FP32 on the same images, streamed.
+
+In: two opened models of one network and labelled images. Out: an ``Accuracy`` record: top-1, top-5, the drop with its
+paired interval, agreement, logit SQNR and where the predictions moved, by class. Memory does not grow with the images
+(a few bytes each).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
+from edge_van.errors import DataError, UsageError
+from edge_van.input_spec import InputSpec
+from edge_van.measure import in_top_k, paired_drop_interval
+from edge_van.progress import Advance
+from edge_van.records import Accuracy, ClassChange, Interval
+from edge_van.runtimes import Session
+
+TOP_K = 5
+
+
+class _Tally:
+    """Sums over batches of FP32 and INT8 logits (N, classes) with their labels (N,)."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.right: dict[str, list[NDArray[np.bool_]]] = {"fp32": [], "int8": []}
+        self.top5 = {"fp32": 0, "int8": 0}
+        self.agree = 0
+        self.signal = 0.0
+        self.noise = 0.0
+        self.images = np.zeros(num_classes, np.int64)
+        self.hits = {"fp32": np.zeros(num_classes, np.int64), "int8": np.zeros(num_classes, np.int64)}
+        self.moved: Counter[tuple[int, int]] = Counter()  # (true class, INT8's class) where INT8 differs from FP32
+
+    def add(self, fp32: NDArray[Any], int8: NDArray[Any], labels: NDArray[np.int64]) -> None:
+        for name, logits in (("fp32", fp32), ("int8", int8)):
+            if not np.isfinite(logits).all():
+                raise DataError(f"the {name.upper()} model returned logits that are not finite")
+            right = logits.argmax(1) == labels
+            self.right[name].append(right)
+            self.hits[name] += np.bincount(labels[right], minlength=self.num_classes)
+            self.top5[name] += int(in_top_k(logits, labels, TOP_K).sum())
+        self.images += np.bincount(labels, minlength=self.num_classes)
+        first, second = fp32.argmax(1), int8.argmax(1)
+        self.agree += int((first == second).sum())
+        differs = first != second
+        self.moved.update(zip(labels[differs].tolist(), second[differs].tolist(), strict=True))
+        self.signal += float((fp32.astype(np.float64) ** 2).sum())
+        self.noise += float(((fp32.astype(np.float64) - int8) ** 2).sum())
+
+    def sqnr_db(self) -> float:
+        if self.noise == 0.0:
+            return 200.0  # identical logits: JSON has no infinity, and float32 ends near 150 dB
+        return 10.0 * float(np.log10(max(self.signal, 1e-300) / self.noise))
+
+
+def validate(
+    fp32: Session,
+    int8: Session,
+    images: ImageSet,
+    spec: InputSpec,
+    *,
+    num_classes: int,
+    batch_size: int,
+    strict: bool = False,
+    limit: int | None = None,
+    progress: Advance | None = None,
+    on_broken: Any = None,
+) -> Accuracy:
+    """Run both models over the labelled ``images``. Both take uint8 (batch_size, H, W, 3) and return logits.
+
+    Broken images are left out and counted; with ``strict`` the first one is a ``DataError``. Raises ``DataError`` if
+    no image could be read.
+    """
+    if images.classes is None:
+        raise DataError(f"{images.source}: accuracy needs labelled images, one folder a class")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit takes at least 1 image, got {limit}")
+    tally, stats = _Tally(num_classes), StreamStats()
+    indices = None if limit is None else _spread(len(images), limit)
+    inference_s = 0.0
+    start = time.perf_counter()
+
+    def report(broken: BrokenImage) -> None:
+        if progress is not None:
+            progress(1)
+        if on_broken is not None:
+            on_broken(broken)
+
+    batches = stream(images, spec, batch_size=batch_size, indices=indices, strict=strict, on_broken=report, stats=stats)
+    for batch in batches:
+        began = time.perf_counter()
+        logits = [_logits(session, batch.images, batch_size) for session in (fp32, int8)]
+        inference_s += time.perf_counter() - began
+        if logits[0].shape[1] != num_classes or logits[1].shape != logits[0].shape:
+            raise DataError(f"the models return {logits[0].shape[1]} classes, the data has {num_classes}")
+        tally.add(logits[0], logits[1], batch.labels)
+        if progress is not None:
+            progress(len(batch.labels))
+    if not stats.images:
+        raise DataError(f"{images.source}: none of the {len(images)} images could be read")
+    return _record(tally, stats, images, spec, time.perf_counter() - start, inference_s)
+
+
+def _spread(total: int, limit: int) -> list[int]:
+    """``limit`` indices evenly over all, so that images sorted by class give every class its share."""
+    return sorted(set(np.linspace(0, total - 1, min(limit, total)).round().astype(int).tolist()))
+
+
+def _logits(session: Session, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+    """(N, classes) for N <= batch_size: a short last batch is filled up, for engines with a fixed batch."""
+    count = len(images)
+    if count < batch_size:
+        images = np.concatenate([images, np.repeat(images[-1:], batch_size - count, 0)])
+    output = session.run({session.inputs[0].name: np.ascontiguousarray(images)})
+    logits: NDArray[np.float32] = output[session.outputs[0].name][:count]
+    return logits
+
+
+def _record(
+    tally: _Tally, stats: StreamStats, images: ImageSet, spec: InputSpec, wall_s: float, inference_s: float
+) -> Accuracy:
+    n = int(tally.images.sum())
+    right = {name: np.concatenate(parts) for name, parts in tally.right.items()}
+    drop, low, high = paired_drop_interval(right["fp32"], right["int8"])
+    names = spec.classes or images.classes or ()
+    with_top5 = tally.num_classes > TOP_K
+    classes = tuple(
+        ClassChange(
+            name=names[c],
+            images=int(tally.images[c]),
+            recall_fp32_percent=100.0 * float(tally.hits["fp32"][c] / tally.images[c]),
+            recall_int8_percent=100.0 * float(tally.hits["int8"][c] / tally.images[c]),
+            moved_to={names[to]: k for (true, to), k in sorted(tally.moved.items()) if true == c},
+        )
+        for c in range(tally.num_classes)
+        if tally.images[c]
+    )
+    return Accuracy(
+        data=images.source.name,
+        images=n,
+        broken=len(stats.broken),
+        top1_fp32_percent=100.0 * float(right["fp32"].mean()),
+        top1_int8_percent=100.0 * float(right["int8"].mean()),
+        top5_fp32_percent=100.0 * tally.top5["fp32"] / n if with_top5 else None,
+        top5_int8_percent=100.0 * tally.top5["int8"] / n if with_top5 else None,
+        top1_drop_points=drop,
+        top1_drop_interval=Interval(low, high),
+        agreement_percent=100.0 * tally.agree / n,
+        logit_sqnr_db=tally.sqnr_db(),
+        classes=classes,
+        images_per_s=n / wall_s,
+        decode_s=stats.decode_s,
+        inference_s=inference_s,
+        wait_s=stats.wait_s,
+    )

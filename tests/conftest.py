@@ -1,0 +1,66 @@
+"""What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_van.van import VAN, Block
+from edge_van.variants import Variant
+
+# these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def narrow_variant() -> Variant:
+    """All four stages, one of them with two blocks; widths that are no multiple of each other."""
+    return Variant("narrow", (8, 12, 20, 24), (1, 2, 1, 1), 0.0, 0.0, None)
+
+
+@pytest.fixture(scope="session")
+def randomize_bn_() -> Callable[[nn.Module, int], nn.Module]:
+    """A function that gives every BatchNorm and LayerScale of a model well-spread values, in place, by a seed."""
+    return spread_norms_
+
+
+@pytest.fixture(scope="session")
+def narrow_van(narrow_variant: Variant) -> VAN:
+    """A narrow VAN with spread norms, in eval mode; read-only."""
+    torch.manual_seed(0)
+    van = VAN(narrow_variant, 7)
+    spread_norms_(van, 1)
+    return van.eval()
+
+
+@pytest.fixture(scope="session")
+def images() -> Callable[..., Tensor]:
+    return normal_images
+
+
+def normal_images(n: int, height: int, width: int, seed: int = 0, channels: int = 3) -> Tensor:
+    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def spread_norms_(model: nn.Module, seed: int) -> nn.Module:
+    """var 0.1..10, mean +-2, weight 0.2..2 of either sign, bias +-1, LayerScale +-1."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.copy_(10 ** _uniform(module.running_var, -1, 1, generator))
+            module.running_mean.copy_(_uniform(module.running_mean, -2, 2, generator))
+            sign = torch.where(_uniform(module.weight, 0, 1, generator) < 0.3, -1.0, 1.0)
+            module.weight.copy_(sign * _uniform(module.weight, 0.2, 2, generator))
+            module.bias.copy_(_uniform(module.bias, -1, 1, generator))
+        elif isinstance(module, Block):
+            for scale in (module.layer_scale_1, module.layer_scale_2):
+                scale.copy_(_uniform(scale, -1, 1, generator))
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.bias.copy_(_uniform(module.bias, -0.5, 0.5, generator))
+    return model
+
+
+def _uniform(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.empty_like(like).uniform_(low, high, generator=generator)

@@ -1,0 +1,116 @@
+"""``edge_van.quantize.recipe``: the default, a recipe over it, and every mistake a recipe can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import get_type_hints
+
+import msgspec
+import pytest
+
+from edge_van.errors import UsageError
+from edge_van.quantize.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe, load_recipe
+from edge_van.records import Manifest
+
+DEFAULT = Recipe(
+    samples=300,
+    equalize_strength=0.75,
+    openvino_scheme="openvino",
+    tensorrt_schemes=("int8",),
+    max_drop_points=1.0,
+    batch=25,
+)
+
+
+def recipe_file(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_default() -> None:
+    assert load_recipe() == load_recipe(None) == DEFAULT
+
+
+def test_a_recipe_changes_only_what_it_names(tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, 'samples = 7\nequalize_strength = 1\ntensorrt_schemes = ["int8_pointwise", "int8"]\n')
+    expected = dataclasses.replace(
+        DEFAULT, samples=7, equalize_strength=1.0, tensorrt_schemes=("int8_pointwise", "int8")
+    )
+    assert load_recipe(path) == expected
+    assert load_recipe(recipe_file(tmp_path, "")) == DEFAULT
+
+
+def test_names_are_those_of_the_schemes() -> None:
+    from edge_van.quantize.scheme import SCHEMES
+
+    assert tuple(SCHEMES) == SCHEME_NAMES
+    assert tuple(name for name, scheme in SCHEMES.items() if scheme.symmetric) == TENSORRT_SCHEME_NAMES
+
+
+def test_to_dict_fits_the_manifest() -> None:
+    values = dataclasses.replace(DEFAULT, tensorrt_schemes=("int8", "int8_pointwise")).to_dict()
+    assert values["tensorrt_schemes"] == "int8,int8_pointwise"
+    assert list(values) == [field.name for field in dataclasses.fields(Recipe)]
+    kind = get_type_hints(Manifest)["recipe"]
+    assert msgspec.json.decode(msgspec.json.encode(values), type=kind) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("samples = 0", "samples"),
+        ("samples = 100001", "samples"),
+        ("samples = 300.0", "samples"),
+        ("samples = true", "samples"),
+        ('samples = "300"', "samples"),
+        ("batch = 0", "batch"),
+        ("batch = 257", "batch"),
+        ("equalize_strength = -0.1", "equalize_strength"),
+        ("equalize_strength = 1.1", "equalize_strength"),
+        ("equalize_strength = nan", "equalize_strength"),
+        ("equalize_strength = true", "equalize_strength"),
+        ("max_drop_points = -1", "max_drop_points"),
+        ("max_drop_points = inf", "max_drop_points"),
+        ('openvino_scheme = "int4"', "openvino_scheme"),
+        ('openvino_scheme = ["openvino"]', "openvino_scheme"),
+        ("tensorrt_schemes = []", "tensorrt_schemes"),
+        ('tensorrt_schemes = "int8"', "tensorrt_schemes"),
+        ('tensorrt_schemes = ["int8", "int8"]', "tensorrt_schemes"),
+        ('tensorrt_schemes = ["openvino"]', "int8, int8_pointwise"),
+        ("tensorrt_schemes = [[1]]", "tensorrt_schemes"),
+        ("sample = 300", "'sample'"),
+        ("[samples]\ncount = 3", "samples"),
+        ('"new\\nline" = 1', "unknown"),
+        ("samples 300", "no TOML"),
+        ("samples = 3\nsamples = 4", "no TOML"),
+        ("samples = " + "[" * 50_000, "no TOML"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_mistake_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, named: str) -> None:
+    path = recipe_file(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert named in message
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_recipe(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b'openvino_scheme = "\xe9"')
+    with pytest.raises(UsageError, match="no TOML"):
+        load_recipe(tmp_path / "latin.toml")
+
+
+def test_a_default_that_lost_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recipe_file(tmp_path, "samples = 300\n")
+    monkeypatch.setattr("edge_van.quantize.recipe.asset", lambda _: path)
+    with pytest.raises(UsageError, match="lacks equalize_strength"):
+        load_recipe()

@@ -1,0 +1,250 @@
+"""``edge_van.quantize.scheme``: every layer of a captured VAN gets the role of its name, every tensor its grid."""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edge_van.errors import UsageError, VerificationError
+from edge_van.fold import FoldedVAN, fold
+from edge_van.quantize.equalize import equalize
+from edge_van.quantize.ptq import capture, post_training_quantize
+from edge_van.quantize.scheme import (
+    DEPTHWISE,
+    EPS,
+    LAYERS,
+    SCHEMES,
+    Role,
+    Scheme,
+    VANQuantizer,
+    classify,
+    get_scheme,
+    module_path,
+    roles,
+)
+from edge_van.van import VAN
+
+Images = Callable[..., Tensor]
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def b0_graph() -> GraphModule:
+    return capture(fold(VAN("b0", 10), SIZE)[0])
+
+
+@pytest.fixture(scope="module")
+def folded(narrow_van: VAN) -> FoldedVAN:
+    return fold(narrow_van, SIZE)[0]
+
+
+@pytest.fixture(scope="module")
+def graph(folded: FoldedVAN) -> GraphModule:
+    return capture(folded)
+
+
+@pytest.fixture(scope="module")
+def with_dead_channels(narrow_van: VAN, images: Images) -> dict[str, GraphModule]:
+    """A VAN with a dead channel in every kind of layer and one dead tensor, quantised by every scheme."""
+    van = copy.deepcopy(narrow_van)
+    for module in van.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data[1] = 0.0
+    for parameter in van.block3[0].mlp.dwconv.parameters():  # GELU(0) = 0: fc2 reads nothing but zeros
+        parameter.data.zero_()
+    model, _ = fold(van, SIZE)
+    assert not model.block1[0].mlp.fc1.weight[1].any()
+    return {name: post_training_quantize(model, [images(4, *SIZE)], s).graph for name, s in SCHEMES.items()}
+
+
+def calls(graph: GraphModule, name: str) -> list[Node]:
+    return [n for n in graph.graph.nodes if n.op == "call_function" and f".{name}." in f".{n.target}."]
+
+
+def constant(graph: GraphModule, value: Any) -> Any:
+    return operator(graph, value.target) if isinstance(value, Node) else value
+
+
+def operator(graph: GraphModule, dotted: str) -> Any:
+    owner: Any = graph
+    for part in dotted.split("."):
+        owner = getattr(owner, part)
+    return owner
+
+
+# --- roles ---
+
+
+def test_every_layer_of_b0_has_the_role_of_its_name(b0_graph: GraphModule):
+    expected: dict[str, Role] = {"head": Role.HEAD}
+    for s, depth in enumerate((3, 3, 5, 2), 1):
+        expected[f"patch_embed{s}.proj"] = Role.PATCH_EMBED
+        for i in range(depth):
+            attn, mlp = f"block{s}.{i}.attn", f"block{s}.{i}.mlp"
+            expected[f"{attn}.spatial_gating_unit.conv0"] = Role.LKA_LOCAL
+            expected[f"{attn}.spatial_gating_unit.conv_spatial"] = Role.LKA_DILATED
+            expected[f"{mlp}.dwconv.dwconv"] = Role.FFN_DEPTHWISE
+            for name in (f"{attn}.proj_1", f"{attn}.proj_2", f"{attn}.spatial_gating_unit.conv1"):
+                expected[name] = Role.POINTWISE
+            expected[f"{mlp}.fc1"] = expected[f"{mlp}.fc2"] = Role.POINTWISE
+    found = {module_path(n): role for n, role in roles(b0_graph) if role in LAYERS}
+    assert found == expected
+    assert len(calls(b0_graph, "conv2d")) + len(calls(b0_graph, "linear")) == len(expected)
+
+
+def test_counts_of_b0(b0_graph: GraphModule):
+    assert Counter(role for _, role in roles(b0_graph)) == {
+        Role.PATCH_EMBED: 4,
+        Role.POINTWISE: 65,
+        Role.LKA_LOCAL: 13,
+        Role.LKA_DILATED: 13,
+        Role.FFN_DEPTHWISE: 13,
+        Role.HEAD: 1,
+        Role.GATE: 13,
+        Role.RESIDUAL: 39,  # in each block two additions and the residual's factor
+    }
+
+
+def test_gates_and_residuals_are_told_apart(graph: GraphModule):
+    by_role = {role: [n for n, r in roles(graph) if r is role] for role in (Role.GATE, Role.RESIDUAL)}
+    for gate in by_role[Role.GATE]:
+        assert gate.target is torch.ops.aten.mul.Tensor
+        x, attention = sorted(gate.args, key=lambda n: n.target is torch.ops.aten.conv2d.default)
+        assert module_path(attention).endswith("spatial_gating_unit.conv1")
+        assert x.target is torch.ops.aten.gelu.default
+    targets = Counter(str(n.target) for n in by_role[Role.RESIDUAL])
+    assert targets == {"aten.add.Tensor": 10, "aten.mul.Tensor": 5}
+
+
+def test_an_equalised_vans_extra_factor_is_a_residual(folded: FoldedVAN, images: Images):
+    captured = capture(equalize(folded, [images(2, *SIZE)]))
+    found = Counter(str(n.target) for n, role in roles(captured) if role is Role.RESIDUAL)
+    assert found == {"aten.add.Tensor": 10, "aten.mul.Tensor": 9}  # one more at the end of each stage
+
+
+class Stranger(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.stem = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stem(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(nn.Conv2d(3, 4, 3), (1, 3, 8, 8)), (nn.Linear(3, 4), (1, 3))], ids=["conv", "linear"]
+)
+def test_an_unknown_layer_is_refused(layer: nn.Module, shape: tuple[int, ...]):
+    captured = torch.export.export(Stranger(layer), (torch.zeros(shape),)).module()
+    with pytest.raises(VerificationError, match="'stem'"):
+        list(roles(captured))
+    with pytest.raises(VerificationError, match="'stem'"):
+        VANQuantizer(SCHEMES["int8"]).annotate(captured)
+
+
+def test_other_nodes_have_no_role(graph: GraphModule):
+    others = {str(n.target) for n in graph.graph.nodes if n.op == "call_function" and classify(n) is None}
+    assert "aten.gelu.default" in others
+    assert "aten.layer_norm.default" in others
+    assert not any("conv" in name or "linear" in name for name in others)
+    assert all(classify(n) is None for n in graph.graph.nodes if n.op != "call_function")
+
+
+# --- schemes ---
+
+
+def test_schemes_by_name():
+    assert get_scheme("int8") is SCHEMES["int8"]
+    assert all(name == scheme.name for name, scheme in SCHEMES.items())
+    assert {"openvino", "int8", "int8_pointwise"} <= set(SCHEMES)
+    with pytest.raises(UsageError, match=r"int4.*openvino"):
+        get_scheme("int4")
+    with pytest.raises(UsageError, match="no convolution"):
+        Scheme("gates", symmetric=True, roles=frozenset({Role.GATE}))
+
+
+def test_a_layer_kind_that_is_missing_is_noticed(graph: GraphModule):
+    captured = copy.deepcopy(graph)
+    quantizer = VANQuantizer(SCHEMES["int8"])
+    with pytest.raises(VerificationError, match="patch_embed"):
+        quantizer.validate(captured)
+    quantizer.validate(quantizer.annotate(captured))
+
+
+def test_pointwise_scheme_leaves_depthwise_in_float(folded: FoldedVAN, images: Images):
+    batches = [images(2, *SIZE)]
+    layers = post_training_quantize(folded, batches, SCHEMES["int8_pointwise"]).layers
+    assert set(layers.values()) == LAYERS - DEPTHWISE
+    assert len(layers) == 4 + 1 + 5 * 5
+
+
+# --- grids ---
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_weights_are_int8_per_channel_and_symmetric(with_dead_channels: dict[str, GraphModule], name: str):
+    graph = with_dead_channels[name]
+    nodes = calls(graph, "dequantize_per_channel")
+    assert len(nodes) == (30 if name == "int8_pointwise" else 45)
+    for node in nodes:
+        weight, scale, zero_point = (constant(graph, a) for a in node.args[:3])
+        assert weight.dtype == torch.int8
+        assert scale.shape == zero_point.shape == (weight.shape[0],)
+        assert not zero_point.any()
+        assert scale.isfinite().all()
+        assert (scale >= EPS).all()
+        per_channel = weight.flatten(1).int().abs().amax(1)
+        assert per_channel.max() <= 127
+        # a living channel uses its whole grid, a dead one is all zeros
+        largest = int(per_channel.max())
+        assert set(per_channel.tolist()) <= {0, largest}
+        assert (scale[per_channel == 0] == EPS).all()
+    dead = [n for n in nodes if not constant(graph, n.args[0])[1].any()]
+    assert len(dead) == len(nodes) - 1  # all but the head
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_activations_are_per_tensor(with_dead_channels: dict[str, GraphModule], name: str):
+    graph = with_dead_channels[name]
+    nodes = calls(graph, "quantize_per_tensor") + calls(graph, "dequantize_per_tensor")
+    assert nodes
+    scales, zero_points = [], []
+    for node in nodes:
+        scale, zero_point, low, high, dtype = (constant(graph, a) for a in node.args[1:6])
+        scales.append(float(scale))
+        zero_points.append(int(zero_point))
+        if SCHEMES[name].symmetric:
+            assert (zero_points[-1], low, high, dtype) == (0, -128, 127, torch.int8)
+        else:
+            assert (low, high, dtype) == (0, 255, torch.uint8)
+            assert 0 <= zero_points[-1] <= 255
+    assert all(0.0 < s < float("inf") for s in scales)
+    if not SCHEMES[name].symmetric:
+        assert len(set(zero_points)) > 3
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_dead_channels_give_numbers(with_dead_channels: dict[str, GraphModule], images: Images, name: str):
+    with torch.no_grad():
+        assert with_dead_channels[name](images(3, *SIZE)).isfinite().all()
+
+
+def test_the_openvino_scheme_quantises_gates_and_additions(with_dead_channels: dict[str, GraphModule]):
+    def float_inputs(graph: GraphModule, role: Role) -> int:
+        inputs = [a for n, r in roles(graph) if r is role for a in n.args if isinstance(a, Node)]
+        return sum(a.op == "call_function" and "dequantize" not in str(a.target) for a in inputs)
+
+    for role in (Role.GATE, Role.RESIDUAL):
+        assert float_inputs(with_dead_channels["openvino"], role) == 0
+        assert float_inputs(with_dead_channels["int8"], role) > 0
+
+
+def test_a_tensor_with_several_readers_is_quantised_once(with_dead_channels: dict[str, GraphModule]):
+    for graph in with_dead_channels.values():
+        sources = Counter(n.args[0] for n in calls(graph, "quantize_per_tensor"))
+        assert set(sources.values()) == {1}

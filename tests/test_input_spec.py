@@ -1,0 +1,147 @@
+"""``edge_van.input_spec``: the geometry in hand-computed numbers, what it refuses, and the way to JSON and back."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_van.errors import UsageError
+from edge_van.input_spec import INTERPOLATIONS, OFFICIAL, InputSpec
+
+sides = st.integers(1, 8192)
+sizes = st.tuples(sides, sides)
+finite = st.floats(-10, 10)
+positive = st.floats(1e-3, 10)
+specs = st.builds(
+    InputSpec,
+    size=sizes,
+    crop=st.floats(0.01, 1.0),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    mean=st.tuples(finite, finite, finite),
+    std=st.tuples(positive, positive, positive),
+    classes=st.none() | st.lists(st.text(max_size=5), min_size=1, max_size=5, unique=True).map(tuple),
+    source_size=st.none() | sizes,
+)
+
+
+def test_official_preprocessing():
+    assert (OFFICIAL.size, OFFICIAL.crop, OFFICIAL.interpolation) == ((224, 224), 0.9, "bicubic")
+    assert OFFICIAL.mean == OFFICIAL.std == (0.5, 0.5, 0.5)
+    assert OFFICIAL.classes is None
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "image", "resized", "box"),
+    [  # sizes are (height, width); boxes (left, top, right, bottom); as torchvision's Resize(int) and CenterCrop
+        ((224, 224), 0.9, (375, 500), (248, 330), (53, 12, 277, 236)),  # int(248 * 500 / 375 = 330.67)
+        ((224, 224), 0.9, (500, 375), (330, 248), (12, 53, 236, 277)),
+        ((224, 224), 0.9, (248, 248), (248, 248), (12, 12, 236, 236)),
+        ((224, 224), 0.875, (480, 640), (256, 341), (58, 16, 282, 240)),  # (341 - 224) / 2 = 58.5 rounds to even
+        ((224, 224), 0.9, (10, 10), (248, 248), (12, 12, 236, 236)),
+        ((224, 224), 0.9, (1, 8000), (248, 1984000), (991888, 12, 992112, 236)),
+        ((64, 64), 1.0, (64, 64), (64, 64), (0, 0, 64, 64)),
+        ((64, 64), 1.0, (100, 133), (64, 85), (10, 0, 74, 64)),  # 85.12; 10.5 rounds to even
+        ((96, 128), 1.0, (100, 100), (128, 128), (0, 16, 128, 112)),
+        ((128, 96), 1.0, (100, 100), (128, 128), (16, 0, 112, 128)),
+        ((96, 128), 0.8, (480, 640), (120, 160), (16, 12, 144, 108)),
+        ((96, 128), 1.0, (200, 200), (128, 128), (0, 16, 128, 112)),
+    ],
+)
+def test_geometry(size: tuple, crop: float, image: tuple, resized: tuple, box: tuple):
+    spec = InputSpec(size=size, crop=crop)
+    assert spec.resized(*image) == resized
+    assert spec.crop_box(*resized) == box
+
+
+@given(spec=specs, image=sizes)
+def test_the_crop_lies_in_the_resized_image(spec: InputSpec, image: tuple[int, int]):
+    height, width = spec.resized(*image)
+    left, top, right, bottom = spec.crop_box(height, width)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert (bottom - top, right - left) == spec.size
+
+
+@given(image=sizes)
+def test_the_resize_keeps_the_aspect(image: tuple[int, int]):
+    height, width = OFFICIAL.resized(*image)
+    assert min(height, width) == 248
+    long, short = max(image), min(image)
+    assert max(height, width) == max(int(248 * long / short), 248)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("size", (0, 224)),
+        ("size", (224, 8193)),
+        ("size", (224,)),
+        ("size", (224, 224, 3)),
+        ("size", (224.0, 224)),
+        ("source_size", (0, 1)),
+        ("source_size", (480, 640, 3)),
+        ("crop", 0.0),
+        ("crop", 1.01),
+        ("crop", -0.5),
+        ("crop", float("nan")),
+        ("interpolation", "cubic"),
+        ("interpolation", ""),
+        ("mean", (0.5, 0.5)),
+        ("mean", (0.5, 0.5, float("nan"))),
+        ("std", (0.5, 0.5, 0.0)),
+        ("std", (0.5, -0.5, 0.5)),
+        ("std", (0.5, 0.5, float("inf"))),
+        ("classes", ()),
+        ("classes", ("cat", "dog", "cat")),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(entry: str, value: object):
+    name = "class names" if entry == "classes" else entry
+    with pytest.raises(UsageError, match=name):
+        InputSpec(**{entry: value})
+
+
+def test_a_repeated_class_is_named():
+    with pytest.raises(UsageError, match="repeated: cat, dog"):
+        InputSpec(classes=("dog", "cat", "dog", "cat", "cow"))
+
+
+@given(spec=specs)
+def test_dict_round_trip(spec: InputSpec):
+    assert InputSpec.from_dict(spec.to_dict()) == spec
+    assert InputSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_from_dict_fills_in_the_defaults():
+    assert InputSpec.from_dict({}) == OFFICIAL
+    assert InputSpec.from_dict({"size": [64, 96]}) == InputSpec(size=(64, 96))
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"colour": 1}, "unknown InputSpec entries colour; known: classes, crop"),
+        ({"size": 224}, "size|type"),
+        ({"size": ["224", "224"]}, "size"),
+        ({"crop": "0.9"}, "type"),
+        ({"crop": None}, "type"),
+        ({"interpolation": 3}, "interpolation"),
+        ({"interpolation": ["bicubic"]}, "interpolation"),
+        ({"mean": ["a", "b", "c"]}, "type"),
+        ({"std": 0.5}, "type"),
+        ({"classes": "cat"}, "class"),
+        ({"classes": [1, 2]}, "class"),
+        ({"classes": 5}, "class|type"),
+    ],
+)
+def test_from_dict_names_what_is_wrong(values: dict, match: str):
+    with pytest.raises(UsageError, match=match):
+        InputSpec.from_dict(values)
+
+
+def test_with_overrides():
+    spec = OFFICIAL.with_overrides(size=(64, 64), crop=None)
+    assert spec == InputSpec(size=(64, 64))
+    with pytest.raises(UsageError):
+        OFFICIAL.with_overrides(crop=2.0)

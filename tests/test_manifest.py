@@ -1,0 +1,167 @@
+"""manifest.json: what is written reads back, and what it may not say is refused in one clear line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from bundle_samples import UNSAFE, make, one_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_van.bundle import manifest_schema, open_bundle, read_manifest, update_manifest
+from edge_van.errors import BundleError
+from edge_van.input_spec import INTERPOLATIONS, InputSpec
+from edge_van.records import (
+    MANIFEST_SCHEMA_VERSION,
+    Accuracy,
+    CalibrationRecord,
+    ClassChange,
+    FileEntry,
+    Interval,
+    Latency,
+    LatencyRow,
+    Machine,
+    Manifest,
+    SchemeResult,
+)
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+number = st.floats(allow_nan=False, allow_infinity=False)
+count = st.integers(0, 2**63 - 1)
+words = st.dictionaries(text, text, max_size=3)
+interval = st.builds(Interval, number, number)
+sha256 = st.from_regex("[0-9a-f]{64}", fullmatch=True)
+files = st.lists(
+    st.builds(FileEntry, st.from_regex("[a-z]{1,6}(/[a-z.]{3,6}x){0,2}", fullmatch=True), count, sha256),
+    max_size=3,
+    unique_by=lambda entry: entry.path,
+).map(tuple)
+
+
+def three(values: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float, float, float]]:
+    return st.tuples(values, values, values)
+
+
+def tuple_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(values, max_size=2).map(tuple)
+
+
+side = st.integers(1, 8192)
+spec = st.builds(
+    InputSpec,
+    size=st.tuples(side, side),
+    crop=st.floats(0.01, 1.0),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    mean=three(number),
+    std=three(st.floats(1e-3, 1e3)),
+    classes=st.none() | st.lists(text, min_size=1, max_size=3, unique=True).map(tuple),
+    source_size=st.none() | st.tuples(side, side),
+)
+change = st.builds(ClassChange, text, count, number, number, st.dictionaries(text, count, max_size=2))
+accuracy = st.builds(
+    Accuracy, text, count, count, number, number, st.none() | number, st.none() | number, number, interval, number,
+    number, tuple_of(change), number, number, number, number,
+)  # fmt: skip
+row = st.builds(LatencyRow, text, text, number, number, number, number, interval, tuple_of(number))
+latency = st.builds(Latency, count, count, count, count, text, tuple_of(row), number, tuple_of(text))
+machine = st.builds(Machine, text, text, count, count, number, tuple_of(text), text, text, words, number)
+scheme = st.builds(SchemeResult, text, text, st.booleans(), tuple_of(text), count, number, number, count)
+recipe = st.dictionaries(text, text | st.integers(-(2**63), 2**64 - 1) | number | st.booleans(), max_size=3)
+manifests = st.builds(
+    Manifest, st.just(MANIFEST_SCHEMA_VERSION), text, text, text, count, text, text, text, spec, text, recipe,
+    st.builds(CalibrationRecord, text, count, count, count), tuple_of(scheme), words, files, machine,
+    st.none() | accuracy, st.none() | latency, tuple_of(text),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(manifests)
+def test_every_manifest_reads_back_as_written(tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> None:
+    folder = tmp_path_factory.getbasetemp() / "round_trip"
+    bundle = make(folder, force=True)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    assert read_manifest(folder) == manifest
+    assert update_manifest(open_bundle(folder), warnings=("a",)).manifest == replace(manifest, warnings=("a",))
+    assert bundle.path == folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.recursive(st.none() | st.integers() | text, lambda x: st.lists(x) | st.dictionaries(text, x))
+)
+def test_any_other_content_is_a_bundle_error(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(BundleError) as caught:
+        read_manifest(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "word"),
+    [
+        (("schema_version",), 2, "newer edge-van ('0.1.0'"),
+        (("schema_version",), 0, "version 0"),
+        (("schema_version",), "1", "schema_version"),
+        (("num_classes",), "10", "$.num_classes"),
+        (("input_spec", "crop"), 3, "crop is a share"),
+        (("input_spec", "classes"), ["a\nb", "a\nb"], "repeated: a b"),
+        (("files", 0, "sha256"), "AB", "sha256 is none"),
+        (("files", 0, "size_bytes"), -1, "size is under 0"),
+        (("files", 0, "path"), "openvino/model.bin", "twice"),
+        (("files", 0, "path"), "manifest.json", "the manifest itself"),
+        *((("files", 0, "path"), path, "do not use this bundle") for path in UNSAFE if path != "\ud800"),
+    ],
+)
+def test_what_a_manifest_may_not_say(tmp_path: Path, where: tuple[str | int, ...], value: object, word: str) -> None:
+    bundle = make(tmp_path / "out")
+    content = json.loads((bundle.path / "manifest.json").read_text())
+    part = content
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    (bundle.path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(bundle.path)
+    one_line(caught, str(bundle.path / "manifest.json"), word)
+
+
+def test_a_newer_manifest_need_not_look_like_ours(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema_version": 9, "models": {}}')
+    with pytest.raises(BundleError, match="upgrade with pip"):
+        open_bundle(tmp_path)
+
+
+def test_broken_json_is_named_with_its_position(tmp_path: Path) -> None:
+    for content, word in (
+        (b'{"schema_version": 1,,', "byte 21"),
+        (b'{"schema_version": 1', "byte 20"),
+        (b'{"x":' * 100_000, "nested too deep"),
+    ):
+        (tmp_path / "manifest.json").write_bytes(content)
+        with pytest.raises(BundleError) as caught:
+            read_manifest(tmp_path)
+        one_line(caught, word)
+
+
+def test_what_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (tmp_path, tmp_path / "nowhere", Path("/proc/self/status")):
+        with pytest.raises(BundleError) as caught:
+            open_bundle(path)
+        one_line(caught, str(path), "is no bundle")
+    bundle = make(tmp_path / "out")
+    monkeypatch.setattr("edge_van.manifest.MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(BundleError, match="is over"):
+        open_bundle(bundle.path)
+
+
+def test_the_schema_describes_the_manifest() -> None:
+    schema = manifest_schema()
+    properties = schema["$defs"]["Manifest"]["properties"]
+    assert set(properties) == set(Manifest.__dataclass_fields__)
+    json.dumps(schema)
