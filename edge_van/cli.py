@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
 
 
-class _Sizes(click.ParamType):
+class _Sizes(click.ParamType[tuple[int, int]]):
     """``224`` or ``HEIGHTxWIDTH``."""
 
     name = "PIXELS|HxW"
@@ -35,7 +35,7 @@ class _Sizes(click.ParamType):
         return int(parts[0]), int(parts[-1])
 
 
-class _Triple(click.ParamType):
+class _Triple(click.ParamType[tuple[float, ...]]):
     """Three numbers with commas, or one for all channels."""
 
     name = "R,G,B"
@@ -67,9 +67,13 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 @click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")
 @click.option("--recipe", type=_PATH, help="A TOML file over the packaged defaults.")
 @click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
-@click.option("--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]")
+@click.option(
+    "--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
+)
 @click.option("--input-size", type=_Sizes(), help="What the network sees.")
-@click.option("--source-size", type=_Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
+@click.option(
+    "--source-size", type=_Sizes(), help="Size of every image a camera sends: the resize goes into the graph."
+)
 @click.option("--crop", type=float, help="Share of the resized image's side that the centre crop keeps.")
 @click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
 @click.option("--mean", type=_Triple(), help="On a 0..1 scale.")

@@ -95,7 +95,7 @@ def fold(van: VAN, input_size: tuple[int, int]) -> tuple[FoldedVAN, FoldCheck]:
         raise UsageError(f"the input size must be at least 1x1, got {input_size}")
     source = copy.deepcopy(van).eval()
     folded = FoldedVAN(copy.deepcopy(source).double(), input_size).float().eval().requires_grad_(False)
-    return folded, _check(source, folded)
+    return folded, _check(source.float(), folded)
 
 
 def bn_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -149,7 +149,8 @@ def _scale_rows_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
 @torch.no_grad()
 def _absorb_input_affine_(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
     """In place: ``conv(x)`` becomes ``conv(scale * x + shift)``. Exact for a 1x1 conv alone: it pads nothing."""
-    assert conv.kernel_size == (1, 1) and conv.groups == 1
+    assert conv.kernel_size == (1, 1)
+    assert conv.groups == 1
     added = conv.weight[:, :, 0, 0] @ shift
     conv.bias = nn.Parameter(added if conv.bias is None else conv.bias + added)
     conv.weight.mul_(scale.view(1, -1, 1, 1))
@@ -189,7 +190,9 @@ def _check(source: VAN, folded: FoldedVAN) -> FoldCheck:
     if left:
         raise VerificationError(f"the fold left {len(left)} BatchNorm layers, the first is {left[0]}")
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, source.stages()[0][0].proj.in_channels, *folded.input_size, generator=generator)
+    images = torch.randn(
+        2, cast(PatchEmbed, source.stages()[0][0]).proj.in_channels, *folded.input_size, generator=generator
+    )
     expected = cast(Tensor, source(images))
     error = relative_error(folded(images), expected)
     if not error <= RELATIVE_TOLERANCE:  # a NaN fails too

@@ -62,5 +62,6 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
     import cpuinfo
 
     info = cpuinfo.get_cpu_info()
-    name = f"{info.get('brand_raw', platform.processor() or 'unknown')} (family {info.get('family', '?')}, model {info.get('model', '?')})"
+    brand = info.get("brand_raw", platform.processor() or "unknown")
+    name = f"{brand} (family {info.get('family', '?')}, model {info.get('model', '?')})"
     return name, tuple(sorted(f for f in info.get("flags", []) if f.startswith(_FLAG_PREFIXES)))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+LARGEST_DB = 200.0
 
 
 def relative_error(actual: Array, expected: Array) -> float:
@@ -20,13 +21,18 @@ def relative_error(actual: Array, expected: Array) -> float:
 
 
 def sqnr_db(reference: Array, other: Array) -> float:
-    """Signal to quantisation noise: 10 log10(sum ref^2 / sum (ref - other)^2), in dB over all values."""
+    """Signal to quantisation noise: 10 log10(sum ref^2 / sum (ref - other)^2), in dB over all values; see ``to_db``."""
     reference, other = reference.astype(np.float64), other.astype(np.float64)
-    noise = float(((reference - other) ** 2).sum())
-    signal = float((reference**2).sum())
-    if noise == 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+    return to_db(float((reference**2).sum()), float(((reference - other) ** 2).sum()))
+
+
+def to_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), held within -200..200 dB: float32 ends near 150, and JSON has no infinity."""
+    if noise <= 0.0:
+        return LARGEST_DB
+    if math.isnan(noise) or math.isnan(signal):
+        return math.nan
+    return min(max(10.0 * math.log10(max(signal, 1e-300) / noise), -LARGEST_DB), LARGEST_DB)
 
 
 def agreement_percent(reference: Array, other: Array) -> float:
@@ -60,7 +66,7 @@ def paired_drop_interval(reference_right: Array, other_right: Array) -> tuple[fl
     product = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
     phi = 0.0
     if product:
-        cross = both * neither - first_only * second_only
+        cross = float(both * neither - first_only * second_only)
         # Newcombe's continuity correction, for positive association alone
         cross = max(cross - n / 2, 0.0) if cross > 0 else cross
         phi = cross / math.sqrt(product)

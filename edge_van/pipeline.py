@@ -10,39 +10,31 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.benchmark import Candidate, measure_latency
-from edge_van.bundle import Bundle, BundleWriter
+from edge_van.benchmark import measure_latency
+from edge_van.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
-from edge_van.data import BrokenImage, ImageSet, hashes, open_images, stream
-from edge_van.errors import DataError, UsageError
-from edge_van.export.onnx import export_onnx
-from edge_van.export.openvino import check_openvino, export_openvino
-from edge_van.fold import FoldedVAN, fold
+from edge_van.data import BrokenImage, ImageSet, open_images
+from edge_van.draw import hashes
+from edge_van.errors import UsageError
+from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels, export_models
+from edge_van.fold import fold
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, has_vnni, versions
-from edge_van.measure import agreement_percent, sqnr_db
-from edge_van.progress import Reporter, Silent
+from edge_van.progress import SILENT, Reporter
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
 from edge_van.quantize.recipe import Recipe
-from edge_van.quantize.scheme import get_scheme
-from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest, SchemeResult
+from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest
 from edge_van.runtimes import open_model
-from edge_van.runtimes.openvino import has_bf16
 from edge_van.validate import validate
 
 TARGETS = ("openvino", "tensorrt")
-CHECK_IMAGES = 8
-SQNR_IMAGES = 256
 VALIDATE_BATCH = 32
-FP32_IR, INT8_IR = "openvino_fp32/model.xml", "openvino/model.xml"
-FP32_ONNX, OPENVINO_ONNX = "onnx/model.onnx", "onnx/model_openvino.onnx"
+FREE_SPACE_FACTOR = 4
+"""A bundle holds the weights twice in float32 and up to four times in int8."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +54,25 @@ class QuantizeOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if unknown := [t for t in self.targets if t not in TARGETS] or not self.targets:
-            raise UsageError(f"--target is one or more of {', '.join(TARGETS)}; got {unknown or 'none'}")
+        unknown = [t for t in self.targets if t not in TARGETS]
+        if unknown or not self.targets:
+            raise UsageError(f"--target is one or more of {', '.join(TARGETS)}; got {', '.join(unknown) or 'none'}")
 
     @property
     def is_demo(self) -> bool:
         return self.checkpoint in (None, "demo")
 
 
-@dataclass(frozen=True)
-class _Exported:
-    schemes: tuple[SchemeResult, ...]
-    candidates: tuple[Candidate, ...]
-
-
-def quantize(options: QuantizeOptions, reporter: Reporter | None = None) -> Bundle:
+def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
     """Run the whole job and return the finished bundle. Nothing that looks finished is left by a failure.
 
     Raises the package's errors: ``UsageError`` for contradicting options, ``CheckpointError``, ``DataError``,
     ``VerificationError``, ``BundleError``. The accuracy gate is the caller's: the bundle says what was measured.
     """
-    reporter = reporter or Silent()
     torch.manual_seed(options.seed)
     with ExitStack() as stack:
+        if options.output is not None:
+            BundleWriter(options.output, force=options.force)  # an output that is in the way is said before any work
         loaded, spec = _load(options)
         if options.is_demo:
             reporter.note("No --checkpoint: using the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
@@ -96,11 +84,15 @@ def quantize(options: QuantizeOptions, reporter: Reporter | None = None) -> Bund
             spec = replace(spec, classes=held_out.classes)
         name = loaded.variant or loaded.van.variant.name
         writer = stack.enter_context(BundleWriter(options.output or Path(f"van_{name}_int8"), force=options.force))
+        weight_bytes = sum(p.numel() * p.element_size() for p in loaded.van.parameters())
+        free_space_check(writer.output, FREE_SPACE_FACTOR * weight_bytes)
 
         calibration, record = _calibration(options, spec, held_out, training, reporter, warnings)
         with reporter.stage("Folding BatchNorm away"):
             folded, folding = fold(loaded.van, spec.size)
-        exported = _export(options, writer, folded, calibration, spec, held_out, reporter)
+        exported = export_models(
+            writer.path, folded, calibration, spec, held_out, options.recipe, options.targets, reporter
+        )
         accuracy = latency = None
         if "openvino" in options.targets:
             accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
@@ -213,92 +205,6 @@ def _note_broken(broken: list[BrokenImage], use: str, reporter: Reporter, warnin
         warnings.append(f"{len(broken)} broken images left out of {use}")
 
 
-def _export(
-    options: QuantizeOptions,
-    writer: BundleWriter,
-    folded: FoldedVAN,
-    calibration: CalibrationImages,
-    spec: InputSpec,
-    held_out: ImageSet,
-    reporter: Reporter,
-) -> _Exported:
-    """Write every model file of the targets; each was run once and agreed with what it was made of."""
-    recipe = options.recipe
-    check_pixels = calibration.pixels[:CHECK_IMAGES]
-    check_images = calibration.normalized(check_pixels)
-    candidates: list[Candidate] = []
-    with reporter.stage("Exporting FP32"):
-        export_onnx(folded, writer.path(FP32_ONNX), check_images)
-    if "openvino" in options.targets:
-        with reporter.stage("Exporting FP32 to OpenVINO"):
-            path = export_openvino(writer.path(FP32_ONNX), spec, writer.path(FP32_IR))
-            _check_ir(path, spec, check_pixels, folded, check_images, quantized=False)
-        candidates.append(Candidate("fp32", "openvino", path))
-        if has_bf16():
-            candidates.append(Candidate("bf16", "openvino", path, {"precision": "bf16"}))
-    with reporter.stage("Equalising channels"):
-        equalized = equalize(folded, calibration, strength=recipe.equalize_strength)
-    probe = _probe(held_out, spec, calibration)
-    jobs = [(recipe.openvino_scheme, OPENVINO_ONNX)] if "openvino" in options.targets else []
-    if "tensorrt" in options.targets:
-        jobs += [(name, f"onnx/model_{name}.onnx") for name in recipe.tensorrt_schemes]
-    results = []
-    for name, file in jobs:
-        with reporter.stage(f"Calibrating {name}", len(calibration.pixels)) as advance:
-            quantized = post_training_quantize(equalized, calibration, get_scheme(name), progress=advance)
-        with reporter.stage(f"Exporting {name}"):
-            export_onnx(quantized, writer.path(file), check_images)
-            if file == OPENVINO_ONNX:
-                path = export_openvino(writer.path(file), spec, writer.path(INT8_IR))
-                _check_ir(path, spec, check_pixels, quantized.graph, check_images, quantized=True)
-                candidates.append(Candidate("int8", "openvino", path))
-        results.append(_scheme_result(quantized, folded, probe, file))
-    return _Exported(tuple(results), tuple(candidates))
-
-
-@torch.no_grad()
-def _check_ir(
-    path: Path,
-    spec: InputSpec,
-    pixels: np.ndarray,
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    *,
-    quantized: bool,
-) -> None:
-    if spec.source_size is None:  # with a resize inside, the check would compare two resizes, not two networks
-        check_openvino(path, pixels, model(images).numpy(), quantized=quantized)
-
-
-def _probe(held_out: ImageSet, spec: InputSpec, calibration: CalibrationImages) -> list[torch.Tensor]:
-    """Up to 256 held-out images, evenly spread over the classes, as float batches: what a scheme's SQNR is taken on."""
-    indices = np.unique(np.linspace(0, len(held_out) - 1, min(SQNR_IMAGES, len(held_out))).round().astype(int)).tolist()
-    host_spec = replace(spec, source_size=None)
-    batches = [b.images for b in stream(held_out, host_spec, batch_size=16, indices=indices)]
-    if not batches:
-        raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
-    return [calibration.normalized(b) for b in batches]
-
-
-@torch.no_grad()
-def _scheme_result(
-    quantized: QuantizedVAN, folded: FoldedVAN, probe: list[torch.Tensor], file: str
-) -> SchemeResult:
-    reference = torch.cat([folded(batch) for batch in probe]).numpy()
-    logits = torch.cat([quantized.graph(batch) for batch in probe]).numpy()
-    scheme = quantized.scheme
-    return SchemeResult(
-        name=scheme.name,
-        file=file,
-        symmetric=scheme.symmetric,
-        roles=tuple(sorted(scheme.roles)),
-        quantized_layers=len(quantized.layers),
-        logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=agreement_percent(reference, logits),
-        images=len(reference),
-    )
-
-
 def _validate(
     writer: BundleWriter,
     held_out: ImageSet,
@@ -329,6 +235,6 @@ def _validate(
     return accuracy
 
 
-def _latency(exported: _Exported, reporter: Reporter) -> Latency:
+def _latency(exported: ExportedModels, reporter: Reporter) -> Latency:
     with reporter.stage("Measuring latency", 300) as advance:
         return measure_latency(exported.candidates, baseline="fp32", rounds=300, progress=advance)

@@ -6,7 +6,7 @@ In: a stage's name and its total. Out: a callable that takes the amount done sin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -15,15 +15,9 @@ Advance = Callable[[int], None]
 class Reporter(Protocol):
     """What a pipeline needs of whoever watches it."""
 
-    def stage(self, name: str, total: int | None = None) -> _Stage: ...
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]: ...
 
     def note(self, text: str) -> None: ...
-
-
-class _Stage(Protocol):
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 class Silent:
@@ -37,6 +31,9 @@ class Silent:
         pass
 
 
+SILENT = Silent()
+
+
 class Terminal:
     """Bars with rate and ETA on standard error, gone when done; one plain line a stage where that is no terminal."""
 
@@ -47,10 +44,19 @@ class Terminal:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         if not self._console.is_terminal:
             self._console.print(f"{name} ...")
+            yield lambda amount: None
+            return
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
         if total is not None:
             columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]

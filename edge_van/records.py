@@ -128,7 +128,7 @@ class CalibrationRecord:
 
     data: str
     images: int
-    left_out_overlap: int
+    left_out: int  # drawn but also in the validation images, repeated, or unreadable
     seed: int
 
 

@@ -32,7 +32,7 @@ def show_bundle(bundle: Bundle) -> None:
     console.print(
         f"[bold]VAN-{manifest.variant}[/], {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
         f"calibrated on {manifest.calibration.images} images "
-        f"({manifest.calibration.left_out_overlap} left out that are also in the validation set)"
+        f"({manifest.calibration.left_out} left out: also in the validation set, repeated or unreadable)"
     )
     if manifest.accuracy is not None:
         show_accuracy(manifest.accuracy, classes=False)
@@ -72,8 +72,8 @@ def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
         table.add_row("top-5 %", f"{a.top5_fp32_percent:.2f}", f"{a.top5_int8_percent:.2f}", f"{five:+.2f}")
     console.print(table)
     console.print(
-        f"agreement {a.agreement_percent:.2f} %, logit SQNR {a.logit_sqnr_db:.1f} dB; {a.images_per_s:.0f} images/s, "
-        f"inference {a.inference_s:.1f} s, waiting for images {a.wait_s:.1f} s (decoding took {a.decode_s:.1f} s of CPU)"
+        f"agreement {a.agreement_percent:.2f} %, logit SQNR {a.logit_sqnr_db:.1f} dB; {a.images_per_s:.0f} images/s: "
+        f"inference {a.inference_s:.1f} s, waiting for images {a.wait_s:.1f} s (decoding: {a.decode_s:.1f} s of CPU)"
     )
     if a.broken:
         console.print(f"{a.broken} broken images were left out")

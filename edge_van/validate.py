@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
 from edge_van.errors import DataError, UsageError
 from edge_van.input_spec import InputSpec
-from edge_van.measure import in_top_k, paired_drop_interval
+from edge_van.measure import in_top_k, paired_drop_interval, to_db
 from edge_van.progress import Advance
 from edge_van.records import Accuracy, ClassChange, Interval
 from edge_van.runtimes import Session
@@ -54,11 +54,6 @@ class _Tally:
         self.moved.update(zip(labels[differs].tolist(), second[differs].tolist(), strict=True))
         self.signal += float((fp32.astype(np.float64) ** 2).sum())
         self.noise += float(((fp32.astype(np.float64) - int8) ** 2).sum())
-
-    def sqnr_db(self) -> float:
-        if self.noise == 0.0:
-            return 200.0  # identical logits: JSON has no infinity, and float32 ends near 150 dB
-        return 10.0 * float(np.log10(max(self.signal, 1e-300) / self.noise))
 
 
 def validate(
@@ -154,7 +149,7 @@ def _record(
         top1_drop_points=drop,
         top1_drop_interval=Interval(low, high),
         agreement_percent=100.0 * tally.agree / n,
-        logit_sqnr_db=tally.sqnr_db(),
+        logit_sqnr_db=to_db(tally.signal, tally.noise),
         classes=classes,
         images_per_s=n / wall_s,
         decode_s=stats.decode_s,

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_van import data as data_module
-from edge_van.data import BrokenImageError, Draw, ImageItem, ImageSet, draw_balanced, hashes, open_images, stream
+from edge_van.data import BrokenImageError, ImageItem, ImageSet, open_images, stream
+from edge_van.draw import Draw, draw_balanced, hashes
 from edge_van.errors import DataError, UsageError
 from edge_van.input_spec import InputSpec
 

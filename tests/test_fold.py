@@ -120,6 +120,13 @@ def test_batch_norms_without_affine(narrow_variant: Variant):
     assert_no_batch_norm(folded)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_type_come_out_in_float32(narrow_van: VAN, dtype: torch.dtype):
+    folded, check = fold(copy.deepcopy(narrow_van).to(dtype), (32, 32))
+    assert {t.dtype for t in folded.state_dict().values()} == {torch.float32}
+    assert check.max_relative_error < 1e-4
+
+
 def test_bn_affine():
     bn = nn.BatchNorm2d(1, eps=0.25)
     for tensor, value in ((bn.running_mean, 3.0), (bn.running_var, 3.75), (bn.weight.data, -4.0), (bn.bias.data, 1.0)):

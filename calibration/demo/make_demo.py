@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.checkpoint import load_checkpoint, save_safetensors
-from edge_van.data import ImageSet, draw_balanced, hashes, open_images
+from edge_van.data import ImageSet, open_images
+from edge_van.draw import draw_balanced, hashes
 
 SEED = 0
 CALIBRATION_IMAGES = 512

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.errors import UsageError, VerificationError
+from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.input_spec import InputSpec
 from edge_van.measure import relative_error, sqnr_db
 from edge_van.runtimes import open_model
@@ -37,7 +37,10 @@ def export_openvino(onnx_path: Path, spec: InputSpec, path: Path) -> Path:
     model.output(0).set_names({OUTPUT})
     _name_stably(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ov.save_model(model, path, compress_to_fp16=False)
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # a full disk reaches us as a nameless stream error
+        raise BundleError(f"OpenVINO could not write {path.name} ({error}): is the disk full?") from error
     return path
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_van.data import BrokenImage, ImageSet, StreamStats, draw_balanced, stream
+from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
+from edge_van.draw import draw_balanced
 from edge_van.errors import DataError
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Advance

@@ -58,10 +58,9 @@ def equalize(model: FoldedVAN, batches: Iterable[Tensor], *, strength: float = 1
             if j + 1 < len(blocks):
                 _divide_rows_(block.mlp.fc2, next_factor)
             else:  # the stage's LayerNorm mixes channels and needs the residual as it was
-                back = next_factor.view(1, -1, 1, 1).clone()
-                block.mlp_residual_scale = back * (
-                    1.0 if block.mlp_residual_scale is None else block.mlp_residual_scale
-                )
+                back = next_factor.view(1, -1, 1, 1)
+                before = block.mlp_residual_scale  # there where the model was equalised before
+                block.mlp_residual_scale = back.clone() if before is None else back * before
             factor = next_factor
             _equalize_inside_(block, prefix, factors)
     error = relative_error(result(first), model(first))

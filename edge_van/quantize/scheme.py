@@ -61,9 +61,9 @@ class Scheme:
     Weights are int8, per output channel, symmetric. Activations are per tensor: asymmetric uint8 (0..255), or symmetric
     int8 (-128..127) with zero point 0, the only form TensorRT takes.
 
-    ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs of
-    uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise kernels
-    widen to 32 bits first and keep all 8.
+    ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs
+    of uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise
+    kernels widen to 32 bits first and keep all 8.
     """
 
     name: str
@@ -164,10 +164,11 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             if role not in self.scheme.roles:
                 continue
             if role in (Role.GATE, Role.RESIDUAL):
-                inputs = {a: self._activation for a in node.args if isinstance(a, Node) and a.op == "call_function"}
+                inputs = {a: self._activation for a in node.all_input_nodes if a.op == "call_function"}
             else:
                 narrow = self.scheme.weight_bits == 7 and role not in DEPTHWISE
-                inputs = {node.args[0]: self._activation, node.args[1]: self._weight_7bit if narrow else self._weight}
+                data, weight = node.all_input_nodes[:2]
+                inputs = {data: self._activation, weight: self._weight_7bit if narrow else self._weight}
             node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
         return model
 

@@ -33,7 +33,7 @@ class ONNXRuntimeSession(Session):
             options.intra_op_num_threads = threads
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  its exceptions share no public base
+        except Exception as error:
             raise BundleError(f"ONNX Runtime cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_info(value) for value in self._session.get_outputs())

@@ -34,12 +34,18 @@ class OpenVINOSession(Session):
         profile: bool = False,
     ) -> None:
         if precision not in PRECISIONS or hint not in HINTS:
-            raise UsageError(f"OpenVINO takes a precision of {PRECISIONS} and a hint of {HINTS}, got {precision}, {hint}")
+            raise UsageError(
+                f"OpenVINO takes a precision of {PRECISIONS} and a hint of {HINTS}, got {precision}, {hint}"
+            )
         ov = _load()
         core = ov.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingRuntimeError("this CPU has no BF16 units: run FP32 or INT8")
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint, "PERF_COUNT": profile}
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": hint,
+            "PERF_COUNT": profile,
+        }
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         try:

@@ -1,0 +1,131 @@
+"""Every model file of a bundle: FP32 and quantised, for each target.
+
+In: a folded VAN, calibration and held-out images, a recipe. Out: the files, what each scheme measured, what to time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_van.benchmark import Candidate
+from edge_van.data import ImageSet, stream
+from edge_van.errors import DataError
+from edge_van.export.onnx import export_onnx
+from edge_van.export.openvino import check_openvino, export_openvino
+from edge_van.fold import FoldedVAN
+from edge_van.input_spec import InputSpec
+from edge_van.measure import agreement_percent, sqnr_db
+from edge_van.progress import Reporter
+from edge_van.quantize.calibration import CalibrationImages
+from edge_van.quantize.equalize import equalize
+from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
+from edge_van.quantize.recipe import Recipe
+from edge_van.quantize.scheme import get_scheme
+from edge_van.records import SchemeResult
+from edge_van.runtimes.openvino import has_bf16
+
+CHECK_IMAGES = 8
+SQNR_IMAGES = 256
+FP32_IR, INT8_IR = "openvino_fp32/model.xml", "openvino/model.xml"
+FP32_ONNX, OPENVINO_ONNX = "onnx/model.onnx", "onnx/model_openvino.onnx"
+
+
+@dataclass(frozen=True)
+class ExportedModels:
+    """What each scheme measured, and the models to time."""
+
+    schemes: tuple[SchemeResult, ...]
+    candidates: tuple[Candidate, ...]
+
+
+def export_models(
+    place: Callable[[str], Path],
+    folded: FoldedVAN,
+    calibration: CalibrationImages,
+    spec: InputSpec,
+    held_out: ImageSet,
+    recipe: Recipe,
+    targets: tuple[str, ...],
+    reporter: Reporter,
+) -> ExportedModels:
+    """Write every model file of the targets to ``place(relative)``; each is run once and agrees with its source.
+
+    ``held_out`` are images the ranges were not set on: each scheme's SQNR is taken on up to 256 of them.
+    """
+    check_pixels = calibration.pixels[:CHECK_IMAGES]
+    check_images = calibration.normalized(check_pixels)
+    candidates: list[Candidate] = []
+    with reporter.stage("Exporting FP32"):
+        export_onnx(folded, place(FP32_ONNX), check_images)
+    if "openvino" in targets:
+        with reporter.stage("Exporting FP32 to OpenVINO"):
+            path = export_openvino(place(FP32_ONNX), spec, place(FP32_IR))
+            _check_ir(path, spec, check_pixels, folded, check_images, quantized=False)
+        candidates.append(Candidate("fp32", "openvino", path))
+        if has_bf16():
+            candidates.append(Candidate("bf16", "openvino", path, {"precision": "bf16"}))
+    with reporter.stage("Equalising channels"):
+        equalized = equalize(folded, calibration, strength=recipe.equalize_strength)
+    probe = _probe(held_out, spec, calibration)
+    jobs = [(recipe.openvino_scheme, OPENVINO_ONNX)] if "openvino" in targets else []
+    if "tensorrt" in targets:
+        jobs += [(name, f"onnx/model_{name}.onnx") for name in recipe.tensorrt_schemes]
+    results = []
+    for name, file in jobs:
+        with reporter.stage(f"Calibrating {name}", len(calibration.pixels)) as advance:
+            quantized = post_training_quantize(equalized, calibration, get_scheme(name), progress=advance)
+        with reporter.stage(f"Exporting {name}"):
+            export_onnx(quantized, place(file), check_images)
+            if file == OPENVINO_ONNX:
+                path = export_openvino(place(file), spec, place(INT8_IR))
+                _check_ir(path, spec, check_pixels, quantized.graph, check_images, quantized=True)
+                candidates.append(Candidate("int8", "openvino", path))
+        results.append(_scheme_result(quantized, folded, probe, file))
+    return ExportedModels(tuple(results), tuple(candidates))
+
+
+@torch.no_grad()
+def _check_ir(
+    path: Path,
+    spec: InputSpec,
+    pixels: NDArray[np.uint8],
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    *,
+    quantized: bool,
+) -> None:
+    if spec.source_size is None:  # with a resize inside, the check would compare two resizes, not two networks
+        check_openvino(path, pixels, model(images).numpy(), quantized=quantized)
+
+
+def _probe(held_out: ImageSet, spec: InputSpec, calibration: CalibrationImages) -> list[torch.Tensor]:
+    """Up to 256 held-out images, evenly spread over the classes, as float batches: what a scheme's SQNR is taken on."""
+    indices = np.unique(np.linspace(0, len(held_out) - 1, min(SQNR_IMAGES, len(held_out))).round().astype(int)).tolist()
+    host_spec = replace(spec, source_size=None)
+    batches = [b.images for b in stream(held_out, host_spec, batch_size=16, indices=indices)]
+    if not batches:
+        raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
+    return [calibration.normalized(b) for b in batches]
+
+
+@torch.no_grad()
+def _scheme_result(quantized: QuantizedVAN, folded: FoldedVAN, probe: list[torch.Tensor], file: str) -> SchemeResult:
+    reference = torch.cat([folded(batch) for batch in probe]).numpy()
+    logits = torch.cat([quantized.graph(batch) for batch in probe]).numpy()
+    scheme = quantized.scheme
+    return SchemeResult(
+        name=scheme.name,
+        file=file,
+        symmetric=scheme.symmetric,
+        roles=tuple(sorted(scheme.roles)),
+        quantized_layers=len(quantized.layers),
+        logit_sqnr_db=sqnr_db(reference, logits),
+        agreement_percent=agreement_percent(reference, logits),
+        images=len(reference),
+    )
