@@ -5,6 +5,7 @@ In: model files and the runtimes to open them with. Out: a ``Latency`` record wi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from edge_van.runtimes import Session, open_model
 
 MIN_ROUNDS = 100
 WARMUP_ROUNDS = 10
+DISTURBED = 1.3
+"""A p90 this many times the median: something else ran."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +122,12 @@ def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.floa
 
 def _notes(rows: Sequence[LatencyRow], load: float) -> tuple[str, ...]:
     """What a reader should know before believing the absolute times."""
-    notes = []
-    for row in rows:
-        if row.p90_ms > 1.3 * row.median_ms:
-            notes.append(
-                f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, "
-                f"trust the ratio rather than the milliseconds"
-            )
-    if load > 2 * max(_cores(), 1):
+    notes = [
+        f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, trust the "
+        f"ratio rather than the milliseconds"
+        for row in rows
+        if row.p90_ms > DISTURBED * row.median_ms
+    ]
+    if load > 2 * (os.cpu_count() or 1):
         notes.append(f"load average {load}: more work than cores")
     return tuple(notes)
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1

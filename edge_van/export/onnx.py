@@ -67,9 +67,7 @@ def _name_layers(proto: Any, names: list[str]) -> None:
     """In place: every convolution and linear node, and the constants that feed it, take the layer's official name."""
     layers = [node for node in proto.graph.node if node.op_type in ("Conv", "Gemm")]
     if len(layers) != len(names):
-        raise VerificationError(
-            f"the ONNX graph has {len(layers)} convolutions and linear layers, the model {len(names)}"
-        )
+        raise VerificationError(f"the ONNX graph has {len(layers)} convolutions and linear layers, not {len(names)}")
     producer = {output: node for node in proto.graph.node for output in node.output}
     constants = {tensor.name for tensor in proto.graph.initializer}
     renamed: dict[str, str] = {}
