@@ -15,6 +15,8 @@ import click
 from edge_van import __version__
 from edge_van.errors import AccuracyGateError, BundleError, EdgeVanError, UsageError
 from edge_van.input_spec import INTERPOLATIONS
+from edge_van.progress import one_line
+from edge_van.quantize.recipe import ACTIVATIONS
 
 if TYPE_CHECKING:
     from edge_van.records import Accuracy
@@ -50,13 +52,26 @@ class _Triple(click.ParamType[tuple[float, ...]]):
         return numbers * (3 // len(numbers))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Verbs(click.Group):
+    """Every verb takes ``--verbose`` too, so that it can be appended to a command line that failed."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params.append(_verbose_option())
+        super().add_command(cmd, name)
+
+
+def _verbose_option() -> click.Option:
+    return click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+@click.group(
+    cls=_Verbs,
+    params=[_verbose_option()],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, package_name="edge-van")
-@click.option("--verbose", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, verbose: bool) -> None:
+def cli() -> None:
     """Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved."""
-    ctx.obj = verbose
 
 
 @cli.command()
@@ -66,6 +81,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 @click.option("--calibration", type=_PATH, help="Training images that set the ranges; labels are not needed.")
 @click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")
 @click.option("--recipe", type=_PATH, help="A TOML file over the packaged defaults.")
+@click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
 @click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
 @click.option(
     "--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
@@ -94,7 +110,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     from edge_van.quantize.recipe import load_recipe
 
     recipe = load_recipe(flags["recipe"])
-    changes = {"samples": flags["samples"], "max_drop_points": flags["max_drop"]}
+    changes = {k: flags[k] for k in ("samples", "activation")} | {"max_drop_points": flags["max_drop"]}
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
     overrides |= {"size": flags["input_size"], "classes": _class_names(flags["classes"])}
@@ -201,9 +217,11 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
         from edge_van.show import show_checks
 
         show_checks(checks)
-    broken = [c.name for c in checks if c.status == "broken"]
-    if broken:
-        raise BundleError(f"{len(broken)} checks failed: {', '.join(broken[:5])}")
+    # what is not installed may not be needed, but a bundle needs every file it lists
+    failed = [c.name for c in checks if c.status == "broken" or (bundle is not None and c.status != "ok")]
+    if failed:
+        of = "" if bundle is None else f" of {bundle}"
+        raise BundleError(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
 
 
 def _class_names(path: Path | None) -> tuple[str, ...] | None:
@@ -240,11 +258,15 @@ def main() -> None:
         code = _fail(error, str(error), error.exit_code, verbose)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.ClickException as error:
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # not there before click 8.2
         error.show()
         code = error.exit_code
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edge-van"
+        text = " ".join(error.format_message().split())
+        code = _fail(error, f"{text} (see {command} --help)", error.exit_code, verbose)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("\nedge-van: interrupted; nothing half-written was left", err=True)
+        click.echo("edge-van: interrupted; nothing half-written was left", err=True)  # click ended the line of the ^C
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
@@ -259,5 +281,5 @@ def _fail(error: BaseException, text: str, code: int, verbose: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    click.echo(f"edge-van: error: {text}", err=True)
+    click.echo(f"edge-van: error: {one_line(text)}", err=True)
     return code

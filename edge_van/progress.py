@@ -12,6 +12,11 @@ from typing import Protocol
 Advance = Callable[[int], None]
 
 
+def one_line(text: str) -> str:
+    """``text`` with everything unprintable escaped: a file's name may hold line breaks and terminal codes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Reporter(Protocol):
     """What a pipeline needs of whoever watches it."""
 
@@ -40,7 +45,7 @@ class Terminal:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
@@ -71,4 +76,4 @@ class Terminal:
             yield advance
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(one_line(text))

@@ -5,6 +5,7 @@ In: records. Out: what a person reads at the end of a command, the next command 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 WORST_CLASSES = 5
 
 
+UNLIMITED_WIDTH = 500
+"""Columns where standard output is no terminal: nothing is cut off or broken in a file or a pipe."""
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    """No markup and no emoji codes: paths, class names and ``edge-van[quantize]`` are shown as they are."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNLIMITED_WIDTH
+    return console
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -30,7 +39,7 @@ def show_bundle(bundle: Bundle) -> None:
     console, manifest = _console(), bundle.manifest
     spec = manifest.input_spec
     console.print(
-        f"[bold]VAN-{manifest.variant}[/], {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
+        f"VAN-{manifest.variant}, {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
         f"calibrated on {manifest.calibration.images} images "
         f"({manifest.calibration.left_out} left out: also in the validation set, repeated or unreadable)"
     )
@@ -40,7 +49,7 @@ def show_bundle(bundle: Bundle) -> None:
         _show_latency(console, manifest.latency)
     table = Table(title="Schemes (logits against FP32 on held-out images, computed exactly)", title_justify="left")
     for column in ("file", "activations", "INT8 layers", "SQNR dB", "agreement %"):
-        table.add_column(column, justify="left" if column in ("file", "activations") else "right")
+        table.add_column(column, justify="left" if column in ("file", "activations") else "right", overflow="fold")
     for s in manifest.schemes:
         kind = "symmetric" if s.symmetric else "asymmetric"
         if "residual" in s.roles:
@@ -48,10 +57,11 @@ def show_bundle(bundle: Bundle) -> None:
         table.add_row(s.file, kind, str(s.quantized_layers), f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}")
     console.print(table)
     for warning in manifest.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}")
     size = sum(f.size_bytes for f in manifest.files) / 1e6
-    console.print(f"Bundle: [bold]{bundle.path}[/]  ({len(manifest.files)} files, {size:.1f} MB)")
-    console.print(f"Next:   edge-van validate {bundle.path} --data YOUR_IMAGES", markup=False)
+    console.print(f"Bundle: {bundle.path}  ({len(manifest.files)} files, {size:.1f} MB)", soft_wrap=True)
+    command = f"edge-van validate {shlex.quote(str(bundle.path))} --data YOUR_IMAGES"
+    console.print(f"Next:   {command}", soft_wrap=True)  # not broken, so that it can be copied
 
 
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
@@ -116,7 +126,7 @@ def _show_latency(console: Console, latency: Latency) -> None:
     if not any(row.name == "bf16" for row in latency.rows):
         console.print("no BF16 row: this CPU has no BF16 units")
     for note in latency.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
 
 
 def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:

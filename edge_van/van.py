@@ -66,7 +66,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
         self.proj_1 = nn.Conv2d(dim, dim, 1)
-        self.activation = nn.GELU()
+        self.activation: nn.Module = nn.GELU()
         self.spatial_gating_unit = LKA(dim, kernel_size, dilation)
         self.proj_2 = nn.Conv2d(dim, dim, 1)
 
@@ -96,7 +96,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.dwconv = DWConv(hidden)
-        self.act = nn.GELU()
+        self.act: nn.Module = nn.GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from edge_van.measure import agreement_percent, sqnr_db
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
+from edge_van.quantize.hardswish import with_hardswish
 from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
 from edge_van.quantize.recipe import Recipe
 from edge_van.quantize.scheme import get_scheme
@@ -71,7 +72,8 @@ def export_models(
         if has_bf16():
             candidates.append(Candidate("bf16", "openvino", path, {"precision": "bf16"}))
     with reporter.stage("Equalising channels"):
-        equalized = equalize(folded, calibration, strength=recipe.equalize_strength)
+        source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
+        equalized = equalize(source, calibration, strength=recipe.equalize_strength)
     probe = _probe(held_out, spec, calibration)
     jobs = [(recipe.openvino_scheme, OPENVINO_ONNX)] if "openvino" in targets else []
     if "tensorrt" in targets:

@@ -91,7 +91,7 @@ def _name_layers(proto: Any, names: list[str]) -> None:
 
 
 def _strip_metadata(proto: Any) -> None:
-    """In place: no stack traces and no paths of the machine that made the file, so that equal inputs give equal bytes."""
+    """In place: no stack traces and no paths of the machine that made the file, so equal inputs give equal bytes."""
     del proto.metadata_props[:]
     proto.doc_string = ""
     graph = proto.graph

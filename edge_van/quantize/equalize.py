@@ -25,7 +25,8 @@ from edge_van.errors import VerificationError
 from edge_van.fold import RELATIVE_TOLERANCE, FoldedBlock, FoldedPatchEmbed, FoldedVAN, relative_error
 
 MAX_FACTOR = 1e3
-"""A channel's factor stays within 1/MAX_FACTOR..MAX_FACTOR of its tensor's geometric mean (dead channels)."""
+"""A channel's range counts as at most this many times its tensor's median range, and at least 1/MAX_FACTOR of it
+(dead channels)."""
 
 
 @torch.no_grad()

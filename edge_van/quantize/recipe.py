@@ -19,6 +19,7 @@ SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
 TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
 """The symmetric ones: TensorRT takes no zero point but 0."""
 
+ACTIVATIONS = ("gelu", "hardswish")
 MAX_SAMPLES = 100_000
 MAX_BATCH = 256
 
@@ -29,6 +30,7 @@ class Recipe:
 
     samples            calibration images, 1 to 100000
     equalize_strength  exponent of the channel equalisation, 0 (none) to 1 (complete)
+    activation         "gelu" as trained, or "hardswish", faster and not quite the same function
     openvino_scheme    the scheme of the OpenVINO model
     tensorrt_schemes   the schemes of the Q/DQ ONNX files, one file each
     max_drop_points    the largest top-1 drop, FP32 minus INT8, in percentage points, 0 to 100
@@ -37,6 +39,7 @@ class Recipe:
 
     samples: int
     equalize_strength: float
+    activation: str
     openvino_scheme: str
     tensorrt_schemes: tuple[str, ...]
     max_drop_points: float
@@ -47,6 +50,8 @@ class Recipe:
         _check_count("batch", self.batch, MAX_BATCH)
         _check_number("equalize_strength", self.equalize_strength, 1)
         _check_number("max_drop_points", self.max_drop_points, 100)
+        if self.activation not in ACTIVATIONS:
+            raise UsageError(f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
         if self.openvino_scheme not in SCHEME_NAMES:
             raise UsageError(f"openvino_scheme is one of {', '.join(SCHEME_NAMES)}; got {self.openvino_scheme!r}")
         names = self.tensorrt_schemes

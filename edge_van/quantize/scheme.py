@@ -47,6 +47,11 @@ _LAYER_ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
         (Role.HEAD, r"head"),
     )
 )
+_LAYER_OPERATORS = (
+    torch.ops.aten.conv2d.default,
+    torch.ops.aten.conv2d.padding,  # an even kernel of odd dilation is padded "same"
+    torch.ops.aten.linear.default,
+)
 _GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
 _BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
 
@@ -110,7 +115,7 @@ def classify(node: Node) -> Role | None:
     if node.op != "call_function":
         return None
     path = module_path(node)
-    if node.target in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
+    if node.target in _LAYER_OPERATORS:
         for role, pattern in _LAYER_ROLES:
             if pattern.fullmatch(path):
                 return role

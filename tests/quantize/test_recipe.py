@@ -16,6 +16,7 @@ from edge_van.records import Manifest
 DEFAULT = Recipe(
     samples=300,
     equalize_strength=0.75,
+    activation="gelu",
     openvino_scheme="openvino",
     tensorrt_schemes=("int8",),
     max_drop_points=1.0,

@@ -1,0 +1,79 @@
+"""What the benchmark scripts share: the arguments, the files made once, the result file with its machine.
+
+In: command-line arguments. Out: a JSON under ``benchmarks/results/`` named by the script and the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from edge_van.assets import DEMO_CHECKPOINT, asset
+from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.data import open_images
+from edge_van.input_spec import InputSpec
+from edge_van.machine import describe_machine
+from edge_van.quantize.calibration import CalibrationImages, load_calibration
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments(description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """--train and --test (image archives), --size (pixels), --samples (calibration images)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--train", type=Path, required=True, help="training images: folder or zip")
+    parser.add_argument("--test", type=Path, required=True, help="test images: folder or zip")
+    parser.add_argument("--size", type=int, default=defaults.get("size", 64))
+    parser.add_argument("--samples", type=int, default=defaults.get("samples", 300))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+def demo(size: int) -> tuple[LoadedCheckpoint, InputSpec]:
+    """The embedded demo and its InputSpec at ``size`` pixels."""
+    loaded = load_checkpoint(asset(DEMO_CHECKPOINT))
+    return loaded, replace(loaded.spec, size=(size, size))
+
+
+def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25) -> CalibrationImages:
+    """The images ``edge-van quantize`` would draw with seed 0."""
+    with open_images(train, classes=spec.classes) as images:
+        return load_calibration(images, spec, samples=samples, seed=0, batch=batch)[0]
+
+
+def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: CalibrationImages, folder: Path) -> Path:
+    """The IR a user gets from ``nncf.quantize`` with its defaults on the unfolded network: float NCHW in."""
+    import nncf
+    import openvino as ov
+
+    model = ov.convert_model(loaded.van, example_input=torch.zeros(1, 3, *spec.size))
+    model.reshape([1, 3, *spec.size])
+    batches = [images.normalized(pixels[None]).numpy() for pixels in images.pixels]
+    quantized = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+    path = folder / "nncf_defaults.xml"
+    ov.save_model(quantized, path)
+    return path
+
+
+def write_result(args: argparse.Namespace, content: dict[str, Any]) -> Path:
+    """Write ``content`` with the machine and the command; the file's name holds the CPU's."""
+    machine = describe_machine()
+    script = Path(sys.argv[0]).stem
+    cpu = re.sub(r"[^a-z0-9]+", "-", machine.cpu.lower()).strip("-")
+    # archive names alone: where they lie says nothing about the number
+    words = [Path(w).name if "/" in w else w for w in sys.argv[1:]]
+    command = f"python benchmarks/{script}.py {shlex.join(words)}"
+    args.results.mkdir(parents=True, exist_ok=True)
+    path: Path = args.results / f"{script}-{args.size}px-{cpu}.json"
+    document = {"command": command, "machine": machine, **content}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+    print(f"written: {path}")
+    return path

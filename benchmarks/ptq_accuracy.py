@@ -1,0 +1,112 @@
+"""Accuracy of every scheme on the test images: top-1, the drop with its paired interval, agreement, logit SQNR.
+
+In: training and test images (10,000 for the published table). Out: a table and a JSON. Each scheme's Q/DQ graph is
+computed exactly, by ONNX Runtime without integer kernels; the models that ship for OpenVINO, and NNCF's defaults on the
+unfolded network beside them, are also run by OpenVINO on this CPU, with whatever its kernels do.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import arguments, calibration, demo, nncf_defaults, write_result
+from numpy.typing import NDArray
+
+from edge_van.data import open_images, stream
+from edge_van.export.onnx import export_onnx
+from edge_van.export.openvino import export_openvino
+from edge_van.fold import fold
+from edge_van.measure import agreement_percent, paired_drop_interval, sqnr_db
+from edge_van.progress import Terminal
+from edge_van.quantize.calibration import CalibrationImages
+from edge_van.quantize.equalize import equalize
+from edge_van.quantize.hardswish import with_hardswish
+from edge_van.quantize.ptq import post_training_quantize
+from edge_van.quantize.recipe import load_recipe
+from edge_van.quantize.scheme import get_scheme
+from edge_van.runtimes import open_model
+
+BATCH = 20
+SCHEMES = ("asymmetric", "openvino", "int8", "int8_pointwise")
+
+
+def run(runtime: str, path: Path, pixels: NDArray[np.uint8], images: CalibrationImages, title: str) -> NDArray[Any]:
+    """(N, classes) logits of all test images; a float input is normalised here, a uint8 one in the graph."""
+    options = {"batch": BATCH} if runtime == "openvino" else {"exact": True}
+    parts = []
+    with open_model(runtime, path, **options) as session, Terminal().stage(title, len(pixels)) as advance:
+        [info] = session.inputs
+        for start in range(0, len(pixels), BATCH):
+            part = pixels[start : start + BATCH]
+            feed = part if info.dtype == np.uint8 else images.normalized(part).numpy()
+            parts.append(session.run({info.name: np.ascontiguousarray(feed)})[session.outputs[0].name])
+            advance(len(part))
+    return np.concatenate(parts)
+
+
+def main() -> None:
+    """Build, run, print, write."""
+    args = arguments(__doc__ or "").parse_args()
+    loaded, spec = demo(args.size)
+    images = calibration(args.train, spec, args.samples)
+    with open_images(args.test, classes=spec.classes) as test:
+        batches = list(stream(test, spec, batch_size=BATCH))
+    pixels = np.concatenate([b.images for b in batches])
+    labels = np.concatenate([b.labels for b in batches])
+    usable = len(pixels) // BATCH * BATCH
+    pixels, labels = pixels[:usable], labels[:usable]
+    folded, _ = fold(loaded.van, spec.size)
+    check = images.normalized(images.pixels[:8])
+    recipe = load_recipe()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx = export_onnx(folded, folder / "fp32.onnx", check)
+        ir = export_openvino(onnx, spec, folder / "fp32.xml")
+        reference = run("openvino", ir, pixels, images, "FP32")
+        print(f"FP32 top-1 {100 * (reference.argmax(1) == labels).mean():.2f} % of {len(labels)} images")
+
+        def add(model: str, computed_by: str, logits: NDArray[Any]) -> None:
+            drop, low, high = paired_drop_interval(reference.argmax(1) == labels, logits.argmax(1) == labels)
+            row = {
+                "model": model,
+                "computed_by": computed_by,
+                "images": len(labels),
+                "top1_percent": 100.0 * float((logits.argmax(1) == labels).mean()),
+                "drop_points": drop,
+                "drop_low": low,
+                "drop_high": high,
+                "agreement_percent": agreement_percent(reference, logits),
+                "logit_sqnr_db": sqnr_db(reference, logits),
+            }
+            rows.append(row)
+            print(
+                f"{model:24s} {computed_by:12s} top-1 {row['top1_percent']:.2f}  drop {drop:+.2f} ({low:+.2f} to "
+                f"{high:+.2f})  agreement {row['agreement_percent']:.2f}  SQNR {row['logit_sqnr_db']:.2f} dB",
+                flush=True,
+            )
+
+        nncf_path = nncf_defaults(loaded, spec, images, folder)
+        add("nncf_defaults_unfolded", "openvino", run("openvino", nncf_path, pixels, images, "NNCF defaults"))
+        hard = with_hardswish(folded)
+        jobs = [(s, folded, recipe.equalize_strength, s) for s in SCHEMES]
+        jobs += [("asymmetric", folded, 0.0, "asymmetric_not_equalised"), ("int8", folded, 0.0, "int8_not_equalised")]
+        jobs += [("asymmetric", hard, recipe.equalize_strength, "hardswish_asymmetric")]
+        for scheme, model, strength, title in jobs:
+            equalized = equalize(model, images, strength=strength)
+            quantized = post_training_quantize(equalized, images, get_scheme(scheme))
+            onnx = export_onnx(quantized, folder / f"{title}.onnx", check)
+            add(title, "exact", run("onnxruntime", onnx, pixels, images, title))
+            if not quantized.scheme.symmetric:
+                ir = export_openvino(onnx, spec, folder / f"{title}.xml")
+                add(title, "openvino", run("openvino", ir, pixels, images, f"{title} by OpenVINO"))
+    top1 = 100.0 * float((reference.argmax(1) == labels).mean())
+    write_result(args, {"fp32_top1_percent": top1, "images": len(labels), "rows": rows})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""``edge_van.machine``: the record of the machine a number comes from, on the one that runs the tests."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_van import machine
+from edge_van.machine import describe_machine, has_vnni, load_average, versions
+from edge_van.records import Machine
+
+
+def test_record_is_of_this_machine() -> None:
+    record = describe_machine()
+    assert record.cpu
+    assert "(family " in record.cpu
+    assert record.architecture == platform.machine()
+    assert 1 <= record.physical_cores <= record.logical_cores
+    assert record.logical_cores == os.cpu_count()
+    assert 0.1 < record.memory_gib < 1e5
+    assert record.system.startswith(platform.system())
+    assert record.python == platform.python_version()
+    assert record.load_average_1min >= 0
+
+
+def test_record_keeps_only_flags_that_choose_kernels() -> None:
+    flags = describe_machine().flags
+    assert list(flags) == sorted(set(flags))
+    assert not {"fpu", "lm", "sse2", "hypervisor"} & set(flags)
+    if platform.machine() == "x86_64":
+        assert any(flag.startswith(("sse4", "avx")) for flag in flags)
+
+
+def test_machine_record_round_trips_through_json() -> None:
+    record = describe_machine()
+    assert msgspec.json.decode(msgspec.json.encode(record), type=Machine) == record
+
+
+def test_record_names_no_host_and_no_user() -> None:
+    text = msgspec.json.encode(describe_machine()).decode()
+    node = platform.node()
+    assert len(node) < 4 or node not in text
+    assert os.path.expanduser("~") == "/" or os.path.expanduser("~") not in text  # noqa: PTH111
+
+
+def test_versions_are_the_installed_ones() -> None:
+    found = versions()
+    assert found["numpy"] == np.__version__
+    assert {"torch", "openvino", "onnxruntime"} <= set(found)
+    assert all(found.values())
+
+
+def test_load_average_is_rounded() -> None:
+    load = load_average()
+    assert load == round(load, 2) >= 0
+
+
+def test_vnni_is_what_the_flags_say() -> None:
+    found = has_vnni()
+    assert isinstance(found, bool)
+    flags = describe_machine().flags
+    assert found == any("vnni" in f or f in ("asimddp", "i8mm") or f == "amx_int8" for f in flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("avx2", "fma"), False),
+        (("avx512f", "avx512bw"), False),
+        (("avx512_vnni",), True),
+        (("avx_vnni",), True),
+        (("avx512vnni",), True),
+        (("asimd",), False),
+        (("asimd", "asimddp"), True),
+        (("i8mm",), True),
+        (("amx_bf16",), False),
+        (("amx_int8",), True),
+        ((), False),
+    ],
+)
+def test_vnni_of_other_processors(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], expected: bool) -> None:
+    # a stand-in for processors that are not there: the flags as the kernel lists them
+    monkeypatch.setattr(machine, "_cpu", lambda: ("a processor", flags))
+    assert has_vnni() is expected
