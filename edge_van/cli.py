@@ -150,6 +150,8 @@ def validate(
 
     opened = open_bundle(bundle)
     spec, classes = opened.manifest.input_spec, opened.manifest.num_classes
+    if spec.source_size is not None:
+        batch = 1  # the crop inside the graph is written for one image
     reporter = Terminal()
 
     def on_broken(image: BrokenImage) -> None:

@@ -32,11 +32,11 @@ class FoldedBlock(nn.Module):
     """``x = a * x + attention(x)``, then ``x = x + mlp(x)``: what is left of a block without its BatchNorms.
 
     ``a = 1 + layer_scale_1 * s1`` (s1 the scale of the block's first BatchNorm) is what remains of the attention's
-    inner shortcut, which adds the *normalised* input. ``mlp_residual_scale`` is None but where an equalised residual
-    returns to its own scale (``quantize.equalize``).
+    inner shortcut, which adds the *normalised* input. Equalisation (``quantize.equalize``) takes it into the residual's
+    own scale and leaves None; ``mlp_residual_scale`` is None but where such a residual returns to its first scale.
     """
 
-    residual_scale: Tensor  # (1, C, 1, 1)
+    residual_scale: Tensor | None  # (1, C, 1, 1)
     mlp_residual_scale: Tensor | None  # (1, C, 1, 1)
 
     def __init__(self, attn: Attention, mlp: Mlp, residual_scale: Tensor) -> None:
@@ -47,7 +47,8 @@ class FoldedBlock(nn.Module):
         self.register_buffer("mlp_residual_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.residual_scale * x + self.attn.branch(x)
+        shortcut = x if self.residual_scale is None else self.residual_scale * x
+        x = shortcut + self.attn.branch(x)
         shortcut = x if self.mlp_residual_scale is None else self.mlp_residual_scale * x
         return shortcut + cast(Tensor, self.mlp(x))
 

@@ -28,11 +28,13 @@ def sqnr_db(reference: Array, other: Array) -> float:
 
 def to_db(signal: float, noise: float) -> float:
     """10 log10(signal / noise), held within -200..200 dB: float32 ends near 150, and JSON has no infinity."""
-    if noise <= 0.0:
-        return LARGEST_DB
     if math.isnan(noise) or math.isnan(signal):
         return math.nan
-    return min(max(10.0 * math.log10(max(signal, 1e-300) / noise), -LARGEST_DB), LARGEST_DB)
+    if noise <= 0.0:
+        return LARGEST_DB
+    # a difference of logarithms: the quotient itself may underflow to 0, which has none
+    decibels = 10.0 * (math.log10(max(signal, 1e-300)) - math.log10(noise))
+    return min(max(decibels, -LARGEST_DB), LARGEST_DB)
 
 
 def agreement_percent(reference: Array, other: Array) -> float:

@@ -90,11 +90,23 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
         calibration, record = _calibration(options, spec, held_out, training, reporter, warnings)
         with reporter.stage("Folding BatchNorm away"):
             folded, folding = fold(loaded.van, spec.size)
+        probed: list[BrokenImage] = []
         exported = export_models(
-            writer.path, folded, calibration, spec, held_out, options.recipe, options.targets, reporter
+            writer.path,
+            folded,
+            calibration,
+            spec,
+            held_out,
+            options.recipe,
+            options.targets,
+            reporter,
+            strict=options.strict,
+            on_broken=probed.append,
         )
         accuracy = latency = None
-        if "openvino" in options.targets:
+        if "openvino" not in options.targets:
+            _note_broken(probed, "the schemes' SQNR", reporter, warnings)
+        else:
             accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
             latency = _latency(exported, reporter)
             if not has_vnni():
@@ -215,10 +227,11 @@ def _validate(
     warnings: list[str],
 ) -> Accuracy:
     broken: list[BrokenImage] = []
+    batch = VALIDATE_BATCH if spec.source_size is None else 1  # the crop inside the graph is written for one image
     with (
         reporter.stage("Measuring accuracy", len(held_out)) as advance,
-        open_model("openvino", writer.path(FP32_IR), batch=VALIDATE_BATCH) as fp32,
-        open_model("openvino", writer.path(INT8_IR), batch=VALIDATE_BATCH) as int8,
+        open_model("openvino", writer.path(FP32_IR), batch=batch) as fp32,
+        open_model("openvino", writer.path(INT8_IR), batch=batch) as int8,
     ):
         accuracy = validate(
             fp32,
@@ -226,7 +239,7 @@ def _validate(
             held_out,
             spec,
             num_classes=num_classes,
-            batch_size=VALIDATE_BATCH,
+            batch_size=batch,
             strict=strict,
             progress=advance,
             on_broken=broken.append,

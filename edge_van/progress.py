@@ -5,9 +5,12 @@ In: a stage's name and its total. Out: a callable that takes the amount done sin
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from types import FrameType
+from typing import Any, Protocol
 
 Advance = Callable[[int], None]
 
@@ -39,6 +42,40 @@ class Silent:
 SILENT = Silent()
 
 
+@contextmanager
+def heard() -> Iterator[Callable[[], None]]:
+    """No Ctrl-C or SIGTERM is lost inside: yields a function that raises one again which the work swallowed.
+
+    Python drops an exception that a signal's handler raises while a weak reference's callback or a destructor runs, and
+    torch's graph capture runs thousands; C++ engines turn it into an error of theirs. Does nothing off the main thread.
+    """
+    pending: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pending.append(number)
+        before[number](number, frame)
+
+    def raise_again() -> None:
+        if pending:
+            before[pending[0]](pending[0], None)
+
+    if threading.current_thread() is threading.main_thread():
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {int(n): handler for n, handler in handlers.items() if callable(handler)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield raise_again
+    except Exception:
+        raise_again()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    raise_again()
+
+
 class Terminal:
     """Bars with rate and ETA on standard error, gone when done; one plain line a stage where that is no terminal."""
 
@@ -60,15 +97,17 @@ class Terminal:
 
         if not self._console.is_terminal:
             self._console.print(f"{name} ...")
-            yield lambda amount: None
+            with heard() as check:
+                yield lambda amount: check()
             return
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
         if total is not None:
             columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        with heard() as check, Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(name, total=total, rate="")
 
             def advance(amount: int) -> None:
+                check()
                 progress.advance(task, amount)
                 speed = progress.tasks[0].speed
                 progress.update(task, rate=f"{speed:.0f}/s" if speed else "")

@@ -5,6 +5,7 @@ In: a folded VAN, calibration and held-out images, a recipe. Out: the files, wha
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from edge_van.benchmark import Candidate
-from edge_van.data import ImageSet, stream
+from edge_van.data import BrokenImage, ImageSet, decode, stream
 from edge_van.errors import DataError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import check_openvino, export_openvino
@@ -54,27 +56,30 @@ def export_models(
     recipe: Recipe,
     targets: tuple[str, ...],
     reporter: Reporter,
+    *,
+    strict: bool = False,
+    on_broken: Callable[[BrokenImage], None] | None = None,
 ) -> ExportedModels:
     """Write every model file of the targets to ``place(relative)``; each is run once and agrees with its source.
 
-    ``held_out`` are images the ranges were not set on: each scheme's SQNR is taken on up to 256 of them.
+    ``held_out`` are images the ranges were not set on: each scheme's SQNR is taken on up to 256 of them. Broken ones
+    go to ``on_broken``, or with ``strict`` are a ``DataError`` before a file is written; so is a set of none but those.
     """
-    check_pixels = calibration.pixels[:CHECK_IMAGES]
-    check_images = calibration.normalized(check_pixels)
+    probe = _probe(held_out, spec, calibration, strict, on_broken)
+    check_images = calibration.normalized(calibration.pixels[:CHECK_IMAGES])
     candidates: list[Candidate] = []
     with reporter.stage("Exporting FP32"):
         export_onnx(folded, place(FP32_ONNX), check_images)
     if "openvino" in targets:
         with reporter.stage("Exporting FP32 to OpenVINO"):
             path = export_openvino(place(FP32_ONNX), spec, place(FP32_IR))
-            _check_ir(path, spec, check_pixels, folded, check_images, quantized=False)
+            _check_ir(path, spec, calibration, folded, quantized=False)
         candidates.append(Candidate("fp32", "openvino", path))
         if has_bf16():
             candidates.append(Candidate("bf16", "openvino", path, {"precision": "bf16"}))
     with reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, calibration, strength=recipe.equalize_strength)
-    probe = _probe(held_out, spec, calibration)
     jobs = [(recipe.openvino_scheme, OPENVINO_ONNX)] if "openvino" in targets else []
     if "tensorrt" in targets:
         jobs += [(name, f"onnx/model_{name}.onnx") for name in recipe.tensorrt_schemes]
@@ -86,7 +91,7 @@ def export_models(
             export_onnx(quantized, place(file), check_images)
             if file == OPENVINO_ONNX:
                 path = export_openvino(place(file), spec, place(INT8_IR))
-                _check_ir(path, spec, check_pixels, quantized.graph, check_images, quantized=True)
+                _check_ir(path, spec, calibration, quantized.graph, quantized=True)
                 candidates.append(Candidate("int8", "openvino", path))
         results.append(_scheme_result(quantized, folded, probe, file))
     return ExportedModels(tuple(results), tuple(candidates))
@@ -94,23 +99,41 @@ def export_models(
 
 @torch.no_grad()
 def _check_ir(
-    path: Path,
-    spec: InputSpec,
-    pixels: NDArray[np.uint8],
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    *,
-    quantized: bool,
+    path: Path, spec: InputSpec, calibration: CalibrationImages, model: torch.nn.Module, *, quantized: bool
 ) -> None:
-    if spec.source_size is None:  # with a resize inside, the check would compare two resizes, not two networks
-        check_openvino(path, pixels, model(images).numpy(), quantized=quantized)
+    """Run the file and compare with ``model``. With the resize inside, images of the source size go in, and the host's
+    own resize stands for it on the other side: two resizes round apart, so the wider tolerance holds."""
+    pixels = inputs = calibration.pixels[:CHECK_IMAGES]
+    if spec.source_size is not None:
+        inputs = np.stack([_resized(image, spec.source_size) for image in pixels])
+        host_spec = replace(spec, source_size=None)
+        pixels = np.stack([decode(_png(image), host_spec) for image in inputs])
+    expected = model(calibration.normalized(pixels)).numpy()
+    check_openvino(path, inputs, expected, quantized=quantized or spec.source_size is not None)
 
 
-def _probe(held_out: ImageSet, spec: InputSpec, calibration: CalibrationImages) -> list[torch.Tensor]:
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _probe(
+    held_out: ImageSet,
+    spec: InputSpec,
+    calibration: CalibrationImages,
+    strict: bool,
+    on_broken: Callable[[BrokenImage], None] | None,
+) -> list[torch.Tensor]:
     """Up to 256 held-out images, evenly spread over the classes, as float batches: what a scheme's SQNR is taken on."""
     indices = np.unique(np.linspace(0, len(held_out) - 1, min(SQNR_IMAGES, len(held_out))).round().astype(int)).tolist()
     host_spec = replace(spec, source_size=None)
-    batches = [b.images for b in stream(held_out, host_spec, batch_size=16, indices=indices)]
+    found = stream(held_out, host_spec, batch_size=16, indices=indices, strict=strict, on_broken=on_broken)
+    batches = [b.images for b in found]
     if not batches:
         raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
     return [calibration.normalized(b) for b in batches]

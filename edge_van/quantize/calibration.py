@@ -43,8 +43,9 @@ class CalibrationImages(Sequence[Tensor]):
     def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
+        if not -len(self) <= index < len(self):
             raise IndexError(index)
+        index %= len(self)
         return self.normalized(self.pixels[index * self._batch : (index + 1) * self._batch])
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -5,10 +5,11 @@ of like range. Cross-layer equalisation (Nagel et al., 2019, section 4.1), here 
 
 Where a tensor is written and read by linear layers only, a factor per channel can be taken from its writer and given
 to its readers. In a VAN these are: the residual of every block (written by patch_embed, proj_2 and fc2, read by
-proj_1, fc1 and, per channel, by the block's own residual factor, which absorbs a change of scale between blocks), the
-LKA's inner tensors (conv0 -> conv_spatial -> conv1), the gate's product (conv1's rows, proj_2's columns) and the
-feed-forward's (fc1 -> 3x3). Behind a GELU there is none. Readers that are depthwise pay nothing for it: their weights
-have a scale per channel anyway. A reader that mixes channels pays in its weights' range, hence ``strength``.
+proj_1, fc1 and, per channel, by the block's own residual factor, which the rescaling takes over: it leaves plain
+additions), the LKA's inner tensors (conv0 -> conv_spatial -> conv1), the gate's product (conv1's rows, proj_2's
+columns) and the feed-forward's (fc1 -> 3x3). Behind a GELU there is none. Readers that are depthwise pay nothing for
+it: their weights have a scale per channel anyway. A reader that mixes channels pays in its weights' range, hence
+``strength``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from edge_van.errors import VerificationError
 from edge_van.fold import RELATIVE_TOLERANCE, FoldedBlock, FoldedPatchEmbed, FoldedVAN, relative_error
 
+SMALLEST_TAKEN_OVER = 0.1
+"""A residual scale under this stays a multiplication: its inverse would blow the channel up."""
 MAX_FACTOR = 1e3
 """A channel's range counts as at most this many times its tensor's median range, and at least 1/MAX_FACTOR of it
 (dead channels)."""
@@ -31,39 +34,33 @@ MAX_FACTOR = 1e3
 
 @torch.no_grad()
 def equalize(model: FoldedVAN, batches: Iterable[Tensor], *, strength: float = 1.0) -> FoldedVAN:
-    """A copy of ``model``, rescaled: factor = (channel's max |x| / geometric mean) ** strength.
+    """A copy of ``model``, rescaled: factor = (channel's max |x| / geometric mean) ** strength; 0 changes nothing.
 
     ``batches`` are float images (N, 3, H, W), normalised. Raises ``VerificationError`` if the copy's logits differ
     from the model's by over 1e-4 relative on the first batch.
     """
+    if strength == 0.0:
+        return copy.deepcopy(model)
     maxima, first = _channel_maxima(model, batches)
     factors = {name: _factors(m, strength) for name, m in maxima.items()}
     result = copy.deepcopy(model)
     for s in range(1, 5):
         blocks = cast(nn.ModuleList, result.get_submodule(f"block{s}"))
         embed = cast(FoldedPatchEmbed, result.get_submodule(f"patch_embed{s}"))
-        factor = factors[f"block{s}.0.attn.proj_1"]
-        _divide_rows_(embed.proj, factor)
+        residual = _residual_factors([cast(FoldedBlock, b) for b in blocks], f"block{s}", maxima, strength)
+        _divide_rows_(embed.proj, residual[0])
         for j, module in enumerate(blocks):
             block = cast(FoldedBlock, module)
-            prefix = f"block{s}.{j}"
-            # after the attention and after the feed-forward the residual has one scale: nothing rescales between
-            after = maxima[f"{prefix}.mlp.fc1"]
+            before, after = residual[j], residual[j + 1]
+            _multiply_columns_(block.attn.proj_1, before)
+            _divide_rows_(block.attn.proj_2, after)
+            block.residual_scale = _rescaled(block.residual_scale, before / after)
+            _multiply_columns_(block.mlp.fc1, after)
             if j + 1 < len(blocks):
-                after = torch.maximum(after, maxima[f"block{s}.{j + 1}.attn.proj_1"])
-            next_factor = _factors(after, strength)
-            _multiply_columns_(block.attn.proj_1, factor)
-            _divide_rows_(block.attn.proj_2, next_factor)
-            block.residual_scale.mul_((factor / next_factor).view(1, -1, 1, 1))
-            _multiply_columns_(block.mlp.fc1, next_factor)
-            if j + 1 < len(blocks):
-                _divide_rows_(block.mlp.fc2, next_factor)
+                _divide_rows_(block.mlp.fc2, after)
             else:  # the stage's LayerNorm mixes channels and needs the residual as it was
-                back = next_factor.view(1, -1, 1, 1)
-                before = block.mlp_residual_scale  # there where the model was equalised before
-                block.mlp_residual_scale = back.clone() if before is None else back * before
-            factor = next_factor
-            _equalize_inside_(block, prefix, factors)
+                block.mlp_residual_scale = _rescaled(block.mlp_residual_scale, after)
+            _equalize_inside_(block, f"block{s}.{j}", factors)
     error = relative_error(result(first), model(first))
     if not error <= RELATIVE_TOLERANCE:
         raise VerificationError(
@@ -71,6 +68,43 @@ def equalize(model: FoldedVAN, batches: Iterable[Tensor], *, strength: float = 1
             f"lower its strength ({strength}) in the recipe"
         )
     return result
+
+
+def _residual_factors(
+    blocks: list[FoldedBlock], prefix: str, maxima: dict[str, Tensor], strength: float
+) -> list[Tensor]:
+    """The residual's factor before the first block and after the attention of every block, n + 1 of them, each (C,).
+
+    After a block's attention the factor takes over the block's own ``residual_scale``, so that the shortcut becomes a
+    plain addition; only where that scale is too near 0 to divide by does the multiplication stay and a new factor
+    start. Between a block's feed-forward and the next block nothing can rescale.
+    """
+    ranges = [maxima[f"{prefix}.0.attn.proj_1"]]
+    for j in range(len(blocks)):
+        after = maxima[f"{prefix}.{j}.mlp.fc1"]
+        if j + 1 < len(blocks):
+            after = torch.maximum(after, maxima[f"{prefix}.{j + 1}.attn.proj_1"])
+        ranges.append(after)
+    factors: list[Tensor] = []
+    chain = [torch.ones_like(ranges[0])]  # products of the scales taken over since the last multiplication that stays
+    start = 0
+    for j, block in enumerate([*blocks, None]):
+        scale = None if block is None else block.residual_scale
+        own = torch.ones_like(ranges[0]) if scale is None else scale.flatten()
+        if block is not None and float(own.min()) >= SMALLEST_TAKEN_OVER:
+            chain.append(chain[-1] * own)
+            continue
+        common = torch.stack([r / c for r, c in zip(ranges[start : j + 1], chain, strict=True)]).amax(0)
+        base = _factors(common, strength)
+        factors += [base * c for c in chain]
+        start, chain = j + 1, [torch.ones_like(ranges[0])]
+    return factors
+
+
+def _rescaled(scale: Tensor | None, factor: Tensor) -> Tensor | None:
+    """``scale`` (1, C, 1, 1), None for 1, times ``factor`` (C,); None where that is 1 to float32's rounding."""
+    result = factor.view(1, -1, 1, 1) if scale is None else scale * factor.view(1, -1, 1, 1)
+    return None if torch.allclose(result, torch.ones_like(result), rtol=0.0, atol=1e-6) else result.clone()
 
 
 def _equalize_inside_(block: FoldedBlock, prefix: str, factors: dict[str, Tensor]) -> None:

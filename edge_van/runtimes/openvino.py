@@ -56,12 +56,12 @@ class OpenVINOSession(Session):
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
         self._request = self._model.create_infer_request()
-        self.inputs = tuple(_info(ov, port) for port in self._model.inputs)
-        self.outputs = tuple(_info(ov, port) for port in self._model.outputs)
+        self.inputs = tuple(_info(port, f"input_{i}") for i, port in enumerate(self._model.inputs))
+        self.outputs = tuple(_info(port, f"output_{i}") for i, port in enumerate(self._model.outputs))
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        self._request.infer({info.name: feed[info.name] for info in self.inputs}, share_inputs=True)
-        return {info.name: self._request.get_tensor(info.name).data.copy() for info in self.outputs}
+        self._request.infer({i: feed[info.name] for i, info in enumerate(self.inputs)}, share_inputs=True)
+        return {info.name: self._request.get_output_tensor(i).data.copy() for i, info in enumerate(self.outputs)}
 
     def layer_times(self) -> list[tuple[str, str, str, float]]:
         """(name, type, kernel, milliseconds) of every executed layer of the last run; needs ``profile=True``."""
@@ -88,6 +88,8 @@ def _load() -> Any:
     return openvino
 
 
-def _info(ov: Any, port: Any) -> TensorInfo:
+def _info(port: Any, unnamed: str) -> TensorInfo:
+    """Files of other tools may leave a tensor without a name."""
     shape = tuple(int(d.get_length()) if d.is_static else None for d in port.partial_shape)
-    return TensorInfo(port.any_name, shape, np.dtype(port.element_type.to_dtype()))
+    name = port.any_name if port.names else unnamed
+    return TensorInfo(name, shape, np.dtype(port.element_type.to_dtype()))

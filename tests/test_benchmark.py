@@ -1,0 +1,189 @@
+"""``edge_van.benchmark``: interleaved timing of real files; the ratio, its interval, the raw samples, the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from edge_van import benchmark
+from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency
+from edge_van.errors import BundleError, UsageError
+from edge_van.records import Latency, LatencyRow
+from edge_van.runtimes import Session
+
+
+def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:
+    """An IR of matrix multiplications one after the other: work in proportion to their number."""
+    parameter = ops.parameter(ov.PartialShape([-1, width]), element, name="images")
+    parameter.output(0).set_names({"images"})
+    node = ops.convert(parameter, "f32") if element != ov.Type.f32 else parameter
+    weight = (np.random.default_rng(0).standard_normal((width, width)) / width**0.5).astype(np.float32)
+    for _ in range(matmuls):
+        node = ops.relu(ops.matmul(node, ops.constant(weight), False, False))
+    result = ops.result(node)
+    result.output(0).set_names({"logits"})
+    ov.save_model(ov.Model([result], [parameter]), path, compress_to_fp16=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("chains")
+    return save_chain(folder / "small.xml", 1, 32), save_chain(folder / "large.xml", 24, 512)
+
+
+@pytest.fixture(scope="module")
+def measured(chains: tuple[Path, Path]) -> tuple[Latency, list[int]]:
+    """One run of three candidates that the tests look at from different sides."""
+    small, large = chains
+    done: list[int] = []
+    candidates = [
+        Candidate("small", "openvino", small),
+        Candidate("large", "openvino", large),
+        Candidate("twin", "openvino", small),
+    ]
+    return measure_latency(candidates, baseline="small", rounds=120, threads=1, progress=done.append), done
+
+
+def row_of(latency: Latency, name: str) -> LatencyRow:
+    return next(row for row in latency.rows if row.name == name)
+
+
+def test_a_larger_model_is_slower(measured: tuple[Latency, list[int]]) -> None:
+    latency, _ = measured
+    large = row_of(latency, "large")
+    assert large.ratio < 0.5
+    assert large.ratio_interval.high < 1
+    assert large.median_ms > 2 * row_of(latency, "small").median_ms
+
+
+def test_the_baseline_is_one_and_its_twin_near_it(measured: tuple[Latency, list[int]]) -> None:
+    latency, _ = measured
+    baseline = row_of(latency, "small")
+    assert (baseline.ratio, baseline.ratio_interval.low, baseline.ratio_interval.high) == (1.0, 1.0, 1.0)
+    assert 0.5 < row_of(latency, "twin").ratio < 2
+
+
+def test_every_interval_holds_its_ratio(measured: tuple[Latency, list[int]]) -> None:
+    for row in measured[0].rows:
+        assert 0 < row.ratio_interval.low <= row.ratio <= row.ratio_interval.high
+
+
+def test_every_sample_is_kept_and_the_figures_are_theirs(measured: tuple[Latency, list[int]]) -> None:
+    latency, done = measured
+    assert latency.rounds == 120
+    assert done == [1] * 120
+    assert (latency.batch, latency.threads, latency.warmup_rounds, latency.baseline) == (1, 1, WARMUP_ROUNDS, "small")
+    assert latency.load_average_1min >= 0
+    base = np.array(row_of(latency, "small").samples_ms)
+    for row in latency.rows:
+        samples = np.array(row.samples_ms)
+        assert len(samples) == latency.rounds
+        assert (samples > 0).all()
+        percentiles = np.percentile(samples, [50, 90, 99])
+        assert np.allclose([row.median_ms, row.p90_ms, row.p99_ms], percentiles, atol=1e-4)
+        assert row.ratio == pytest.approx(float(np.median(base / samples)), rel=0.02)
+
+
+def test_latency_record_round_trips_through_json(measured: tuple[Latency, list[int]]) -> None:
+    latency, _ = measured
+    assert msgspec.json.decode(msgspec.json.encode(latency), type=Latency) == latency
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[dict[str, np.ndarray]]]:
+    """The files run, in order, and what they were fed; the engines run as always."""
+    order: list[str] = []
+    feeds: list[dict[str, np.ndarray]] = []
+    open_model: Callable[..., Session] = benchmark.open_model
+
+    def spy(runtime: str, path: Path, **options: Any) -> Session:
+        session = open_model(runtime, path, **options)
+        run = session.run
+
+        def noted(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            order.append(path.stem)
+            feeds.append(feed)
+            return run(feed)
+
+        session.run = noted  # type: ignore[method-assign]
+        return session
+
+    monkeypatch.setattr(benchmark, "open_model", spy)
+    return order, feeds
+
+
+def test_the_order_turns_by_one_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    order, _ = watched(monkeypatch)
+    candidates = [Candidate(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
+    measure_latency(candidates, baseline="b", rounds=MIN_ROUNDS, threads=1)
+    warmup, timed = order[: 3 * WARMUP_ROUNDS], order[3 * WARMUP_ROUNDS :]
+    assert sorted(warmup) == sorted("abc" * WARMUP_ROUNDS)
+    assert "".join(timed) == ("abcbcacab" * MIN_ROUNDS)[: 3 * MIN_ROUNDS]
+
+
+def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, Path]) -> None:
+    candidates = [Candidate("small", "openvino", chains[0])]
+    latency = measure_latency(candidates, baseline="small", rounds=10**6, threads=1, max_seconds=0.0)
+    assert latency.rounds == MIN_ROUNDS == len(latency.rows[0].samples_ms)
+
+
+def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, feeds = watched(monkeypatch)
+    pixels = save_chain(tmp_path / "pixels.xml", 1, 16, ov.Type.u8)
+    floats = save_chain(tmp_path / "floats.xml", 1, 16)
+    candidates = [Candidate("pixels", "openvino", pixels), Candidate("floats", "openvino", floats)]
+    measure_latency(candidates, baseline="floats", rounds=MIN_ROUNDS, threads=1, seed=3)
+    seen = {feed["images"].dtype.name: feed["images"] for feed in feeds}
+    assert set(seen) == {"uint8", "float32"}
+    assert all(images.shape == (1, 16) for images in seen.values())
+    assert seen["uint8"].std() > 0
+    assert np.abs(seen["float32"]).max() <= 1.01
+
+
+def test_a_candidates_options_reach_its_runtime(chains: tuple[Path, Path]) -> None:
+    bad = Candidate("small", "openvino", chains[0], {"precision": "f64"})
+    with pytest.raises(UsageError, match="f64"):
+        measure_latency([bad], baseline="small", rounds=MIN_ROUNDS)
+    batched = Candidate("small", "openvino", chains[0], {"batch": 2})
+    assert measure_latency([batched], baseline="small", rounds=MIN_ROUNDS, threads=1).rounds == MIN_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("names", "baseline", "rounds"),
+    [
+        (["fp32", "int8"], "bf16", MIN_ROUNDS),
+        (["fp32", "fp32"], "fp32", MIN_ROUNDS),
+        (["fp32", "int8"], "fp32", MIN_ROUNDS - 1),
+        (["fp32"], "fp32", 0),
+        ([], "fp32", MIN_ROUNDS),
+    ],
+    ids=["no-baseline", "repeated", "too-few", "none", "empty"],
+)
+def test_what_cannot_be_timed_is_refused(names: list[str], baseline: str, rounds: int) -> None:
+    # refused before any file is opened: these are not there
+    candidates = [Candidate(name, "openvino", Path("absent.xml")) for name in names]
+    with pytest.raises(UsageError, match=r"differing names .* at least 100 rounds"):
+        measure_latency(candidates, baseline=baseline, rounds=rounds)
+
+
+def test_a_candidate_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "junk.xml").write_text("<net/>")
+    with pytest.raises(BundleError, match=r"junk\.xml"):
+        measure_latency([Candidate("int8", "openvino", tmp_path / "junk.xml")], baseline="int8", rounds=MIN_ROUNDS)
+
+
+def test_a_disturbed_run_says_so() -> None:
+    steady = benchmark._row(Candidate("steady", "openvino", Path("a")), np.full(100, 2.0), np.full(100, 4.0))
+    times = np.where(np.arange(100) % 5 == 0, 9.0, 2.0)
+    rough = benchmark._row(Candidate("rough", "openvino", Path("b")), times, np.full(100, 4.0))
+    assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (2.0, 2.0, 2.0)
+    notes = benchmark._notes((steady, rough), 0.0)
+    assert [note.split(":")[0] for note in notes] == ["rough"]
+    assert any("more work than cores" in note for note in benchmark._notes((), 1e4))

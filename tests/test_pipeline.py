@@ -1,0 +1,430 @@
+"""The whole way from a narrow checkpoint to a bundle, in real processes; then what goes wrong on that way.
+
+The runs that are made to fail put the model files of a real run in place of the export: it takes most of the time.
+"""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundle_samples import ACCURACY
+from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, pixels_of, run, start, tree
+from PIL import Image
+
+import edge_van.bundle
+import edge_van.pipeline
+from edge_van.benchmark import Candidate
+from edge_van.bundle import Bundle, open_bundle, verify
+from edge_van.errors import BundleError
+from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
+from edge_van.pipeline import QuantizeOptions, quantize
+from edge_van.progress import Advance
+from edge_van.quantize.recipe import load_recipe
+
+MODELS = [
+    "onnx/model.onnx",
+    "onnx/model_int8.onnx",
+    "onnx/model_openvino.onnx",
+    "openvino/model.bin",
+    "openvino/model.xml",
+    "openvino_fp32/model.bin",
+    "openvino_fp32/model.xml",
+]
+STAGES = ["Looking", "Reading", "Folding", "Exporting", "Measuring accuracy", "Measuring latency"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A real run: what it was given, the bundle, what it printed."""
+
+    flags: tuple[object, ...]
+    bundle: Bundle
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return lambda *arguments: run(capfd, monkeypatch, *arguments)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pipeline")
+    narrow_checkpoint(root / "n.safetensors")
+    image_folders(root / "data", {"train": 10, "val": 8})
+    (root / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    camera = image_folders(root / "camera", {"val": 3, "train": 3}, size=64)
+    for file in camera.rglob("*.png"):
+        Image.open(file).resize((80, 64)).save(file)
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(root: Path) -> dict[str, Finished]:
+    """Four real runs: twice the same, one with another seed for TensorRT only, one with everything overridden."""
+    usual = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 20)
+    camera = ("--checkpoint", root / "n.safetensors", "--data", root / "camera", "--samples", 9, "--target", "openvino")
+    overrides = ("--input-size", "32x40", "--mean", "0.4", "--std", "0.3,0.4,0.5", "--source-size", "64x80")
+    flags: dict[str, tuple[object, ...]] = {
+        "json": (*usual, "--json"),
+        "again": (*usual, "--target", "openvino"),
+        "tensorrt": (*usual, "--seed", 1, "--target", "tensorrt"),
+        "camera": (*camera, *overrides, "--classes", root / "names.txt", "--crop", "0.8", "--max-drop", 100),
+    }
+    processes = {name: start("quantize", *f, "--output", root / "out" / name) for name, f in flags.items()}
+    finished = {}
+    for name, process in processes.items():
+        out, err = process.communicate(timeout=400)
+        print(name, process.returncode, err)  # shown with the tests that miss it
+        if process.returncode == 0:
+            finished[name] = Finished(flags[name], open_bundle(root / "out" / name), out, err)
+    assert not list((root / "out").glob(".*"))
+    return finished
+
+
+def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
+    bundle = runs["json"].bundle
+    manifest = bundle.manifest
+    assert [f.path for f in manifest.files] == MODELS
+    assert verify(bundle) == []
+    assert (manifest.variant, manifest.num_classes, manifest.checkpoint) == ("custom", 3, "n.safetensors")
+    assert manifest.input_spec.classes == CLASSES
+    assert (manifest.calibration.images, manifest.calibration.seed) == (20, 0)
+    assert [s.file for s in manifest.schemes] == ["onnx/model_openvino.onnx", "onnx/model_int8.onnx"]
+    assert manifest.recipe["samples"] == 20
+    assert manifest.recipe["batch_norms_folded"] == 12
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.images == 24
+    assert manifest.latency is not None
+    assert {row.name for row in manifest.latency.rows} >= {"fp32", "int8"}
+    assert "torch" in manifest.versions
+    assert str(bundle.path.parent) not in (bundle.path / "manifest.json").read_text()
+
+
+def test_json_is_the_manifest_and_alone_on_stdout(runs: dict[str, Finished]) -> None:
+    done = runs["json"]
+    assert json.loads(done.out) == json.loads((done.bundle.path / "manifest.json").read_text())
+    lines = done.err.splitlines()
+    assert lines[0] == "Looking for images in both sets ..."
+    assert all(line.endswith(" ...") for line in lines)  # no bars, no notes of the libraries
+    assert f"edge-van validate {runs['again'].bundle.path} --data" in runs["again"].out
+
+
+def test_the_same_seed_gives_the_same_bytes(runs: dict[str, Finished]) -> None:
+    first, second = runs["json"].bundle.manifest, runs["again"].bundle.manifest
+    assert set(second.files) == {f for f in first.files if f.path != "onnx/model_int8.onnx"}
+    assert (first.schemes[:1], first.calibration) == (second.schemes, second.calibration)
+
+
+def test_another_seed_calibrates_on_others(runs: dict[str, Finished]) -> None:
+    first, other = ({f.path: f.sha256 for f in runs[name].bundle.manifest.files} for name in ("json", "tensorrt"))
+    assert first["onnx/model.onnx"] == other["onnx/model.onnx"]
+    assert first["onnx/model_int8.onnx"] != other["onnx/model_int8.onnx"]
+
+
+def test_tensorrt_alone(runs: dict[str, Finished]) -> None:
+    manifest = runs["tensorrt"].bundle.manifest
+    assert [f.path for f in manifest.files] == ["onnx/model.onnx", "onnx/model_int8.onnx"]
+    assert manifest.accuracy is None
+    assert manifest.latency is None
+    assert [s.name for s in manifest.schemes] == ["int8"]
+
+
+def test_openvino_alone_with_overrides(runs: dict[str, Finished]) -> None:
+    manifest = runs["camera"].bundle.manifest
+    assert [f.path for f in manifest.files] == [m for m in MODELS if m != "onnx/model_int8.onnx"]
+    spec = manifest.input_spec
+    assert (spec.size, spec.source_size, spec.crop) == ((32, 40), (64, 80), 0.8)
+    assert (spec.mean, spec.std, spec.classes) == ((0.4, 0.4, 0.4), (0.3, 0.4, 0.5), CLASSES)
+    assert manifest.recipe["max_drop_points"] == 100
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.images == 9
+
+
+def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[str, Finished]) -> None:
+    bundle = runs["camera"].bundle
+    code, out, err = command("validate", bundle.path, "--data", root / "camera" / "val", "--json")
+    assert code == 0, err
+    assert bundle.manifest.accuracy is not None
+    assert json.loads(out)["top1_int8_percent"] == bundle.manifest.accuracy.top1_int8_percent
+
+
+def test_validate_measures_what_the_manifest_says(command: Run, root: Path, runs: dict[str, Finished]) -> None:
+    bundle = runs["json"].bundle
+    code, out, err = command("validate", bundle.path, "--data", root / "data" / "val", "--json")
+    assert code == 0, err
+    seconds = {"images_per_s", "decode_s", "inference_s", "wait_s"}
+    measured = {k: v for k, v in json.loads(out).items() if k not in seconds}
+    recorded = json.loads((bundle.path / "manifest.json").read_text())["accuracy"]
+    assert measured == {k: v for k, v in recorded.items() if k not in seconds}
+    assert err == "Measuring accuracy ...\n"
+
+
+def test_the_gate_of_validate(command: Run, root: Path, runs: dict[str, Finished]) -> None:
+    flags = ("validate", runs["json"].bundle.path, "--data", root / "data" / "val", "--limit", 6)
+    assert command(*flags, "--max-drop", 100)[0] == 0
+    code, out, err = command(*flags, "--max-drop=-101")
+    assert code == 3
+    assert "Accuracy on 6 images" in out
+    assert "points of top-1" in error_line(err)
+    assert command(*flags, "--limit", 0)[0] == 2
+
+
+def test_doctor_finds_a_flipped_bit(command: Run, runs: dict[str, Finished], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["json"].bundle.path, copy)
+    assert command("doctor", copy)[0] == 0
+    data = bytearray((copy / INT8_IR).with_suffix(".bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / INT8_IR).with_suffix(".bin").write_bytes(data)
+    code, out, err = command("doctor", copy)
+    assert code == 1
+    assert "openvino/model.bin" in error_line(err)
+    assert "sha256 differs" in out
+
+
+class At:
+    """A reporter that does something when a stage begins, and remembers what it was told."""
+
+    def __init__(self, stage: str = "", act: Callable[[], None] = lambda: None) -> None:
+        self.stage_name, self.act, self.notes = stage, act, list[str]()
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        if self.stage_name and name.startswith(self.stage_name):
+            self.act()
+        yield lambda amount: None
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def replay(done: Finished) -> Callable[..., ExportedModels]:
+    """A stand-in for ``export_models``: the files and records of a real run."""
+
+    def export(place: Callable[[str], Path], *arguments: Any, **options: Any) -> ExportedModels:
+        with arguments[-1].stage("Exporting"):
+            for entry in done.bundle.manifest.files:
+                with place(entry.path).open("wb") as file:
+                    file.write((done.bundle.path / entry.path).read_bytes())
+        models = (Candidate("fp32", "openvino", place(FP32_IR)), Candidate("int8", "openvino", place(INT8_IR)))
+        return ExportedModels(done.bundle.manifest.schemes, models)
+
+    return export
+
+
+@pytest.fixture
+def replayed(runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_van.pipeline, "export_models", replay(runs["json"]))
+
+
+@pytest.fixture
+def options(root: Path, tmp_path: Path) -> QuantizeOptions:
+    recipe = replace(load_recipe(), samples=6)
+    checkpoint = str(root / "n.safetensors")
+    return QuantizeOptions(recipe, checkpoint=checkpoint, data=root / "data", output=tmp_path / "new" / "b")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupt_at_any_stage(options: QuantizeOptions, tmp_path: Path, stage: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        quantize(options, At(stage, interrupt))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("replayed")
+def test_an_interrupt_leaves_the_old_bundle(options: QuantizeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = quantize(options)
+    before = tree(bundle.path.parent)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(replace(options, force=True), At("Measuring accuracy", interrupt))
+    assert tree(bundle.path.parent) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(edge_van.bundle, "write_durably", lambda *a: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            quantize(replace(options, force=True))
+    assert tree(bundle.path.parent) == before
+    replaced = quantize(replace(options, force=True, seed=5))
+    assert open_bundle(replaced.path).manifest.calibration.seed == 5
+
+
+@pytest.mark.parametrize("stage", ["Looking", "Exporting FP32"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_real_process(
+    root: Path, runs: dict[str, Finished], tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    if stage == "Looking" and number == signal.SIGTERM:
+        pytest.skip("as at the other stage")
+    shutil.copytree(runs["json"].bundle.path, tmp_path / "b")
+    before = tree(tmp_path)
+    process = start("quantize", *runs["again"].flags, "--output", tmp_path / "b", "--force")
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).startswith(stage):
+        assert line, "ended before the signal"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    assert "Traceback" not in err.replace("Exception ignored", "") or "Exception ignored" in err
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "edge-van: interrupted; nothing half-written was left"
+    else:
+        assert process.returncode == 128 + signal.SIGTERM
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 2 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") is not None and os.geteuid() == 0
+    if mounted:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        pytest.skip("a file system cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path, spare: int) -> None:
+    left = os.statvfs(disk)
+    (disk / "filler").write_bytes(bytes(left.f_bavail * left.f_bsize - spare))
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize(("stage", "spare"), [("Exporting", 200_000), ("Measuring latency", 0)])
+def test_a_disk_that_runs_full(options: QuantizeOptions, small_disk: Path, stage: str, spare: int) -> None:
+    """While the models are written, and when only the manifest is missing."""
+    with pytest.raises(BundleError, match="the disk is full"):
+        quantize(replace(options, output=small_disk / "b"), At(stage, lambda: fill(small_disk, spare)))
+    assert [p.name for p in small_disk.iterdir()] == ["filler"]
+
+
+def test_a_disk_that_is_too_small_from_the_start(options: QuantizeOptions, small_disk: Path) -> None:
+    fill(small_disk, 100_000)
+    with pytest.raises(BundleError, match="MiB are free"):
+        quantize(replace(options, output=small_disk / "b"))
+    assert [p.name for p in small_disk.iterdir()] == ["filler"]
+
+
+def test_a_disk_that_is_read_only(options: QuantizeOptions, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(BundleError, match="cannot be written"):
+        quantize(replace(options, output=small_disk / "b"))
+
+
+def _png(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def odd_images(folder: Path, label: int) -> None:
+    """Sound images of every unusual kind."""
+    generator = np.random.default_rng(7)
+    image = Image.fromarray(pixels_of(label, 32, generator))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = {
+        "cmyk.jpg": _png(image.convert("CMYK"), "jpeg"),
+        "palette.png": _png(image.quantize(64)),
+        "rgba.png": _png(image.convert("RGBA")),
+        "turned.jpg": _png(image, "jpeg", exif=exif, quality=95),
+        "deep.png": _png(Image.fromarray(generator.integers(0, 65535, (32, 32)).astype(np.uint16))),
+    }
+    for name, data in kinds.items():
+        (folder / name).write_bytes(data)
+
+
+def broken_images(folder: Path) -> list[str]:
+    """A cut off, a garbled and an empty image; their names in the set."""
+    whole = (folder / "0.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "garbled.png").write_bytes(whole[:200] + bytes(300) + whole[500:])
+    (folder / "zero.jpg").touch()
+    return [f"{folder.name}/{name}" for name in ("cut.png", "garbled.png", "zero.jpg")]
+
+
+@pytest.mark.usefixtures("replayed")
+def test_odd_images_are_read_and_broken_ones_named(options: QuantizeOptions, tmp_path: Path, root: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(root / "data", data)
+    odd_images(data / "val" / "ant", 0)
+    broken = broken_images(data / "val" / "bee")
+    in_training = broken_images(data / "train" / "cow")[:2]  # the empty one has the bytes of that in val/: left out
+    reporter = At()
+    options = replace(options, data=data, recipe=replace(options.recipe, samples=1000))
+    manifest = quantize(options, reporter).manifest
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.broken == 3
+    assert manifest.accuracy.images == 24 + 5
+    assert manifest.calibration.images == 30
+    for name in (*broken, *in_training):
+        assert sum(note.startswith(f"warning: {name} is broken") for note in reporter.notes) == 1
+    assert "2 broken images left out of calibration" in manifest.warnings
+    assert "3 broken images left out of accuracy" in manifest.warnings
+    assert "calibrated on 30 images, 1000 were asked for" in manifest.warnings
+
+
+def test_strict_is_said_before_any_export(command: Run, root: Path, tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "b"
+    shutil.copytree(root / "data", data)
+    (data / "val" / "bee" / "zero.jpg").touch()
+    flags = ("--checkpoint", root / "n.safetensors", "--data", data, "--samples", 6, "--output", output)
+    for target in ("openvino", "tensorrt"):
+        code, out, err = command("quantize", *flags, "--strict", "--target", target)
+        assert (code, out) == (1, "")
+        assert "bee/zero.jpg" in error_line(err)
+        assert "Exporting" not in err
+    for file in (data / "val").rglob("*.*"):
+        file.write_bytes(b"")
+    code, _, err = command("quantize", *flags)
+    assert code == 1
+    assert "none of" in error_line(err)
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_strict_validate(command: Run, root: Path, runs: dict[str, Finished], tmp_path: Path) -> None:
+    shutil.copytree(root / "data" / "val", tmp_path / "val")
+    (name, *_) = broken_images(tmp_path / "val" / "bee")
+    flags = ("validate", runs["json"].bundle.path, "--data", tmp_path / "val")
+    code, out, err = command(*flags)
+    assert code == 0
+    assert "3 broken images were left out" in out
+    assert f"warning: {name} is broken and left out" in err
+    code, out, err = command(*flags, "--strict")
+    assert (code, out) == (1, "")
+    assert name in error_line(err)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_gate_of_quantize_keeps_the_bundle(
+    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_van.pipeline, "validate", lambda *a, **k: ACCURACY)
+    flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
+    code, out, err = command("quantize", *flags, "--output", tmp_path / "b", "--max-drop", 0.5, "--json")
+    assert code == 3
+    assert json.loads(out)["accuracy"]["top1_drop_points"] == 1.0
+    assert error_line(err).endswith("0.5 are allowed")
+    assert verify(open_bundle(tmp_path / "b")) == []
+    assert command("quantize", *flags, "--output", tmp_path / "c", "--max-drop", 1)[0] == 0
