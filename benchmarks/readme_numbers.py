@@ -1,0 +1,117 @@
+"""Puts the recorded results into the README, between its ``numbers`` marks.
+
+In: ``benchmarks/results/*.json``. Out: README.md with the tables written anew; a figure is never typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- numbers -->", "<!-- /numbers -->"
+TITLES = {
+    "fp32": "FP32, folded",
+    "bf16": "BF16, folded",
+    "nncf_defaults": "`nncf.quantize`, defaults, unfolded",
+    "nncf_defaults_unfolded": "`nncf.quantize`, defaults, unfolded",
+    "openvino": "`openvino`: asymmetric, gate and residual too (ships)",
+    "asymmetric": "`asymmetric`: convolutions and head only",
+    "asymmetric_not_equalised": "`asymmetric` without equalisation",
+    "int8": "`int8`: symmetric, for TensorRT (ships as Q/DQ ONNX)",
+    "int8_not_equalised": "`int8` without equalisation",
+    "int8_pointwise": "`int8_pointwise`: symmetric, depthwise in float",
+    "hardswish_asymmetric": "`asymmetric` with `--activation hardswish`",
+}
+COMPUTED = {"exact": "exactly", "openvino": "OpenVINO, this CPU"}
+
+
+def accuracy(result: dict[str, Any]) -> list[str]:
+    """The table of ``ptq_accuracy.py``."""
+    lines = [
+        f"**Accuracy**: VAN-B0 on CIFAR-10 at 64 px, {result['images']:,} test images, 300 calibration images; FP32 "
+        f"top-1 {result['fp32_top1_percent']:.2f} %.",
+        "",
+        "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
+        "|---|---|---|---|---|---|",
+    ]
+    return [*lines, *map(_accuracy_row, result["rows"]), "", _source(result)]
+
+
+def _accuracy_row(r: dict[str, Any]) -> str:
+    drop = f"{r['drop_points']:+.2f} ({r['drop_low']:+.2f} to {r['drop_high']:+.2f})"
+    cells = (
+        TITLES[r["model"]],
+        COMPUTED[r["computed_by"]],
+        f"{r['top1_percent']:.2f}",
+        drop,
+        f"{r['agreement_percent']:.2f}",
+        f"{r['logit_sqnr_db']:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def latency(result: dict[str, Any]) -> list[str]:
+    """The table of ``cpu_latency.py``."""
+    run, against = result["latency"], {r["name"]: r for r in result["against_nncf_defaults"]["rows"]}
+    lines = [
+        f"**Latency**: VAN-B0 at 224 px, OpenVINO, batch 1, {run['rounds']} interleaved rounds; ratios are medians of "
+        f"paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
+        "",
+        "| model | median ms | against FP32 | against NNCF's defaults (a second run) |",
+        "|---|---|---|---|",
+    ]
+    for r in run["rows"]:
+        other = against.get(r["name"])
+        lines.append(
+            f"| {TITLES[r['name']]} | {r['median_ms']:.2f} | {_ratio(r)} | {_ratio(other) if other else '-'} |"
+        )
+    return [*lines, "", _source(result)]
+
+
+def cost(result: dict[str, Any]) -> list[str]:
+    """The figures of ``ptq_cost.py``."""
+    v = result["validation"]
+    return [
+        f"**Cost**: `edge-van quantize` of the demo with 300 images and both exports took "
+        f"{result['quantize_without_measuring_s']:.0f} s without the measuring of accuracy and latency "
+        f"({result['quantize_s']:.0f} s with it), peak memory {result['quantize_peak_gib']:.2f} GiB. "
+        f"`edge-van validate` on {v['images']:,} images ran {v['images_per_s']:.0f} images/s: {v['inference_s']:.1f} s "
+        f"of inference (FP32 and INT8), {v['wait_s']:.1f} s of waiting for decoded images, {v['decode_s']:.1f} s of "
+        f"CPU time spent decoding beside it.",
+        "",
+        _source(result),
+    ]
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    interval = row["ratio_interval"]
+    return f"{row['ratio']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+
+
+def _source(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    flags = ", ".join(f for f in machine["flags"] if "vnni" in f or f in ("avx2", "avx512f", "amx_int8"))
+    used = {k: machine["versions"][k] for k in ("openvino", "nncf", "torch") if k in machine["versions"]}
+    return (
+        f"{machine['cpu']}, {machine['logical_cores']} cores, {flags}; "
+        f"{', '.join(f'{k} {v}' for k, v in used.items())}; `{result['command']}`."
+    )
+
+
+def main() -> None:
+    """Rewrite the README between its marks."""
+    parts: list[str] = []
+    for pattern, table in (("ptq_accuracy-*", accuracy), ("cpu_latency-*", latency), ("ptq_cost-*", cost)):
+        for path in sorted((HERE / "results").glob(f"{pattern}.json")):
+            parts += [*table(json.loads(path.read_text())), ""]
+    text = README.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    README.write_text(f"{head}{BEGIN}\n" + "\n".join(parts).rstrip() + f"\n{END}{tail}")
+
+
+if __name__ == "__main__":
+    main()
