@@ -24,14 +24,17 @@ OPSET = 21
 INPUT, OUTPUT = "images", "logits"
 FLOAT_TOLERANCE = 1e-4
 QDQ_FLOOR_DB = 30.0
-"""Least SQNR of ONNX Runtime's logits against torch's on the same Q/DQ graph: only rounding ties may differ."""
+QDQ_MARGIN_DB = 3.0
+"""Least SQNR of ONNX Runtime's logits against torch's on the same Q/DQ graph, where only rounding ties may differ: 30
+dB, or for a network so sensitive that quantisation itself costs more, 3 dB better than quantisation. (A network run far
+from the size it was trained at is like that; torch with one thread and with two is then no closer to itself.)"""
 
 
 def export_onnx(model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tensor) -> Path:
     """Write ``model`` to ``path`` and run the file once, through ONNX Runtime without its graph rewrites.
 
     ``check_images`` are float (N, 3, H, W), normalised. Raises ``VerificationError`` if the file's logits differ from
-    the model's by over 1e-4 relative (float), or fall under 30 dB SQNR (Q/DQ).
+    the model's by over 1e-4 relative (float), or its SQNR falls under the floor (Q/DQ).
     """
     graph = model.graph if isinstance(model, QuantizedVAN) else capture(model)
     names = [module_path(node) for node, role in roles(graph) if role in LAYERS]
@@ -43,7 +46,10 @@ def export_onnx(model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tenso
     onnx.checker.check_model(proto, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
-    _check(graph, path, check_images, quantized=isinstance(model, QuantizedVAN))
+    floor = None
+    if isinstance(model, QuantizedVAN):
+        floor = min(QDQ_FLOOR_DB, model.logit_sqnr_db + QDQ_MARGIN_DB)
+    _check(graph, path, check_images, floor)
     return path
 
 
@@ -104,13 +110,17 @@ def _strip_metadata(proto: Any) -> None:
 
 
 @torch.no_grad()
-def _check(graph: nn.Module, path: Path, images: Tensor, *, quantized: bool) -> None:
+def _check(graph: nn.Module, path: Path, images: Tensor, floor_db: float | None) -> None:
+    """``floor_db`` is the least SQNR of a Q/DQ graph, None for a float one."""
     expected = graph(images).numpy()
     with open_model("onnxruntime", path, exact=True) as session:
         actual = session.run({INPUT: np.ascontiguousarray(images.numpy())})[OUTPUT]
-    if quantized:
+    if floor_db is not None:
         measured = sqnr_db(expected, actual)
-        if not measured >= QDQ_FLOOR_DB:
-            raise VerificationError(f"{path.name} computes other logits than its graph: {measured:.1f} dB SQNR")
+        if not measured >= floor_db:
+            raise VerificationError(
+                f"{path.name} computes other logits than its graph: {measured:.1f} dB SQNR, at least {floor_db:.1f} "
+                f"were expected"
+            )
     elif not (error := relative_error(actual, expected)) <= FLOAT_TOLERANCE:
         raise VerificationError(f"{path.name} computes other logits than the folded network: {error:.1e} relative")

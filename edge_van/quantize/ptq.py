@@ -20,6 +20,7 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.fold import FoldedVAN
+from edge_van.measure import sqnr_db
 from edge_van.quantize.scheme import LAYERS, Role, Scheme, VANQuantizer, module_path, roles
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class QuantizedVAN:
     scheme: Scheme
     input_size: tuple[int, int]
     layers: dict[str, Role]  # quantised convolutions and linear layers by their official names
+    logit_sqnr_db: float  # against the float network, on the first calibration batch
 
 
 @contextmanager
@@ -97,7 +99,9 @@ def post_training_quantize(
     wanted = {module_path(node) for node, role in roles(captured) if role in scheme.roles & LAYERS}
     if left := sorted(wanted - set(layers)):
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")
-    return QuantizedVAN(converted, scheme, model.input_size, layers)
+    with torch.no_grad():
+        measured = sqnr_db(model(batches[0]).numpy(), converted(batches[0]).numpy())
+    return QuantizedVAN(converted, scheme, model.input_size, layers, measured)
 
 
 _DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
