@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_van import __version__
-from edge_van.errors import AccuracyGateError, BundleError, EdgeVanError, UsageError
+from edge_van.errors import AccuracyGateError, BundleError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.input_spec import INTERPOLATIONS
 from edge_van.progress import one_line
 from edge_van.quantize.recipe import ACTIVATIONS
@@ -272,6 +272,9 @@ def main() -> None:
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
+    except ModuleNotFoundError as error:  # the slim install of a device has no torch: said here for every verb at once
+        text = f"this needs {error.name}, which is not installed: pip install 'edge-van[quantize]'"
+        code = _fail(error, text, MissingRuntimeError.exit_code, verbose)
     except Exception as error:  # noqa: BLE001  a defect of ours: one line, and the way to the traceback
         text = f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         code = _fail(error, f"{text} (run with --verbose for the traceback)", 1, verbose)

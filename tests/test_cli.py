@@ -368,3 +368,14 @@ def test_the_gate() -> None:
     cli._gate(ACCURACY, 1.0)
     with pytest.raises(AccuracyGateError, match=r"1\.00 points .* 0\.5 are allowed"):
         cli._gate(ACCURACY, 0.5)
+
+
+def test_without_torch_the_missing_extra_is_named() -> None:
+    """A device's slim install; torch is made unimportable in a process of its own."""
+    hide = "import sys; sys.modules['torch'] = None; sys.argv = ['edge-van', 'quantize']"
+    code = f"{hide}; import edge_van.cli as c; c.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "edge-van: error: this needs torch, which is not installed: pip install 'edge-van[quantize]'"
+    ]
