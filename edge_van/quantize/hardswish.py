@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edge_van.fold import FoldedBlock, FoldedVAN
 
 K = 1.85
-"""Minimises the error of hardswish(k x) / k against GELU(x) over the values a trained VAN-B0 takes."""
+"""Found by measuring logits of a trained VAN-B0; a factor per channel gained nothing over it."""
 
 
 @torch.no_grad()
