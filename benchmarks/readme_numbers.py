@@ -19,9 +19,7 @@ TITLES = {
     "nncf_defaults_unfolded": "`nncf.quantize`, defaults, unfolded",
     "openvino": "`openvino`: asymmetric, gate and residual too (ships)",
     "asymmetric": "`asymmetric`: convolutions and head only",
-    "asymmetric_not_equalised": "`asymmetric` without equalisation",
     "int8": "`int8`: symmetric, for TensorRT (ships as Q/DQ ONNX)",
-    "int8_not_equalised": "`int8` without equalisation",
     "int8_pointwise": "`int8_pointwise`: symmetric, depthwise in float",
     "hardswish_asymmetric": "`asymmetric` with `--activation hardswish`",
 }
@@ -37,7 +35,9 @@ def accuracy(result: dict[str, Any]) -> list[str]:
         "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
         "|---|---|---|---|---|---|",
     ]
-    return [*lines, *map(_accuracy_row, result["rows"]), "", _source(result)]
+    # the rows without equalisation stay in the JSON: they are for who works on it, not for who chooses a model
+    shown = [row for row in result["rows"] if not row["model"].endswith("_not_equalised")]
+    return [*lines, *map(_accuracy_row, shown), "", _source(result)]
 
 
 def _accuracy_row(r: dict[str, Any]) -> str:
