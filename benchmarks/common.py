@@ -26,11 +26,12 @@ from edge_van.quantize.calibration import CalibrationImages, load_calibration
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(description: str, **defaults: Any) -> argparse.ArgumentParser:
-    """--train and --test (image archives), --size (pixels), --samples (calibration images)."""
+def arguments(description: str, *, test: bool = True, **defaults: Any) -> argparse.ArgumentParser:
+    """--train and, unless ``test`` is False, --test (image archives), --size (pixels), --samples (to calibrate on)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--train", type=Path, required=True, help="training images: folder or zip")
-    parser.add_argument("--test", type=Path, required=True, help="test images: folder or zip")
+    if test:
+        parser.add_argument("--test", type=Path, required=True, help="test images: folder or zip")
     parser.add_argument("--size", type=int, default=defaults.get("size", 64))
     parser.add_argument("--samples", type=int, default=defaults.get("samples", 300))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -59,7 +60,7 @@ def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: Calibration
     batches = [images.normalized(pixels[None]).numpy() for pixels in images.pixels]
     quantized = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
     path = folder / "nncf_defaults.xml"
-    ov.save_model(quantized, path)
+    ov.save_model(quantized, path, compress_to_fp16=False)  # as ours
     return path
 
 
@@ -73,7 +74,8 @@ def write_result(args: argparse.Namespace, content: dict[str, Any]) -> Path:
     command = f"python benchmarks/{script}.py {shlex.join(words)}"
     args.results.mkdir(parents=True, exist_ok=True)
     path: Path = args.results / f"{script}-{args.size}px-{cpu}.json"
-    document = {"command": command, "machine": machine, **content}
+    settings = {"size_px": args.size, "calibration_images": args.samples}
+    document = {"command": command, "machine": machine, **settings, **content}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
     print(f"written: {path}")
     return path

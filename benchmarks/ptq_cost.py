@@ -33,6 +33,8 @@ def main() -> None:
             str(args.train),
             "--samples",
             str(args.samples),
+            "--input-size",
+            str(args.size),
         ]
         start = time.perf_counter()
         made = subprocess.run([*command, "--output", str(bundle), "--json"], check=True, capture_output=True)
@@ -50,6 +52,7 @@ def main() -> None:
     measuring_s = accuracy["images"] / accuracy["images_per_s"] + latency_s
     content = {
         "quantize_s": quantize_s,
+        # less the inferences of validation and of the latency table, not their compiling and statistics
         "quantize_without_measuring_s": quantize_s - measuring_s,
         "quantize_peak_gib": quantize_gib,
         "validate_s": validate_s,

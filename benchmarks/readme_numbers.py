@@ -17,27 +17,33 @@ TITLES = {
     "bf16": "BF16, folded",
     "nncf_defaults": "`nncf.quantize`, defaults, unfolded",
     "nncf_defaults_unfolded": "`nncf.quantize`, defaults, unfolded",
-    "openvino": "`openvino`: asymmetric, gate and residual too (ships)",
+    "openvino": "`openvino`: asymmetric; gate, residual and LayerNorm too (ships)",
     "asymmetric": "`asymmetric`: convolutions and head only",
     "int8": "`int8`: symmetric, for TensorRT (ships as Q/DQ ONNX)",
     "int8_pointwise": "`int8_pointwise`: symmetric, depthwise in float",
-    "hardswish_asymmetric": "`asymmetric` with `--activation hardswish`",
+    "hardswish_openvino": "`openvino` with `--activation hardswish`",
+    "openvino_8bit": "`openvino` with 8-bit weights everywhere",
+    "asymmetric_8bit": "`asymmetric` with 8-bit weights everywhere",
+    "openvino_not_equalised": "`openvino`, not equalised",
+    "asymmetric_not_equalised": "`asymmetric`, not equalised",
+    "int8_not_equalised": "`int8`, not equalised",
 }
+REASONS = ("_not_equalised", "_8bit")
 COMPUTED = {"exact": "exactly", "openvino": "OpenVINO, this CPU"}
 
 
 def accuracy(result: dict[str, Any]) -> list[str]:
     """The table of ``ptq_accuracy.py``."""
     lines = [
-        f"**Accuracy**: VAN-B0 on CIFAR-10 at 64 px, {result['images']:,} test images, 300 calibration images; FP32 "
-        f"top-1 {result['fp32_top1_percent']:.2f} %.",
+        f"**Accuracy**: VAN-B0 on CIFAR-10 at {result['size_px']} px, {result['images']:,} test images, "
+        f"{result['calibration_images']} calibration images; FP32 top-1 {result['fp32_top1_percent']:.2f} %.",
         "",
         "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
         "|---|---|---|---|---|---|",
     ]
-    # the rows without equalisation stay in the JSON: they are for who works on it, not for who chooses a model
-    shown = [row for row in result["rows"] if not row["model"].endswith("_not_equalised")]
-    return [*lines, *map(_accuracy_row, shown), "", _source(result)]
+    # what one chooses a model by comes first, what shows the reason of a choice after it
+    why = [row for row in result["rows"] if row["model"].endswith(REASONS)]
+    return [*lines, *map(_accuracy_row, [r for r in result["rows"] if r not in why] + why), "", _source(result)]
 
 
 def _accuracy_row(r: dict[str, Any]) -> str:
@@ -57,8 +63,8 @@ def latency(result: dict[str, Any]) -> list[str]:
     """The table of ``cpu_latency.py``."""
     run, against = result["latency"], {r["name"]: r for r in result["against_nncf_defaults"]["rows"]}
     lines = [
-        f"**Latency**: VAN-B0 at 224 px, OpenVINO, batch 1, {run['rounds']} interleaved rounds; ratios are medians of "
-        f"paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
+        f"**Latency**: VAN-B0 at {result['size_px']} px, OpenVINO, batch 1, {run['rounds']} interleaved rounds; "
+        f"ratios are medians of paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
         "",
         "| model | median ms | against FP32 | against NNCF's defaults (a second run) |",
         "|---|---|---|---|",
@@ -75,7 +81,8 @@ def cost(result: dict[str, Any]) -> list[str]:
     """The figures of ``ptq_cost.py``."""
     v = result["validation"]
     return [
-        f"**Cost**: `edge-van quantize` of the demo with 300 images and both exports took "
+        f"**Cost**: `edge-van quantize` of the demo at {result['size_px']} px with {result['calibration_images']} "
+        f"images and both exports took "
         f"{result['quantize_without_measuring_s']:.0f} s without the measuring of accuracy and latency "
         f"({result['quantize_s']:.0f} s with it), peak memory {result['quantize_peak_gib']:.2f} GiB. "
         f"`edge-van validate` on {v['images']:,} images ran {v['images_per_s']:.0f} images/s: {v['inference_s']:.1f} s "

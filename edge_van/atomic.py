@@ -14,7 +14,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -96,7 +96,7 @@ def hidden_folder(output: Path) -> tuple[Path, int]:
     across containers and reused process numbers too.
     """
     while True:
-        folder = _beside(output, "partial")
+        folder = _beside(output, "partial", secrets.token_hex(6))
         folder.mkdir()  # not mkdtemp: its 0700 would stay on the finished bundle
         lock = lock_folder(folder)
         if folder.is_dir():  # another run's clean-up may have seen it before it was locked
@@ -112,14 +112,19 @@ def lock_folder(folder: Path) -> int:
     return descriptor
 
 
-def put_in_place(folder: Path, output: Path) -> None:
-    """Rename ``folder`` to ``output``; what was there is moved aside, and put back on any failure, else removed."""
+def put_in_place(folder: Path, output: Path, check: Callable[[Path], None]) -> None:
+    """Rename the hidden ``folder`` to ``output``; what was there is moved aside, and put back on any failure.
+
+    Else it is removed: ``check`` sees it once it is aside, where nobody finds it by its name any more, and raises if it
+    must not be.
+    """
     if not output.exists():
         folder.rename(output)
         return
-    aside = _beside(output, "replaced")
+    aside = _beside(output, "replaced", folder.name.rpartition("-")[2])  # so that it is known which run moved it
     try:
         output.rename(aside)
+        check(aside)
         folder.rename(output)
     except BaseException:
         if aside.exists() and not output.exists():
@@ -130,36 +135,50 @@ def put_in_place(folder: Path, output: Path) -> None:
 
 def clean_up_after_killed_runs(output: Path) -> None:
     """Remove hidden folders that killed runs left beside ``output``; give back a folder caught between two renames."""
-    pattern = re.compile(re.escape(f".{output.name}.") + "(partial|replaced)-[0-9a-f]{12}")
+    pattern = re.compile(re.escape(f".{output.name}.") + "(partial|replaced)-([0-9a-f]{12})")
     for folder in output.parent.iterdir():
         match = pattern.fullmatch(folder.name)
         if match is None or folder.is_symlink() or not folder.is_dir():
             continue
-        if match[1] == "replaced" and not output.exists():
-            folder.rename(output)
-        else:
-            with suppress(OSError):  # another user's, or gone already: then it is not for us to remove
-                _remove_if_abandoned(folder)
+        with suppress(OSError):  # another user's, or gone already: then it is not for us to touch
+            if match[1] == "replaced" and not output.exists():
+                _give_back(folder, _beside(output, "partial", match[2]), output)
+            else:
+                with _abandoned(folder) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(folder)
 
 
-def _remove_if_abandoned(folder: Path) -> None:
+def _give_back(aside: Path, partial: Path, output: Path) -> None:
+    """Rename ``aside`` to ``output``, unless the run that moved it lives: its ``partial`` is about to go there."""
+    if not partial.is_dir():  # cleaned up before, or in its place by now: nothing that holds files is renamed over
+        aside.rename(output)
+        return
+    with _abandoned(partial) as abandoned:
+        if abandoned:
+            aside.rename(output)
+
+
+@contextmanager
+def _abandoned(folder: Path) -> Iterator[bool]:
+    """Whether the run that made ``folder`` is dead; inside the block its lock is ours."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # its run is alive
-    except OSError:  # a file system without locks: only age can tell
-        newest = max(os.lstat(path).st_mtime for path in (folder, *folder.rglob("*")))
-        if time.time() - newest > STALE_AFTER_S:
-            shutil.rmtree(folder)
-    else:
-        shutil.rmtree(folder)
+        abandoned = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            abandoned = False
+        except OSError:  # a file system without locks: only age can tell
+            newest = max(os.lstat(path).st_mtime for path in (folder, *folder.rglob("*")))
+            abandoned = time.time() - newest > STALE_AFTER_S
+        yield abandoned
     finally:
         os.close(descriptor)
 
 
-def _beside(output: Path, purpose: str) -> Path:
-    return output.parent / f".{output.name}.{purpose}-{secrets.token_hex(6)}"
+def _beside(output: Path, purpose: str, token: str) -> Path:
+    return output.parent / f".{output.name}.{purpose}-{token}"
 
 
 def write_durably(path: Path, content: bytes) -> None:

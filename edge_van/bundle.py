@@ -6,17 +6,15 @@ In: an output folder, files, a ``Manifest``. Out: a ``Bundle`` on disk, or a ``B
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import signal
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from edge_van.atomic import (
     clean_up_after_killed_runs,
@@ -31,9 +29,19 @@ from edge_van.atomic import (
     sync,
     write_durably,
 )
+from edge_van.bundle_files import FileProblem, file_entry, problem_of, strangers, walk
 from edge_van.errors import BundleError, UsageError
-from edge_van.manifest import MANIFEST_NAME, check_relative, encoded, is_bundle, manifest_schema, read_manifest
-from edge_van.records import FileEntry, Manifest
+from edge_van.manifest import (
+    MANIFEST_NAME,
+    MANIFEST_PARTIAL,
+    check_relative,
+    encoded,
+    listed_files,
+    manifest_schema,
+    read_manifest,
+)
+from edge_van.progress import one_line
+from edge_van.records import Manifest
 
 __all__ = [
     "MANIFEST_NAME",
@@ -49,15 +57,6 @@ __all__ = [
     "update_manifest",
     "verify",
 ]
-
-
-@dataclass(frozen=True)
-class FileProblem:
-    """One way in which a bundle's folder differs from its manifest; ``detail`` is a sentence for the user."""
-
-    path: str
-    kind: Literal["missing", "size", "sha256", "extra", "symlink", "special", "unreadable"]
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,21 @@ class Bundle:
             raise BundleError(f"{relative} links out of the bundle {self.path}: make or copy the bundle again")
         return self.path / relative
 
+    def check(self, *relative: str) -> None:
+        """Compare these listed files with their size and sha256; ``BundleError`` for the first that differs."""
+        entries = {entry.path: entry for entry in self.manifest.files}
+        for name in relative:
+            info = self.file(name).lstat()
+            if problem := problem_of(self.path, name, entries[name], info):
+                raise BundleError(f"the bundle {self.path} is damaged: {problem.detail}")
+
 
 class BundleWriter:
     """Context manager: files go into a hidden folder beside ``output``, which ``finish`` renames to ``output``.
 
     Leaving without ``finish``, by whatever exception, Ctrl-C or SIGTERM, removes the hidden folder and leaves a bundle
-    that was there as it was. ``force`` replaces an earlier bundle or an empty folder, never anything else.
+    that was there as it was. ``force`` replaces an earlier bundle or an empty folder, never anything else: no folder
+    that holds a file the earlier bundle does not list.
 
     Raises ``UsageError`` for an output that may not be replaced or lies under a file, ``BundleError`` where it cannot
     be written (permission, full or read-only disk); the latter also in place of such an OSError from the body.
@@ -139,14 +147,15 @@ class BundleWriter:
         """Hash every file into ``manifest.files``, write the manifest, put the folder in place; the finished bundle."""
         folder = self._open_folder()
         with clear_errors(self.output):
-            names = [name for name, _ in _walk(folder)]
+            names = [name for name, _ in walk(folder)]
             manifest = replace(manifest, files=tuple(file_entry(folder, name) for name in names))
             write_durably(folder / MANIFEST_NAME, encoded(manifest))
             for path in (*(folder / name for name in names), *(Path(f) for f, _, _ in os.walk(folder)), folder.parent):
                 sync(path)
             self._check_output()  # hours may have passed
-            put_in_place(folder, self.output)
+            put_in_place(folder, self.output, self._check_replaceable)
             self._folder, self._made = None, []
+            self._unlock()  # the bundle is anybody's now: update_manifest waits for this lock
             sync(self.output.parent)
         return Bundle(self.output, manifest)
 
@@ -162,15 +171,27 @@ class BundleWriter:
             raise UsageError(f"{out} cannot be made, {parent} is a file: choose another --output")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(parent))
-        if not (out.exists() or out.is_symlink()):
-            return
+        if out.exists() or out.is_symlink():
+            self._check_replaceable(out)
+
+    def _check_replaceable(self, there: Path) -> None:
+        """``there`` is what stands in the output's place, by its own name or moved aside."""
+        out = self.output
         if not self.force:
             raise UsageError(f"{out} exists: give --force to replace that bundle, or choose another --output")
-        if out.is_symlink() or not out.is_dir():
+        if there.is_symlink() or not there.is_dir():
             raise UsageError(f"{out} is no folder but a file or a link, and is not replaced: choose another --output")
-        if any(out.iterdir()) and not is_bundle(out):
+        if not any(there.iterdir()):
+            return
+        if (listed := listed_files(there)) is None:
             raise UsageError(
                 f"{out} holds no edge-van bundle and is not replaced, even with --force: choose another --output"
+            )
+        if others := [one_line(name) for name in strangers(there, listed)]:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            raise UsageError(
+                f"{out} holds files that its bundle does not list ({', '.join(others[:3])}{more}) and is not replaced, "
+                f"even with --force: move them away, or choose another --output"
             )
 
     def _leave(self) -> None:
@@ -180,12 +201,15 @@ class BundleWriter:
         for parent in reversed(self._made):
             with suppress(OSError):  # somebody else's file is in it by now
                 parent.rmdir()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._unlock()
         for number, handler in self._signals.items():
             signal.signal(number, handler)
         self._signals = {}
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -194,19 +218,19 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -> list[FileProblem]:
-    """Every difference between the folder and the manifest; empty for a sound bundle.
+    """Every difference between the folder and the manifest; empty for a sound bundle, with or without a report.
 
     ``progress`` gets each listed path and its size in bytes once it is checked.
     """
     try:
-        found = dict(_walk(bundle.path))
+        found = dict(walk(bundle.path))
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
     listed = {entry.path: entry for entry in bundle.manifest.files}
     problems = []
     for name in sorted(found.keys() | listed.keys()):
         entry, info = listed.get(name), found.get(name)
-        if problem := _problem(bundle.path, name, entry, info):
+        if problem := problem_of(bundle.path, name, entry, info):
             problems.append(problem)
         if entry is not None and progress is not None:
             progress(name, entry.size_bytes)
@@ -216,8 +240,8 @@ def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -
 def update_manifest(bundle: Bundle, **changes: Any) -> Bundle:
     """Write ``changes`` (fields of ``Manifest``) into the manifest on disk, in one step; the updated bundle.
 
-    What another command wrote meanwhile stays. ``BundleError`` if the bundle was replaced by another one since it was
-    opened, or cannot be written.
+    What another command wrote into other fields meanwhile stays, where the file system has locks. ``BundleError`` if
+    the bundle was replaced by one of another time or checkpoint since it was opened, or cannot be written.
     """
     read_manifest(bundle.path)  # one clear message where the bundle is gone
     with clear_errors(bundle.path):
@@ -227,7 +251,7 @@ def update_manifest(bundle: Bundle, **changes: Any) -> Bundle:
             if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
                 raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
             manifest = replace(manifest, **changes)
-            content, partial = encoded(manifest), bundle.path / f".{MANIFEST_NAME}.partial"
+            content, partial = encoded(manifest), bundle.path / MANIFEST_PARTIAL
             try:
                 write_durably(partial, content)
                 partial.replace(bundle.path / MANIFEST_NAME)
@@ -237,53 +261,3 @@ def update_manifest(bundle: Bundle, **changes: Any) -> Bundle:
         finally:
             os.close(lock)
     return Bundle(bundle.path, manifest)
-
-
-def file_entry(root: Path, relative: str) -> FileEntry:
-    """Size and sha256 of ``root / relative``; ``BundleError`` for an unsafe path or anything but a regular file."""
-    path = root / check_relative(relative)
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise BundleError(f"{relative} is no regular file, and a bundle holds only such: copy what it points at")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileEntry(relative, file.tell(), sha256)
-
-
-def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """(path with forward slashes, lstat) of everything below ``root`` but folders and the manifest, sorted.
-
-    Links are not followed; one to a folder is an entry of its own.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    found = {}
-    for folder, folders, files in os.walk(root, onerror=fail):
-        for path in (Path(folder, name) for name in (*folders, *files)):
-            if not stat.S_ISDIR((info := path.lstat()).st_mode):
-                found[path.relative_to(root).as_posix()] = info
-    found.pop(MANIFEST_NAME, None)
-    yield from sorted(found.items())
-
-
-def _problem(root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None) -> FileProblem | None:
-    shown = name.encode("utf-8", "replace").decode()  # a name on disk need not be UTF-8, a report must be
-    if entry is not None and info is None:
-        return FileProblem(shown, "missing", f"{shown} is listed but not there: copy the bundle again")
-    if info is not None and not stat.S_ISREG(info.st_mode):
-        if stat.S_ISLNK(info.st_mode):
-            return FileProblem(shown, "symlink", f"{shown} is a link, a bundle has none: copy what it points at")
-        return FileProblem(shown, "special", f"{shown} is a device, pipe or socket: remove it")
-    if entry is None or info is None:
-        return FileProblem(shown, "extra", f"{shown} is not in the manifest: remove it")
-    if info.st_size != entry.size_bytes:
-        detail = f"{shown} has {info.st_size} bytes, the manifest says {entry.size_bytes}: copy the bundle again"
-        return FileProblem(shown, "size", detail)
-    try:
-        actual = file_entry(root, name)
-    except OSError as error:
-        return FileProblem(shown, "unreadable", f"{shown} cannot be read, {error.strerror}: check its permissions")
-    if actual.sha256 != entry.sha256:
-        return FileProblem(shown, "sha256", f"{shown} was changed, its sha256 differs: copy the bundle again")
-    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,23 @@ class LoadedCheckpoint:
     unused_keys: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """The name of the file or folder that ``source`` leads to, without the way there."""
+        path = Path(self.source).expanduser()
+        return path.resolve().name if path.name in ("", "..") else path.name
 
-def load_checkpoint(source: str | Path, *, variant: str | None = None, use_ema: bool = True) -> LoadedCheckpoint:
+
+def load_checkpoint(
+    source: str | Path, *, variant: str | None = None, use_ema: bool = True, by_hand: Collection[str] = ()
+) -> LoadedCheckpoint:
     """Read ``source`` into a VAN; nothing in the file is run and every tensor is accounted for.
 
     ``source`` is a weights file (torch.save or safetensors), a Hugging Face model folder, or ``imagenet1k``: the
     official weights of ``variant`` (b0 to b3), fetched once. ``variant`` otherwise only checks: the shapes decide.
-    ``use_ema`` takes averaged weights where the file has them.
+    ``use_ema`` takes averaged weights where the file has them. ``by_hand`` are the fields of the spec that the caller
+    puts in place afterwards: no warning for what the checkpoint does not say of them, and where they are all that a
+    preprocessor_config.json says (``checkpoint_spec.FLAGS``), that file is not read.
 
     A ``UsageError``: no such path or variant, or another variant than the file's. A ``CheckpointError``: the file is
     damaged, unsafe, not a VAN, or lacks a classification head.
@@ -86,7 +96,7 @@ def load_checkpoint(source: str | Path, *, variant: str | None = None, use_ema: 
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     sidecar = {} if official else read_sidecar(path, sha256)
     content, metadata = read_weights(path, kind)
-    entries, entry = _weights_entry(content, path, use_ema)
+    entries, entry, choices = _weights_entry(content, path, use_ema)
     state = named_state(entries, path)
     van, name = build_van(state, path)
     if variant is not None and variant != name:
@@ -99,7 +109,7 @@ def load_checkpoint(source: str | Path, *, variant: str | None = None, use_ema: 
         raise CheckpointError(
             f"{path} says it is {printable(claim)!r}, but its tensors are those of {_described(van, name)}; get it anew"
         )
-    found = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van)
+    found = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van, by_hand)
     return LoadedCheckpoint(
         van=van,
         variant=name,
@@ -110,7 +120,7 @@ def load_checkpoint(source: str | Path, *, variant: str | None = None, use_ema: 
         layout="edge-van" if METADATA_SPEC in metadata else state.layout,
         entry=entry,
         unused_keys=state.unused,
-        warnings=found.warnings,
+        warnings=(*choices, *found.warnings),
     )
 
 
@@ -183,20 +193,32 @@ def _weights_path(path: Path) -> Path:
     raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES)}; {advice}")
 
 
-def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, Any], str | None]:
-    """(state dict, dotted name of the entry it was under): averaged weights first, where they are wanted."""
+def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, Any], str | None, list[str]]:
+    """(state dict, dotted name of the entry it was under, what was chosen over what), averaged weights first.
+
+    ``use_ema`` off looks past the averaged ones.
+    """
     order = (*_EMA_ENTRIES, *_ENTRIES) if use_ema else _ENTRIES
     names: list[str] = []
+    choices: list[str] = []
     while isinstance(content, dict) and len(names) < 4:
         name = next((n for n in order if isinstance(content.get(n), dict) and content[n]), None)
         if name is None:
-            return content, ".".join(names) or None
+            return content, ".".join(names) or None, choices
         names.append(name)
+        if others := [n for n in order if n != name and _has_tensors(content.get(n))]:
+            instead = next((n for n in others if name in _EMA_ENTRIES and n in _ENTRIES), None)
+            taken = f"{name} is taken" if instead is None else f"the EMA weights are taken; --no-ema takes {instead}"
+            choices.append(f"{printable(path.name)} holds both {' and '.join(others)} and {name}: {taken}")
         content = content[name]
     raise CheckpointError(
         f"{path} holds a {type(content).__name__}; expected a state dict or one under {', '.join(_ENTRIES)}: "
         f"save it with torch.save(model.state_dict(), 'weights.pth')"
     )
+
+
+def _has_tensors(entry: Any) -> bool:
+    return isinstance(entry, dict) and any(isinstance(value, Tensor) for value in entry.values())
 
 
 def _described(van: VAN, name: str | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from edge_van.van import LAYER_NORM_EPS, VAN
 
 METADATA_SPEC = "edge_van.input_spec"
 METADATA_VARIANT = "edge_van.variant"
-FLAGS = "give --input-size, --mean and --std"
+FLAGS = {
+    "size": "--input-size",
+    "crop": "--crop",
+    "interpolation": "--interpolation",
+    "mean": "--mean",
+    "std": "--std",
+}
+"""The fields of an ``InputSpec`` that say how images are prepared, and the flags that give them by hand."""
 
 _SUFFIXES = (".pth.tar", ".safetensors", ".pth", ".ckpt", ".bin", ".tar", ".pt")
 _SIDECAR_FIELDS = {  # name in the JSON: name in the InputSpec
@@ -81,8 +88,18 @@ def claimed_variant(metadata: Mapping[str, str], sidecar: Mapping[str, Any]) -> 
     return None if claim is None else str(claim)
 
 
-def find_spec(path: Path, layout: str, metadata: Mapping[str, str], sidecar: Mapping[str, Any], van: VAN) -> FoundSpec:
-    """The spec of the weights in ``path``: from their header, the JSON beside them, or their Hugging Face folder."""
+def find_spec(
+    path: Path,
+    layout: str,
+    metadata: Mapping[str, str],
+    sidecar: Mapping[str, Any],
+    van: VAN,
+    by_hand: Collection[str] = (),
+) -> FoundSpec:
+    """The spec of the weights in ``path``: from their header, the JSON beside them, or their Hugging Face folder.
+
+    ``by_hand`` are the fields that the caller puts in place afterwards: nothing is guessed and warned of for them.
+    """
     if METADATA_SPEC in metadata:
         where = f"{path}: {METADATA_SPEC} in its header"
         try:
@@ -94,30 +111,39 @@ def find_spec(path: Path, layout: str, metadata: Mapping[str, str], sidecar: Map
     if given:
         if isinstance(given.get("size"), int):
             given["size"] = [given["size"]] * 2
-        missing = [name for name, field in _SIDECAR_FIELDS.items() if field not in given and name != "classes"]
+        settled = {*given, *by_hand, "classes"}
+        missing = [name for name, field in _SIDECAR_FIELDS.items() if field not in settled]
         warned = (
             f"the JSON beside {path.name} does not give {', '.join(missing)}: taken from the official preprocessing"
         )
-        guessed = set(given) == {"classes"}
+        guessed = set(given) == {"classes"} and bool(missing)
         return FoundSpec(_spec(given, f"the JSON beside {path}", van), guessed, (warned,) if missing else ())
     if layout.startswith("huggingface"):
-        return _hugging_face(path, van)
-    return _default(path.name, van, {})
+        return _hugging_face(path, van, by_hand)
+    return _default(path.name, van, {}, by_hand)
 
 
-def _default(name: str, van: VAN, known: dict[str, Any]) -> FoundSpec:
-    """The official preprocessing, with what is ``known`` put in place, and a warning that it is a guess."""
+def _default(name: str, van: VAN, known: dict[str, Any], by_hand: Collection[str]) -> FoundSpec:
+    """The official preprocessing, with what is ``known`` put in place, and a warning of each field that is a guess."""
+    spec, o = _spec(known, name, van), OFFICIAL
+    said = (f"{o.size[0]} px", f"crop {o.crop}", o.interpolation, f"mean {o.mean[0]}", f"std {o.std[0]}")
+    guessed = {field: value for field, value in zip(FLAGS, said, strict=True) if field not in {*known, *by_hand}}
+    if not guessed:
+        return FoundSpec(spec)
     likely = ""
     if van.num_classes != 1000:
         likely = f" its head has {van.num_classes} classes and not ImageNet's 1000, so that is likely wrong:"
-    return FoundSpec(
-        _spec(known, name, van),
-        is_default=True,
-        warnings=(
-            f"{name} does not say how its images were prepared; taken: the official preprocessing "
-            f"(224 px, crop 0.9, bicubic, mean and std 0.5);{likely} {FLAGS} if it was trained otherwise",
-        ),
+    warned = (
+        f"{name} does not say how its images were prepared; taken: the official preprocessing "
+        f"({', '.join(guessed.values())});{likely} give {_listed(FLAGS[field] for field in guessed)} if it was trained "
+        f"otherwise"
     )
+    return FoundSpec(spec, True, (warned,))
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _spec(values: Any, where: str, van: VAN) -> InputSpec:
@@ -136,7 +162,7 @@ def _spec(values: Any, where: str, van: VAN) -> InputSpec:
         raise CheckpointError(f"{where} does not fit: {printable(error, 300)}; mend it or move it away") from error
 
 
-def _hugging_face(path: Path, van: VAN) -> FoundSpec:
+def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
     """Class names from config.json and the preprocessing from preprocessor_config.json, both beside the weights."""
     warnings: list[str] = []
     known: dict[str, Any] = {}
@@ -153,18 +179,20 @@ def _hugging_face(path: Path, van: VAN) -> FoundSpec:
         warnings.append(
             f"no config.json beside {path.name}: GELU and LayerNorm eps {LAYER_NORM_EPS} are taken for granted"
         )
-    if not processor_file.is_file():
-        guess = _default(path.name, van, known)
-        return FoundSpec(guess.spec, True, (*warnings, *guess.warnings))
+    if not processor_file.is_file() or set(FLAGS) <= set(by_hand):
+        guess = _default(path.name, van, known, by_hand)
+        return FoundSpec(guess.spec, guess.is_default, (*warnings, *guess.warnings))
     try:
         known |= _processor_values(read_json(processor_file))
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise CheckpointError(
             f"{processor_file} describes a preprocessing that is not known here ({printable(error)}); expected a "
-            f"resize, a centre crop, mean and std on a 0..1 scale: move it away and {FLAGS}"
+            f"resize that keeps the aspect, a centre crop, mean and std on a 0..1 scale: give "
+            f"{_listed(FLAGS.values())}, which then stand in its place"
         ) from error
     spec = _spec(known, str(processor_file), van)
-    if all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(spec.mean, _IMAGENET_MEAN, strict=True)):
+    imagenet = all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(spec.mean, _IMAGENET_MEAN, strict=True))
+    if imagenet and not {"mean", "std"} <= set(by_hand):
         warnings.append(
             f"{processor_file.name} gives ImageNet's mean and std, which are taken; the official VAN weights "
             f"were trained with 0.5, which their folders do not say: if these are theirs, give --mean 0.5 --std 0.5"
@@ -214,19 +242,28 @@ def _class_names(id2label: Any, where: Path) -> tuple[tuple[str, ...] | None, li
 
 
 def _processor_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``InputSpec`` values of a preprocessor_config.json: a ConvNeXt processor, as VAN's are, or a resize and crop."""
+    """``InputSpec`` values of a preprocessor_config.json: a ConvNeXt processor, as VAN's are, or a resize and crop.
+
+    A ``ValueError``, among others, for one that does not keep the images' aspect: an ``InputSpec`` always does.
+    """
     if not config.get("do_resize", True) or not config.get("do_rescale", True):
         raise ValueError("do_resize or do_rescale is off")
     if not math.isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
         raise ValueError(f"rescale_factor is {config['rescale_factor']}")
-    size, kind = config.get("size", 224), str(config.get("image_processor_type", config.get("feature_extractor_type")))
+    size, crops = config.get("size", 224), config.get("do_center_crop")
+    kind = config.get("image_processor_type", config.get("feature_extractor_type"))
+    # transformers takes ConvNeXt's for a VAN whose file names none
+    convnext = str(kind).startswith("ConvNext") or (kind is None and ("crop_pct" in config or not crops))
     edge = size.get("shortest_edge") if isinstance(size, dict) else size
     if edge is None:
-        target, crop = (size["height"], size["width"]), 1.0
-    elif "crop_pct" in config or kind.startswith("ConvNext"):
-        # Under 384 px it resizes to size / crop_pct and crops; from there on it resizes to the size alone.
-        target, crop = (edge, edge), (config.get("crop_pct") or 224 / 256) if edge < 384 else 1.0
-    elif config.get("do_center_crop"):
+        raise ValueError(f"the aspect is not kept by a resize to {size['height']} x {size['width']}")
+    if convnext and edge >= 384:  # under 384 px it resizes to size / crop_pct and crops
+        raise ValueError(f"the aspect is not kept by ConvNeXt's resize to {edge} x {edge}")
+    if convnext or "crop_pct" in config:
+        target, crop = (edge, edge), config.get("crop_pct") or 224 / 256
+    elif kind is not None and not isinstance(size, dict):  # ViT's takes it for both sides, CLIP's for the shorter
+        raise ValueError(f"the aspect may not be kept by {kind} with one number as its size")
+    elif crops:
         side = config.get("crop_size", edge)
         target = (side["height"], side["width"]) if isinstance(side, dict) else (side, side)
         crop = min(target) / edge

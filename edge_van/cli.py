@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edge_van import __version__
-from edge_van.errors import AccuracyGateError, BundleError, EdgeVanError, MissingRuntimeError, UsageError
+from edge_van.cli_types import Limit, Sizes, Triple
+from edge_van.errors import (
+    BundleError,
+    EdgeVanError,
+    MissingRuntimeError,
+    UsageError,
+)
 from edge_van.input_spec import INTERPOLATIONS
 from edge_van.progress import one_line
 from edge_van.quantize.recipe import ACTIVATIONS
 
-if TYPE_CHECKING:
-    from edge_van.records import Accuracy
-
 _PATH = click.Path(path_type=Path)
+_POINTS = Limit(0, 100)
 INTERRUPTED = 130
-
-
-class _Sizes(click.ParamType[tuple[int, int]]):
-    """``224`` or ``HEIGHTxWIDTH``."""
-
-    name = "PIXELS|HxW"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(p.isdecimal() for p in parts):
-            self.fail(f"{value!r} is no size: give pixels (224) or height x width (224x320)", param, ctx)
-        return int(parts[0]), int(parts[-1])
-
-
-class _Triple(click.ParamType[tuple[float, ...]]):
-    """Three numbers with commas, or one for all channels."""
-
-    name = "R,G,B"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        try:
-            numbers = tuple(float(p) for p in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is not one number or three with commas (0.485,0.456,0.406)", param, ctx)
-        return numbers * (3 // len(numbers))
 
 
 class _Verbs(click.Group):
@@ -84,18 +61,20 @@ def cli() -> None:
 @click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
 @click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
 @click.option(
-    "--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
+    "--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
 )
-@click.option("--input-size", type=_Sizes(), help="What the network sees.")
-@click.option(
-    "--source-size", type=_Sizes(), help="Size of every image a camera sends: the resize goes into the graph."
-)
+@click.option("--min-speedup", type=Limit(0, 1000), help="Least FP32 / INT8 latency; under it the exit code is 4.")
+@click.option("--input-size", type=Sizes(), help="What the network sees.")
+@click.option("--source-size", type=Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
 @click.option("--crop", type=float, help="Share of the resized image's side that the centre crop keeps.")
 @click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
-@click.option("--mean", type=_Triple(), help="On a 0..1 scale.")
-@click.option("--std", type=_Triple(), help="On a 0..1 scale.")
+@click.option("--mean", type=Triple(), help="On a 0..1 scale.")
+@click.option("--std", type=Triple(), help="On a 0..1 scale.")
 @click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--no-ema", "use_ema", flag_value=False, default=True, help="The plain weights where a file has averaged ones too."
+)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
 @click.option("--output", type=_PATH, help="The bundle's folder.  [default: van_VARIANT_int8]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
@@ -104,6 +83,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     """Turn a VAN checkpoint into a measured INT8 bundle."""
     from dataclasses import replace
 
+    from edge_van.gates import bundle_gate
     from edge_van.pipeline import QuantizeOptions
     from edge_van.pipeline import quantize as run
     from edge_van.progress import Terminal
@@ -118,7 +98,10 @@ def quantize(as_json: bool, **flags: Any) -> None:
         recipe=recipe,
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
         spec_overrides=overrides,
-        **{k: flags[k] for k in ("variant", "checkpoint", "data", "calibration", "seed", "strict", "output", "force")},
+        **{
+            k: flags[k]
+            for k in ("variant", "checkpoint", "data", "calibration", "seed", "use_ema", "strict", "output", "force")
+        },
     )
     bundle = run(options, Terminal())
     if as_json:
@@ -127,54 +110,34 @@ def quantize(as_json: bool, **flags: Any) -> None:
         from edge_van.show import show_bundle
 
         show_bundle(bundle)
-    _gate(bundle.manifest.accuracy, recipe.max_drop_points)
+    bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
 
 
 @cli.command()
 @click.argument("bundle", type=_PATH)
 @click.option("--data", type=_PATH, required=True, help="Labelled images: folder or zip, one folder a class.")
-@click.option("--max-drop", type=float, help="Largest top-1 drop in points; over it the exit code is 3.")
+@click.option("--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.")
+@click.option(
+    "--scheme", help="A TensorRT graph (int8, int8_pointwise, fp16), computed exactly, instead of OpenVINO's."
+)
 @click.option("--limit", type=int, help="Use so many images, spread evenly over all.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=32, show_default=True)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
 @click.option("--json", "as_json", is_flag=True, help="The accuracy record as JSON on standard output.")
-def validate(
-    bundle: Path, data: Path, max_drop: float | None, limit: int | None, batch: int, strict: bool, as_json: bool
-) -> None:
+def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **flags: Any) -> None:
     """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
     from edge_van.bundle import open_bundle
-    from edge_van.data import BrokenImage, open_images
+    from edge_van.data import BrokenImage
+    from edge_van.gates import accuracy_gate
     from edge_van.progress import Terminal
-    from edge_van.runtimes import open_model
-    from edge_van.validate import validate as run
+    from edge_van.validate_bundle import validate_bundle
 
-    opened = open_bundle(bundle)
-    spec, classes = opened.manifest.input_spec, opened.manifest.num_classes
-    if spec.source_size is not None:
-        batch = 1  # the crop inside the graph is written for one image
     reporter = Terminal()
 
     def on_broken(image: BrokenImage) -> None:
         reporter.note(f"warning: {image.name} is broken and left out: {image.reason}")
 
-    with (
-        open_images(data, classes=spec.classes, num_classes=classes) as images,
-        open_model("openvino", opened.file("openvino_fp32/model.xml"), batch=batch) as fp32,
-        open_model("openvino", opened.file("openvino/model.xml"), batch=batch) as int8,
-        reporter.stage("Measuring accuracy", min(limit or len(images), len(images))) as advance,
-    ):
-        accuracy = run(
-            fp32,
-            int8,
-            images,
-            spec,
-            num_classes=classes,
-            batch_size=batch,
-            strict=strict,
-            limit=limit,
-            progress=advance,
-            on_broken=on_broken,
-        )
+    accuracy = validate_bundle(open_bundle(bundle), data, reporter, on_broken=on_broken, **flags)
     if as_json:
         _print_json(accuracy)
     else:
@@ -182,16 +145,62 @@ def validate(
 
         show_accuracy(accuracy)
     if max_drop is not None:
-        _gate(accuracy, max_drop)
+        accuracy_gate(accuracy, max_drop)
+
+
+@cli.command()
+@click.argument("bundle", type=_PATH)
+@click.option(
+    "--runtime",
+    type=click.Choice(("tensorrt", "trtexec", "tensorrt_rtx")),
+    help="The GPU's own TensorRT, JetPack's trtexec, or TensorRT for RTX, which builds ahead of time without a GPU.",
+)
+@click.option(
+    "--compute-capability",
+    "capabilities",
+    multiple=True,
+    metavar="SM86|8.6",
+    help="For tensorrt_rtx: a card to build for; give it again for more in one engine.",
+)
+@click.option("--scheme", "schemes", multiple=True, help="Build this scheme only; may be given again.")
+@click.option("--max-drop", type=_POINTS, help="Largest top-1 drop of the engine that is chosen.  [default: recipe's]")
+@click.option("--max-batch", type=click.IntRange(1, 1024), default=1, show_default=True)
+@click.option("--timing-cache", type=_PATH, help="A file the builder's timings are read from and written to.")
+@click.option("--allow-fallback", is_flag=True, help="A layer in another datatype than its scheme says is a warning.")
+@click.option("--json", "as_json", is_flag=True, help="The engines' records as JSON on standard output.")
+def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: float | None, **flags: Any) -> None:
+    """Build TensorRT engines of every scheme, prove their precision, time them where a GPU is, choose the fastest."""
+    from edge_van.bundle import open_bundle
+    from edge_van.engines import EnginesOptions, build_engines
+    from edge_van.progress import Terminal
+
+    opened = open_bundle(bundle)
+    limit = float(opened.manifest.recipe["max_drop_points"]) if max_drop is None else max_drop
+    options = EnginesOptions(compute_capabilities=capabilities, max_drop_points=limit, **flags)
+    updated, tag = build_engines(opened, options, Terminal())
+    if as_json:
+        _print_json({"target": tag, **_as_dict(updated.manifest.engines[tag])})
+    else:
+        from edge_van.show import show_engines
+
+        show_engines(updated, tag)
 
 
 @cli.command()
 @click.option("--variant", metavar="b0..b6", help="One variant only.")
-@click.option("--input-size", type=_Sizes(), default="224", show_default=True)
+@click.option("--input-size", type=Sizes(), default="224", show_default=True)
 @click.option("--kernel-size", type=click.IntRange(1, 255), default=21, show_default=True, help="Of the LKA table.")
+@click.option("--dla", is_flag=True, help="What a Jetson's DLA would take of the network, layer by layer, instead.")
 @click.option("--json", "as_json", is_flag=True)
-def info(variant: str | None, input_size: tuple[int, int], kernel_size: int, as_json: bool) -> None:
+def info(variant: str | None, input_size: tuple[int, int], kernel_size: int, dla: bool, as_json: bool) -> None:
     """Parameters and MACs of every variant beside the paper's, and the paper's LKA complexity table."""
+    if dla:
+        from edge_van.dla import dla_report
+        from edge_van.show import show_dla
+
+        report = dla_report(variant or "b0", input_size)
+        _print_json(report) if as_json else show_dla(report)
+        return
     from edge_van.info import best_dilation, complexity_table, variant_table
 
     variants = variant_table([variant] if variant else None, input_size)
@@ -222,8 +231,8 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
     # what is not installed may not be needed, but a bundle needs every file it lists
     failed = [c.name for c in checks if c.status == "broken" or (bundle is not None and c.status != "ok")]
     if failed:
-        of = "" if bundle is None else f" of {bundle}"
-        raise BundleError(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
+        kind, of = (MissingRuntimeError, "") if bundle is None else (BundleError, f" of {bundle}")
+        raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
 
 
 def _class_names(path: Path | None) -> tuple[str, ...] | None:
@@ -236,13 +245,11 @@ def _class_names(path: Path | None) -> tuple[str, ...] | None:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _gate(accuracy: Accuracy | None, max_drop: float) -> None:
-    if accuracy is not None and accuracy.top1_drop_points > max_drop:
-        raise AccuracyGateError(
-            f"INT8 loses {accuracy.top1_drop_points:.2f} points of top-1 "
-            f"(95 % interval {accuracy.top1_drop_interval.low:.2f} to {accuracy.top1_drop_interval.high:.2f}), "
-            f"{max_drop:g} are allowed"
-        )
+def _as_dict(record: Any) -> dict[str, Any]:
+    import msgspec
+
+    built: dict[str, Any] = msgspec.to_builtins(record)
+    return built
 
 
 def _print_json(value: Any) -> None:

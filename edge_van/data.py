@@ -112,6 +112,15 @@ def open_images(
         raise
 
 
+def splits(path: Path) -> tuple[Path, Path | None]:
+    """(images to measure on, images to calibrate on) for a folder with train/ beside val/, validation/ or test/; the
+    folder itself and None for any other."""
+    held_out = [path / name for name in ("val", "validation", "test") if (path / name).is_dir()]
+    if held_out and (path / "train").is_dir():
+        return held_out[0], path / "train"
+    return path, None
+
+
 Labels = tuple[tuple[str, ...] | None, list[int] | list[None]]
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -19,8 +20,7 @@ from typing import Any, Literal
 from edge_van import __version__
 from edge_van.bundle import MANIFEST_NAME, open_bundle, verify
 from edge_van.errors import BundleError
-
-CPU_INFO = Path("/proc/cpuinfo")
+from edge_van.machine import has_vnni, this_cpu
 
 # y = relu(x) for two floats (opset 13, IR 8), so that ONNX Runtime can be tried where onnx is not installed.
 _TINY_ONNX = (
@@ -46,14 +46,18 @@ def inspect_install() -> list[Check]:
     checks = [
         Check("python", "ok", platform.python_version(), f"{platform.system()} {platform.machine()}", None),
         Check("edge-van", "ok", __version__, "this package", None),
-        cpu_check(CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else ""),
+        cpu_check(*this_cpu()),
     ]
+    needed = quantize_needs()
+    if not needed:
+        detail = "edge-van runs without having been installed, so what it takes to quantise is not known"
+        checks.append(Check("quantize", "missing", None, detail, _QUANTIZE))
     # Some libraries print, log and warn while they are imported; standard output is kept for the answer.
     level = logging.root.manager.disable
     try:
         logging.disable(logging.WARNING)
         with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
-            return checks + [_library(*row) for row in _LIBRARIES]
+            return checks + [_library(*row) for row in _libraries(needed)]
     finally:
         logging.disable(level)
 
@@ -83,33 +87,41 @@ def inspect_bundle(path: Path) -> list[Check]:
     return checks
 
 
-def cpu_check(cpu_info: str) -> Check:
-    """What decides the speed of INT8, from the text of ``/proc/cpuinfo`` (x86 or 64-bit ARM)."""
-    flags: set[str] = set()
-    model = platform.machine()
-    for line in cpu_info.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            flags |= set(value.split())
-        elif key.strip() == "model name":
-            model = value.strip()
+def cpu_check(model: str | None, flags: Collection[str]) -> Check:
+    """What decides the speed of INT8, from what ``machine.parse_cpu_info`` found (x86 or 64-bit ARM)."""
+    model = model or platform.machine()
     if not flags:
         return Check("cpu", "ok", None, f"{model}: what it can do is not known on this system", None)
     if "asimd" in flags:
         units = {"dot product": "asimddp" in flags, "i8mm": "i8mm" in flags, "bf16": "bf16" in flags}
-        fast = units["dot product"] or units["i8mm"]
     else:
         units = {
-            "VNNI": bool(flags & {"avx512_vnni", "avx_vnni"}),
+            "VNNI": any("vnni" in flag for flag in flags),
             "AVX-512": "avx512f" in flags,
             "AMX INT8": "amx_int8" in flags,
-            "bf16": bool(flags & {"avx512_bf16", "amx_bf16"}),
+            "bf16": "avx512_bf16" in flags or "amx_bf16" in flags,
         }
-        fast = units["VNNI"]
     detail = f"{model}: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in units.items())
-    if not fast:
-        detail += f"; without {next(iter(units))} INT8 is only a little faster than FP32 here, if at all"
+    if not has_vnni(flags):
+        detail += f"; INT8 gains less here than on a CPU with {next(iter(units))}"
     return Check("cpu", "ok", None, detail, None)
+
+
+def quantize_needs() -> list[str]:
+    """The distributions of the ``quantize`` extra as edge-van's own metadata has them; none where it is not there."""
+    try:
+        requirements = metadata.requires("edge-van") or []
+    except metadata.PackageNotFoundError:
+        return []
+    found = (re.fullmatch(r"([\w.-]+).*;.*\bextra\s*==\s*['\"]quantize['\"].*", line) for line in requirements)
+    return [re.sub(r"[-_.]+", "-", match[1]).lower() for match in found if match]
+
+
+def _libraries(needed: Sequence[str]) -> list[_Row]:
+    """``_LIBRARIES``, then what else is ``needed`` to quantise."""
+    known = {distribution for row in _LIBRARIES for distribution in row[2]}
+    modules = {name: _MODULES.get(name, name.replace("-", "_")) for name in needed if name not in known}
+    return [*_LIBRARIES, *((name, module, (name,), _QUANTIZE, _imports) for name, module in modules.items())]
 
 
 def _library(name: str, module: str, distributions: tuple[str, ...], fix: str, probe: Callable[[Any], str]) -> Check:
@@ -170,7 +182,10 @@ def _compare(result: Any) -> None:
 
 _QUANTIZE = "pip install 'edge-van[quantize]'"
 _TENSORRT = "pip install tensorrt (on a Jetson it comes with JetPack: apt install python3-libnvinfer)"
-_LIBRARIES: tuple[tuple[str, str, tuple[str, ...], str, Callable[[Any], str]], ...] = (
+_MODULES = {"py-cpuinfo": "cpuinfo"}
+"""Modules that are not called as their distribution is."""
+_Row = tuple[str, str, tuple[str, ...], str, Callable[[Any], str]]  # name, module, distributions, how to get it, probe
+_LIBRARIES: tuple[_Row, ...] = (
     ("numpy", "numpy", ("numpy",), "pip install numpy", _imports),
     ("pillow", "PIL.Image", ("pillow",), "pip install pillow", _imports),
     ("openvino", "openvino", ("openvino",), "pip install 'edge-van[openvino]'", _runs_openvino),
@@ -184,10 +199,4 @@ _LIBRARIES: tuple[tuple[str, str, tuple[str, ...], str, Callable[[Any], str]], .
     ("tensorrt", "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), _TENSORRT, _imports_without_device),
     ("tensorrt_rtx", "tensorrt_rtx", ("tensorrt-rtx",), "install TensorRT-RTX from NVIDIA", _imports_without_device),
     ("cuda-python", "cuda.bindings", ("cuda-python", "cuda-bindings"), "pip install cuda-python", _imports),
-    ("torch", "torch", ("torch",), _QUANTIZE, _imports),
-    ("torchao", "torchao", ("torchao",), _QUANTIZE, _imports),
-    ("nncf", "nncf", ("nncf",), _QUANTIZE, _imports),
-    ("onnx", "onnx", ("onnx",), _QUANTIZE, _imports),
-    ("safetensors", "safetensors", ("safetensors",), _QUANTIZE, _imports),
-    ("huggingface_hub", "huggingface_hub", ("huggingface-hub",), _QUANTIZE, _imports),
 )

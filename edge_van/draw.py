@@ -11,16 +11,22 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edge_van.data import BrokenImageError, ImageSet
+from edge_van.data import BrokenImage, BrokenImageError, ImageSet
 from edge_van.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Positions in ``ImageSet.items``, in the order drawn, and how many candidates were left out on the way."""
+    """Positions in ``ImageSet.items``, in the order drawn, and what was left out on the way."""
 
     indices: tuple[int, ...]
-    left_out: int
+    excluded: int  # their content is among the excluded hashes
+    repeated: int  # their content was drawn before
+    unreadable: tuple[BrokenImage, ...]
+
+    @property
+    def left_out(self) -> int:
+        return self.excluded + self.repeated + len(self.unreadable)
 
 
 def draw_balanced(images: ImageSet, count: int, *, seed: int, exclude_hashes: frozenset[str] = frozenset()) -> Draw:
@@ -46,24 +52,27 @@ def draw_balanced(images: ImageSet, count: int, *, seed: int, exclude_hashes: fr
     # in the order in which each class first came up: it decides, by the seed, which classes get one image more
     turns = deque(deque(candidates) for candidates in per_class.values())
     drawn: list[int] = []
-    seen, left_out = set(exclude_hashes), 0
+    drawn_hashes: set[str] = set()
+    excluded = repeated = 0
+    unreadable: list[BrokenImage] = []
     while turns and len(drawn) < count:
         candidates = turns.popleft()
         while candidates:
             index = candidates.popleft()
             try:
                 digest = images.content_hash(index)
-            except BrokenImageError:
-                left_out += 1
+            except BrokenImageError as error:
+                unreadable.append(BrokenImage(images.items[index].name, error.reason))
                 continue
-            if digest in seen:
-                left_out += 1
+            if digest in exclude_hashes or digest in drawn_hashes:
+                excluded += digest in exclude_hashes
+                repeated += digest in drawn_hashes
                 continue
-            seen.add(digest)
+            drawn_hashes.add(digest)
             drawn.append(index)
             turns.append(candidates)
             break
-    return Draw(tuple(drawn), left_out)
+    return Draw(tuple(drawn), excluded, repeated, tuple(unreadable))
 
 
 def hashes(images: ImageSet, workers: int | None = None) -> frozenset[str]:

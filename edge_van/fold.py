@@ -29,28 +29,29 @@ class FoldCheck:
 
 
 class FoldedBlock(nn.Module):
-    """``x = a * x + attention(x)``, then ``x = x + mlp(x)``: what is left of a block without its BatchNorms.
+    """``x = a * x + attention(x)``, then ``x = c * (x + mlp(x))``: what is left of a block without its BatchNorms.
 
     ``a = 1 + layer_scale_1 * s1`` (s1 the scale of the block's first BatchNorm) is what remains of the attention's
     inner shortcut, which adds the *normalised* input. Equalisation (``quantize.equalize``) takes it into the residual's
-    own scale and leaves None; ``mlp_residual_scale`` is None but where such a residual returns to its first scale.
+    own scale and leaves None. ``c``, the ``output_scale``, is None but where such a residual returns to its first
+    scale at the end of a stage (behind the addition, so that engines fuse both into the convolution before).
     """
 
     residual_scale: Tensor | None  # (1, C, 1, 1)
-    mlp_residual_scale: Tensor | None  # (1, C, 1, 1)
+    output_scale: Tensor | None  # (1, C, 1, 1)
 
     def __init__(self, attn: Attention, mlp: Mlp, residual_scale: Tensor) -> None:
         super().__init__()
         self.attn = attn
         self.mlp = mlp
         self.register_buffer("residual_scale", residual_scale)
-        self.register_buffer("mlp_residual_scale", None)
+        self.register_buffer("output_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.residual_scale is None else self.residual_scale * x
         x = shortcut + self.attn.branch(x)
-        shortcut = x if self.mlp_residual_scale is None else self.mlp_residual_scale * x
-        return shortcut + cast(Tensor, self.mlp(x))
+        x = x + cast(Tensor, self.mlp(x))
+        return x if self.output_scale is None else self.output_scale * x
 
 
 class FoldedVAN(nn.Module):

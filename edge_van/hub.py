@@ -38,7 +38,7 @@ def fetch_official(variant: str | None) -> Path:
             "pip install 'edge-van[quantize]' or give a local file"
         ) from error
     try:
-        # The files never change, so a cached one needs no look at the network.
+        # A cached file is taken as it is: the hub is not asked for a newer revision, so that a run repeats offline.
         return Path(hf_hub_download(row.hub_repo, row.hub_file, local_files_only=True))
     except LocalEntryNotFoundError:
         pass

@@ -115,7 +115,7 @@ def best_dilation(kernel_size: int) -> int:
 
 def _spatial_taps(kernel_size: int, dilation: int) -> int:
     """Weights per channel of the two depthwise kernels of a decomposition: ceil(K/d)^2 + (2d-1)^2."""
-    if dilation < 1:
-        raise UsageError(f"a dilation is at least 1, got {dilation}")
-    # van.lka_kernels has the same sides but needs torch, and this table is shown without it
-    return (-(-kernel_size // dilation)) ** 2 + (2 * dilation - 1) ** 2
+    from edge_van.van import lka_kernels
+
+    local, dilated = lka_kernels(kernel_size, dilation)
+    return local**2 + dilated**2

@@ -8,9 +8,13 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Collection
 from importlib import metadata
+from pathlib import Path
 
 from edge_van.records import Machine
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 _FLAG_PREFIXES = ("avx", "amx", "asimd", "sve", "i8mm", "bf16", "fp16", "f16c", "fma", "sse4")
 _PACKAGES = ("edge-van", "numpy", "pillow", "openvino", "onnxruntime", "torch", "torchao", "nncf", "onnx", "onnxscript")
@@ -20,14 +24,13 @@ def describe_machine() -> Machine:
     """The machine this runs on, with its load of the last minute."""
     import psutil
 
-    name, flags = _cpu()
     return Machine(
-        cpu=name,
+        cpu=_cpu_name(),
         architecture=platform.machine(),
         physical_cores=psutil.cpu_count(logical=False) or 0,
         logical_cores=psutil.cpu_count() or 0,
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
-        flags=flags,
+        flags=tuple(sorted(flag for flag in this_cpu()[1] if flag.startswith(_FLAG_PREFIXES))),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=versions(),
@@ -51,17 +54,37 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def has_vnni() -> bool:
-    """Whether this CPU multiplies int8 without an intermediate 16-bit sum (VNNI, or Arm's dot product)."""
-    return any("vnni" in f or f in ("asimddp", "i8mm") or f.startswith("amx_int8") for f in _cpu()[1])
+def parse_cpu_info(text: str) -> tuple[str | None, frozenset[str]]:
+    """(model name, what the CPU can do) from the text of ``/proc/cpuinfo``, x86 or Arm; empty where it does not say."""
+    model, flags = None, set()
+    for line in text.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in ("flags", "Features"):
+            flags |= set(value.split())
+        elif key == "model name":
+            model = value
+    return model, frozenset(flags)
+
+
+def this_cpu() -> tuple[str | None, frozenset[str]]:
+    """``parse_cpu_info`` of the machine this runs on."""
+    return parse_cpu_info(CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else "")
+
+
+def has_vnni(flags: Collection[str] | None = None) -> bool:
+    """Whether a CPU with these flags (None: this one) multiplies int8 without an intermediate 16-bit sum.
+
+    That is VNNI or AMX on x86, the dot product or matrix multiplication instructions on Arm.
+    """
+    flags = this_cpu()[1] if flags is None else flags
+    return any("vnni" in flag or flag in ("amx_int8", "asimddp", "i8mm") for flag in flags)
 
 
 @functools.cache
-def _cpu() -> tuple[str, tuple[str, ...]]:
-    """The CPU's name, family and model, and its relevant flags; asked once, it takes a second."""
+def _cpu_name() -> str:
+    """The CPU's name, family and model; asked once, it takes a second."""
     import cpuinfo
 
     info = cpuinfo.get_cpu_info()
     brand = info.get("brand_raw", platform.processor() or "unknown")
-    name = f"{brand} (family {info.get('family', '?')}, model {info.get('model', '?')})"
-    return name, tuple(sorted(f for f in info.get("flags", []) if f.startswith(_FLAG_PREFIXES)))
+    return f"{brand} (family {info.get('family', '?')}, model {info.get('model', '?')})"

@@ -15,6 +15,8 @@ from edge_van.errors import BundleError, UsageError
 from edge_van.records import MANIFEST_SCHEMA_VERSION, FileEntry, Manifest
 
 MANIFEST_NAME = "manifest.json"
+MANIFEST_PARTIAL = f".{MANIFEST_NAME}.partial"
+"""Where a manifest is written before it is renamed."""
 OLDEST_SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 64 * 2**20
 
@@ -119,10 +121,18 @@ def encoded(manifest: Manifest) -> bytes:
     return raw
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a bundle, of any version: web applications have a manifest.json as well."""
+def listed_files(folder: Path) -> frozenset[str] | None:
+    """The paths that the manifest in ``folder`` lists, of any version and with any error in the rest of it.
+
+    None where there is no bundle: web applications have a manifest.json as well.
+    """
     try:
         with (folder / MANIFEST_NAME).open("rb") as file:
-            return "edge_van_version" in msgspec.json.decode(file.read(MAX_MANIFEST_BYTES), type=dict[str, Any])
+            content = msgspec.json.decode(file.read(MAX_MANIFEST_BYTES), type=dict[str, Any])
     except (OSError, ValueError, RecursionError):
-        return False
+        return None
+    if "edge_van_version" not in content:
+        return None
+    files = content.get("files")
+    entries = files if isinstance(files, list) else []
+    return frozenset(str(entry.get("path")) for entry in entries if isinstance(entry, dict))

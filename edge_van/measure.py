@@ -72,14 +72,14 @@ def paired_drop_interval(reference_right: Array, other_right: Array) -> tuple[fl
         # Newcombe's continuity correction, for positive association alone
         cross = max(cross - n / 2, 0.0) if cross > 0 else cross
         phi = cross / math.sqrt(product)
-    drop = p1 - p2
+    drop = (first_only - second_only) / n  # not p1 - p2: a drop that equals a limit must not round above it
 
     def reach(a: float, b: float) -> float:
         return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
 
     low = drop - reach(p1 - low1, high2 - p2)
     high = drop + reach(high1 - p1, p2 - low2)
-    return 100 * drop, 100 * low, 100 * high
+    return 100 * (first_only - second_only) / n, 100 * low, 100 * high
 
 
 def _wilson(p: float, n: int) -> tuple[float, float]:

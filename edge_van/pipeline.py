@@ -17,22 +17,26 @@ from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, 
 from edge_van.benchmark import measure_latency
 from edge_van.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
-from edge_van.data import BrokenImage, ImageSet, open_images
+from edge_van.data import BrokenImage, ImageSet, open_images, splits
 from edge_van.draw import hashes
 from edge_van.errors import UsageError
-from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels, export_models
+from edge_van.export.models import ExportedModels, export_models
 from edge_van.fold import fold
 from edge_van.input_spec import InputSpec
+from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions
 from edge_van.progress import SILENT, Reporter
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 from edge_van.quantize.recipe import Recipe
 from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest
 from edge_van.runtimes import open_model
+from edge_van.scheme_accuracy import measure_schemes
 from edge_van.validate import validate
 
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32
+NEAR_CHANCE = 0.05
+"""An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
 FREE_SPACE_FACTOR = 4
 """A bundle holds the weights twice in float32 and up to four times in int8."""
 
@@ -50,6 +54,7 @@ class QuantizeOptions:
     targets: tuple[str, ...] = TARGETS
     spec_overrides: dict[str, object] = field(default_factory=dict)
     seed: int = 0
+    use_ema: bool = True
     strict: bool = False
     force: bool = False
 
@@ -75,13 +80,20 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
             BundleWriter(options.output, force=options.force)  # an output that is in the way is said before any work
         loaded, spec = _load(options)
         if options.is_demo:
-            reporter.note("No --checkpoint: using the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
+            why = "No --checkpoint: using" if options.checkpoint is None else "Using"
+            reporter.note(f"{why} the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
         warnings = list(loaded.warnings)
         for warning in warnings:
             reporter.note(f"warning: {warning}")
         held_out, training = _open_data(options, spec, loaded.van.num_classes, stack)
         if spec.classes is None:
             spec = replace(spec, classes=held_out.classes)
+            names = ", ".join((held_out.classes or ())[:3])
+            warnings.append(
+                f"the checkpoint names no classes: its logits were taken to be in the order of the folders' names "
+                f"({names}, ...); give --classes FILE if they are not"
+            )
+            reporter.note(f"warning: {warnings[-1]}")
         name = loaded.variant or loaded.van.variant.name
         writer = stack.enter_context(BundleWriter(options.output or Path(f"van_{name}_int8"), force=options.force))
         weight_bytes = sum(p.numel() * p.element_size() for p in loaded.van.parameters())
@@ -103,21 +115,39 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
             strict=options.strict,
             on_broken=probed.append,
         )
+        warnings += exported.warnings
         accuracy = latency = None
         if "openvino" not in options.targets:
             _note_broken(probed, "the schemes' SQNR", reporter, warnings)
         else:
             accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
+            chance = 1.0 / folded.num_classes
+            if accuracy.top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
+                warnings.append(
+                    f"FP32's top-1 of {accuracy.top1_fp32_percent:.2f} % is near chance for {folded.num_classes} "
+                    f"classes: check the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
+                )
             latency = _latency(exported, reporter)
             if not has_vnni():
                 warnings.append("this CPU has no VNNI: INT8 gains less here than on one that has it")
+        schemes = measure_schemes(
+            writer.path,
+            exported.schemes,
+            FP32_ONNX,
+            held_out,
+            spec,
+            num_classes=folded.num_classes,
+            limit=options.recipe.tensorrt_images,
+            reporter=reporter,
+            strict=options.strict,
+        )
         manifest = Manifest(
             schema_version=MANIFEST_SCHEMA_VERSION,
             edge_van_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             variant=name,
             num_classes=folded.num_classes,
-            checkpoint=Path(loaded.source).name,
+            checkpoint=loaded.name,
             checkpoint_sha256=loaded.sha256,
             checkpoint_layout=loaded.layout,
             input_spec=spec,
@@ -129,7 +159,7 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
                 "fold_max_relative_error": folding.max_relative_error,
             },
             calibration=record,
-            schemes=exported.schemes,
+            schemes=schemes,
             versions=versions(),
             files=(),
             machine=describe_machine(),
@@ -149,7 +179,10 @@ def _load(options: QuantizeOptions) -> tuple[LoadedCheckpoint, InputSpec]:
             )
         loaded = load_checkpoint(asset(DEMO_CHECKPOINT))
     else:
-        loaded = load_checkpoint(str(options.checkpoint), variant=options.variant)
+        by_hand = [name for name, value in options.spec_overrides.items() if value is not None]
+        loaded = load_checkpoint(
+            str(options.checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand
+        )
     spec = loaded.spec.with_overrides(**options.spec_overrides)
     if spec.classes is not None and len(spec.classes) != loaded.van.num_classes:
         raise UsageError(f"{len(spec.classes)} class names for a head of {loaded.van.num_classes} classes")
@@ -161,15 +194,14 @@ def _open_data(
 ) -> tuple[ImageSet, ImageSet]:
     """(held out for validation, to calibrate on). ``--data`` may hold train/ and val/ (or test/) side by side."""
     data, calibration = options.data, options.calibration
+    if data is not None:
+        data, train = splits(data)
+        calibration = calibration or train
     if options.is_demo:
         data = data or asset(DEMO_VALIDATION)
         calibration = calibration or asset(DEMO_CALIBRATION)
     if data is None:
         raise UsageError("accuracy is measured on labelled images: give them with --data DIR|ZIP, one folder a class")
-    if data.is_dir() and (train := data / "train").is_dir():
-        splits = [data / name for name in ("val", "validation", "test") if (data / name).is_dir()]
-        if splits:
-            data, calibration = splits[0], calibration or train
     if calibration is None:
         raise UsageError(
             f"calibration takes other images than accuracy is measured on, and {data} has no train/ beside a val/: "

@@ -29,7 +29,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Shows nothing: for library use and ``--quiet``."""
+    """Shows nothing: for library use."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Advance]:

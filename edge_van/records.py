@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edge_van.engine_record import EngineSet
 from edge_van.input_spec import InputSpec
 
 MANIFEST_SCHEMA_VERSION = 1
@@ -110,7 +111,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class SchemeResult:
-    """One quantisation scheme as calibrated: its file, what it quantises, and how far its logits are from FP32."""
+    """One scheme: its file, what it quantises (nothing: fp32 and fp16), and how far its logits are from FP32."""
 
     name: str
     file: str
@@ -120,6 +121,10 @@ class SchemeResult:
     logit_sqnr_db: float
     agreement_percent: float
     images: int
+    target: str = "openvino"  # or "tensorrt"
+    float_type: str = "float32"  # what is not quantised computes in
+    accuracy: Accuracy | None = None
+    """Measured on the exact graph, through ONNX Runtime; without the changes by class."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Manifest:
     created: str  # ISO 8601, UTC
     variant: str
     num_classes: int
-    checkpoint: str  # the file's name, never its folder
+    checkpoint: str  # name of the file or model folder that was given, never the path to it
     checkpoint_sha256: str
     checkpoint_layout: str
     input_spec: InputSpec
@@ -155,3 +160,5 @@ class Manifest:
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     warnings: tuple[str, ...] = ()
+    engines: dict[str, EngineSet] = field(default_factory=dict)
+    """By the name of the target's folder under ``tensorrt/``."""

@@ -6,16 +6,18 @@ In: records. Out: what a person reads at the end of a command, the next command 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from edge_van.records import Accuracy, Latency
+from edge_van.records import Accuracy, Latency, SchemeResult
 
 if TYPE_CHECKING:
     from edge_van.bundle import Bundle
+    from edge_van.dla import DLAReport
     from edge_van.doctor import Check
     from edge_van.info import Complexity, VariantInfo
 
@@ -47,21 +49,35 @@ def show_bundle(bundle: Bundle) -> None:
         show_accuracy(manifest.accuracy, classes=False)
     if manifest.latency is not None:
         _show_latency(console, manifest.latency)
-    table = Table(title="Schemes (logits against FP32 on held-out images, computed exactly)", title_justify="left")
-    for column in ("file", "activations", "INT8 layers", "SQNR dB", "agreement %"):
-        table.add_column(column, justify="left" if column in ("file", "activations") else "right", overflow="fold")
-    for s in manifest.schemes:
-        kind = "symmetric" if s.symmetric else "asymmetric"
-        if "residual" in s.roles:
-            kind += ", gate and residual too"
-        table.add_row(s.file, kind, str(s.quantized_layers), f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}")
-    console.print(table)
+    _show_schemes(console, manifest.schemes)
     for warning in manifest.warnings:
         console.print(f"warning: {warning}")
     size = sum(f.size_bytes for f in manifest.files) / 1e6
     console.print(f"Bundle: {bundle.path}  ({len(manifest.files)} files, {size:.1f} MB)", soft_wrap=True)
     command = f"edge-van validate {shlex.quote(str(bundle.path))} --data YOUR_IMAGES"
+    if manifest.accuracy is None and manifest.schemes:
+        command += f" --scheme {manifest.schemes[0].name}"
     console.print(f"Next:   {command}", soft_wrap=True)  # not broken, so that it can be copied
+
+
+def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
+    table = Table(title="Schemes (against FP32 on held-out images, computed exactly)", title_justify="left")
+    for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", "top-1 drop (95 % interval)", "images"):
+        table.add_column(column, justify="left" if column.startswith(("file", "INT8")) else "right", overflow="fold")
+    for s in schemes:
+        kind = "none" if not s.quantized_layers else f"{s.quantized_layers} {'' if s.symmetric else 'a'}symmetric"
+        if "residual" in s.roles:
+            kind += " with gate, residual, LayerNorm"
+        drop, images = "see above", s.images
+        if (a := s.accuracy) is not None:
+            interval, images = a.top1_drop_interval, a.images
+            drop = f"{a.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+        elif s.target != "openvino":
+            drop = "-"
+        table.add_row(
+            s.file, f"{kind}, {s.float_type}", f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}", drop, str(images)
+        )
+    console.print(table)
 
 
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
@@ -127,6 +143,55 @@ def _show_latency(console: Console, latency: Latency) -> None:
         console.print("no BF16 row: this CPU has no BF16 units")
     for note in latency.notes:
         console.print(f"note: {note}")
+
+
+def show_engines(bundle: Bundle, tag: str) -> None:
+    """The summary of ``build``: one row an engine, then the choice."""
+    console, found = _console(), bundle.manifest.engines[tag]
+    rows = {row.scheme: row for row in found.choice.table}
+    table = Table(title=f"Engines for {tag}", title_justify="left")
+    columns = ("scheme", "layers by datatype", "plan MB", "built in s", "top-1 drop", "median ms", "p99 ms")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:2] else "right")
+    for engine in found.engines:
+        row = rows[engine.scheme]
+        kinds = Counter(layer.runs_in for layer in engine.layers)
+        table.add_row(
+            engine.scheme,
+            ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            f"{engine.plan_bytes / 1e6:.1f}",
+            f"{engine.build_s:.1f}",
+            "-" if row.top1_drop_points is None else f"{row.top1_drop_points:+.2f}",
+            "-" if row.median_ms is None else f"{row.median_ms:.3f}",
+            "-" if row.p99_ms is None else f"{row.p99_ms:.3f}",
+        )
+    console.print(table)
+    for engine in found.engines:
+        for warning in engine.warnings:
+            console.print(f"warning: {engine.scheme}: {warning}")
+    for row in found.choice.table:
+        if row.note:
+            console.print(f"{row.scheme}: {row.note}")
+    console.print(f"Active: {found.choice.active or 'none'} ({found.choice.reason})")
+    console.print(f"Engines: {bundle.path / 'tensorrt' / tag}", soft_wrap=True)
+
+
+def show_dla(report: DLAReport) -> None:
+    """One row a layer, the sum below."""
+    console = _console()
+    title = (
+        f"VAN-{report.variant} at {report.input_size[0]}x{report.input_size[1]} px on a DLA, by the documented rules"
+    )
+    table = Table(title=title, title_justify="left")
+    for column in ("layer", "operator", "DLA", "why not"):
+        table.add_column(column, overflow="fold")
+    for layer in report.layers:
+        table.add_row(layer.name, layer.operator, "yes" if layer.allowed else "no", layer.reason)
+    console.print(table)
+    console.print(
+        f"{report.allowed} of {len(report.layers)} layers could run on a DLA, with {report.transitions} changes "
+        f"between DLA and GPU: a poor target for a VAN, and no default here"
+    )
 
 
 def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:

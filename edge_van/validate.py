@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
-from edge_van.errors import DataError, UsageError
+from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.input_spec import InputSpec
 from edge_van.measure import in_top_k, paired_drop_interval, to_db
 from edge_van.progress import Advance
@@ -72,13 +73,42 @@ def validate(
     """Run both models over the labelled ``images``. Both take uint8 (batch_size, H, W, 3) and return logits.
 
     Broken images are left out and counted; with ``strict`` the first one is a ``DataError``. Raises ``DataError`` if
-    no image could be read.
+    no image could be read, ``BundleError`` if a model has not ``num_classes`` logits.
     """
+    found = validate_all(
+        fp32,
+        {"int8": int8},
+        images,
+        spec,
+        num_classes=num_classes,
+        batch_size=batch_size,
+        strict=strict,
+        limit=limit,
+        progress=progress,
+        on_broken=on_broken,
+    )
+    return found["int8"]
+
+
+def validate_all(
+    fp32: Session,
+    others: Mapping[str, Session],
+    images: ImageSet,
+    spec: InputSpec,
+    *,
+    num_classes: int,
+    batch_size: int,
+    strict: bool = False,
+    limit: int | None = None,
+    progress: Advance | None = None,
+    on_broken: Any = None,
+) -> dict[str, Accuracy]:
+    """``validate`` for several models in one pass: each image is decoded once and seen once by ``fp32``."""
     if images.classes is None:
         raise DataError(f"{images.source}: accuracy needs labelled images, one folder a class")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes at least 1 image, got {limit}")
-    tally, stats = _Tally(num_classes), StreamStats()
+    tallies, stats = {name: _Tally(num_classes) for name in others}, StreamStats()
     indices = None if limit is None else _spread(len(images), limit)
     inference_s = 0.0
     start = time.perf_counter()
@@ -92,16 +122,26 @@ def validate(
     batches = stream(images, spec, batch_size=batch_size, indices=indices, strict=strict, on_broken=report, stats=stats)
     for batch in batches:
         began = time.perf_counter()
-        logits = [_logits(session, batch.images, batch_size) for session in (fp32, int8)]
+        reference = _logits(fp32, batch.images, batch_size)
+        logits = {
+            name: reference if session is fp32 else _logits(session, batch.images, batch_size)
+            for name, session in others.items()
+        }
         inference_s += time.perf_counter() - began
-        if logits[0].shape[1] != num_classes or logits[1].shape != logits[0].shape:
-            raise DataError(f"the models return {logits[0].shape[1]} classes, the data has {num_classes}")
-        tally.add(logits[0], logits[1], batch.labels)
+        for name, tally in tallies.items():
+            if reference.shape[1] != num_classes or logits[name].shape != reference.shape:
+                raise BundleError(
+                    f"the FP32 model returns {reference.shape[1]} classes and the {name.upper()} model "
+                    f"{logits[name].shape[1]}, the checkpoint they were made from has {num_classes}: make the bundle "
+                    f"again"
+                )
+            tally.add(reference, logits[name], batch.labels)
         if progress is not None:
             progress(len(batch.labels))
     if not stats.images:
         raise DataError(f"{images.source}: none of the {len(images)} images could be read")
-    return _record(tally, stats, images, spec, time.perf_counter() - start, inference_s)
+    wall_s = time.perf_counter() - start
+    return {name: _record(tally, stats, images, spec, wall_s, inference_s) for name, tally in tallies.items()}
 
 
 def _spread(total: int, limit: int) -> list[int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from bundle_samples import MANIFEST, make, names, one_line
 
+from edge_van.atomic import clean_up_after_killed_runs
 from edge_van.bundle import BundleWriter, free_space_check, open_bundle, update_manifest, verify
 from edge_van.errors import BundleError, UsageError
 
@@ -199,9 +200,55 @@ def test_without_file_locks_only_age_tells(tmp_path: Path, monkeypatch: pytest.M
         assert not old.exists()
 
 
-def test_a_bundle_caught_between_two_renames_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_bundle_caught_between_two_renames_comes_back(tmp_path: Path, partial: bool) -> None:
     make(tmp_path / "out", b"old").path.rename(tmp_path / ".out.replaced-0123456789ab")
+    if partial:
+        (tmp_path / ".out.partial-0123456789ab").mkdir()
     with pytest.raises(UsageError, match="exists"), BundleWriter(tmp_path / "out"):
         pass
     assert verify(open_bundle(tmp_path / "out")) == []
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_second_run_between_the_two_renames_of_a_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    old, rename = make(tmp_path / "out", b"old"), Path.rename
+    entered = []
+
+    def second_run_before_the_last(self: Path, target: Path) -> Path:
+        if target == old.path and not entered:
+            entered.append(names(tmp_path))
+            with BundleWriter(old.path, force=force):
+                assert not old.path.exists()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_run_before_the_last)
+    new = make(tmp_path / "out", b"new", force=True)
+    ((partial, aside),) = entered
+    assert (partial[:13], aside[:14]) == (".out.partial-", ".out.replaced-")
+    assert names(tmp_path) == ["out"]
+    assert verify(new) == []
+    assert new.file("openvino/model.bin").read_bytes() == b"new"
+
+
+def test_a_bundle_that_takes_its_place_meanwhile_is_not_renamed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "out", b"old").path.rename(tmp_path / ".out.replaced-0123456789ab")
+    new, exists = make(tmp_path / "new", b"new").path, Path.exists
+
+    def appears_after_the_look(self: Path) -> bool:
+        found = exists(self)
+        if self == tmp_path / "out" and not found and new.is_dir():
+            new.rename(self)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", appears_after_the_look)
+        clean_up_after_killed_runs(tmp_path / "out")
+    assert open_bundle(tmp_path / "out").file("openvino/model.bin").read_bytes() == b"new"
+    clean_up_after_killed_runs(tmp_path / "out")
     assert names(tmp_path) == ["out"]

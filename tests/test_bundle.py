@@ -1,15 +1,19 @@
 """The artifact folder on a real disk: whole or not at all, and every file of it accounted for."""
 
 import errno
+import fcntl
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundle_samples import ACCURACY, MANIFEST, UNSAFE, make, names, one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edge_van.bundle
 from edge_van.bundle import BundleWriter, check_relative, open_bundle, update_manifest, verify
 from edge_van.errors import BundleError, UsageError
 
@@ -73,6 +77,75 @@ def test_force_never_replaces_a_foreign_folder(tmp_path: Path, manifest: str | N
     with pytest.raises(UsageError) as caught:
         BundleWriter(tmp_path / "photos", force=True)
     one_line(caught, "photos", "even with --force")
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", "openvino/notes.txt", "new/deep/notes.txt", ".hidden"])
+def test_force_replaces_no_bundle_with_other_files_in_it(tmp_path: Path, stranger: str) -> None:
+    bundle = make(tmp_path / "out", b"old")
+    file = bundle.path / stranger
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("an afternoon's work")
+    with pytest.raises(UsageError) as caught:
+        BundleWriter(tmp_path / "out", force=True)
+    one_line(caught, str(tmp_path / "out"), f"({stranger})", "even with --force", "move them away")
+    assert file.read_text() == "an afternoon's work"
+    file.unlink()
+    assert make(tmp_path / "out", b"new", force=True).file("openvino/model.bin").read_bytes() == b"new"
+
+
+def test_a_bundles_own_files_do_not_stop_force(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "out", b"old")
+    bundle.file("model.xml").unlink()
+    bundle.file("openvino/model.bin").write_bytes(b"changed")
+    (bundle.path / "empty").mkdir()
+    (bundle.path / "report.html").write_text("<html/>")
+    (bundle.path / ".manifest.json.partial").write_text("{")  # of an update that was killed
+    make(tmp_path / "out", b"new", force=True)
+    assert names(tmp_path / "out") == ["manifest.json", "model.xml", "openvino"]
+
+
+def test_a_manifest_that_lists_no_files_protects_them_all(tmp_path: Path) -> None:
+    for content in ('{"edge_van_version": "9", "models": {}}', '{"edge_van_version": "9", "files": [1, {"path": 2}]}'):
+        folder = make(tmp_path / "out").path
+        (folder / "manifest.json").write_text(content)
+        (folder / os.fsdecode(b"\xff")).write_text("x")
+        (folder / "a\nb").write_text("x")
+        with pytest.raises(UsageError) as caught:
+            BundleWriter(folder, force=True)
+        one_line(caught, "a\\nb, model.xml, openvino/model.bin and 1 more")
+        shutil.rmtree(folder)
+
+
+def test_a_file_put_there_at_the_last_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, rename = make(tmp_path / "out", b"old"), Path.rename
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        if self == old.path:
+            (old.path / "notes.txt").write_text("an afternoon's work")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    with pytest.raises(UsageError, match=r"out holds files .*notes\.txt"):
+        make(tmp_path / "out", b"new", force=True)
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "notes.txt").read_text() == "an afternoon's work"
+    assert old.file("openvino/model.bin").read_bytes() == b"old"
+
+
+def test_without_force_a_bundle_put_there_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, put = make(tmp_path / "other", b"of another run"), edge_van.bundle.put_in_place
+
+    def meanwhile(*arguments: Any) -> None:
+        shutil.copytree(other.path, tmp_path / "out")
+        put(*arguments)
+
+    monkeypatch.setattr(edge_van.bundle, "put_in_place", meanwhile)
+    with pytest.raises(UsageError, match="exists"):
+        make(tmp_path / "out", b"new")
+    assert open_bundle(tmp_path / "out").file("openvino/model.bin").read_bytes() == b"of another run"
+    assert names(tmp_path) == ["other", "out"]
 
 
 def test_force_replaces_neither_files_nor_links(tmp_path: Path) -> None:
@@ -195,6 +268,40 @@ def test_verify_names_every_difference(tmp_path: Path) -> None:
     ]
     assert all(p.path in p.detail and "\n" not in p.detail for p in problems)
     assert seen == [(entry.path, 5) for entry in bundle.manifest.files]
+
+
+def test_a_report_belongs_to_a_bundle_unlisted(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "out")
+    (bundle.path / "report.html").write_text("<html/>")
+    (bundle.path / "openvino" / "report.html").write_text("<html/>")
+    assert [(p.path, p.kind) for p in verify(bundle)] == [("openvino/report.html", "extra")]
+
+
+def test_some_files_alone_are_checked(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "out")
+    bundle.check("model.xml", "openvino/model.bin")
+    bundle.file("openvino/model.bin").write_bytes(b"WEIGHTS")
+    bundle.check("model.xml")
+    with pytest.raises(BundleError) as caught:
+        bundle.check("model.xml", "openvino/model.bin")
+    one_line(caught, str(bundle.path), "damaged", "openvino/model.bin", "sha256 differs", "copy the bundle again")
+    bundle.file("openvino/model.bin").write_bytes(b"")
+    with pytest.raises(BundleError, match="has 0 bytes, the manifest says 7"):
+        bundle.check("openvino/model.bin")
+    bundle.file("openvino/model.bin").unlink()
+    with pytest.raises(BundleError, match="is missing"):
+        bundle.check("openvino/model.bin")
+    with pytest.raises(BundleError, match="lists no file 'model'"):
+        bundle.check("model")
+
+
+def test_a_finished_bundle_is_updated_inside_the_with_block(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "out") as writer:
+        bundle = writer.finish(MANIFEST)
+        descriptor = os.open(bundle.path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where update_manifest would wait for ever
+        os.close(descriptor)
+        assert update_manifest(bundle, warnings=("a",)).manifest.warnings == ("a",)
 
 
 def test_results_of_two_commands_both_stay(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from checkpoint_samples import SMALL, SPEC, State, assert_same, official_file, refused, renamed, saved, small_van
 
 from edge_van.checkpoint import load_checkpoint, save_safetensors
+from edge_van.checkpoint_spec import FLAGS
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL
 from edge_van.van import VAN
@@ -62,6 +63,9 @@ def test_averaged_weights_come_first_unless_unwanted(tmp_path: Path, state: Stat
     path = saved(tmp_path / "v.pth", {"state_dict": raw, ema: {f"module.{k}": v for k, v in state.items()}})
     averaged, unaveraged = load_checkpoint(path), load_checkpoint(path, use_ema=False)
     assert (averaged.entry, unaveraged.entry) == (ema, "state_dict")
+    said = f"v.pth holds both state_dict and {ema}: the EMA weights are taken; --no-ema takes state_dict"
+    assert averaged.warnings[0] == said
+    assert not any("holds both" in warning for warning in unaveraged.warnings)
     assert_same(averaged, state)
     assert_same(unaveraged, raw)
 
@@ -72,6 +76,39 @@ def test_an_empty_average_and_mmengines_swapped_one_are_passed_over(tmp_path: Pa
     loaded = load_checkpoint(saved(tmp_path / "v.pth", content))
     assert loaded.entry == "state_dict"
     assert_same(loaded, state)
+
+
+def test_a_choice_between_two_plain_entries_is_said(tmp_path: Path, state: State):
+    content = {"model": state, "state_dict": state, "module": {"name": "van"}}
+    loaded = load_checkpoint(saved(tmp_path / "v.pth", content))
+    assert loaded.entry == "state_dict"
+    assert loaded.warnings[0] == "v.pth holds both model and state_dict: state_dict is taken"
+
+
+def test_where_there_is_no_choice_nothing_is_said(tmp_path: Path, state: State):
+    content = {"state_dict": state, "model_ema": None, "model": {"name": "van", "depth": 3}}
+    loaded = load_checkpoint(saved(tmp_path / "v.pth", content), by_hand=FLAGS)
+    assert (loaded.entry, loaded.warnings) == ("state_dict", ())
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("v.pth", "v.pth"),
+        ("../folder/v.pth", "v.pth"),
+        (".", "folder"),
+        ("../folder", "folder"),
+        ("../folder/sub/..", "folder"),
+    ],
+)
+def test_the_name_is_that_of_what_was_given(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch, source: str, expected: str
+):
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "folder")
+    saved(Path("v.pth"), state)
+    saved(Path("pytorch_model.bin"), state)
+    assert load_checkpoint(source).name == expected
 
 
 def test_nested_entries_are_named_with_their_way(tmp_path: Path, state: State):

@@ -11,6 +11,7 @@ import torch
 from checkpoint_samples import IMAGENET, SMALL, State, assert_same, refused, renamed, saved, small_van
 
 from edge_van.checkpoint import load_checkpoint
+from edge_van.checkpoint_spec import FLAGS
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.van import VAN
 from edge_van.variants import MLP_RATIOS
@@ -27,9 +28,30 @@ def test_without_any_spec_the_official_one_is_announced(tmp_path: Path, state: S
     (warning,) = loaded.warnings
     assert "5 classes" in warning
     assert "likely wrong" in warning
-    assert "--input-size, --mean and --std" in warning
+    assert "(224 px, crop 0.9, bicubic, mean 0.5, std 0.5)" in warning
+    assert "give --input-size, --crop, --interpolation, --mean and --std if" in warning
     imagenet = saved(tmp_path / "w.pth", VAN(SMALL, 1000).state_dict())
     assert not any("likely wrong" in warning for warning in load_checkpoint(imagenet).warnings)
+
+
+def test_what_is_given_by_hand_is_not_guessed_and_not_warned_of(tmp_path: Path, state: State):
+    path = saved(tmp_path / "v.pth", state)
+    loaded = load_checkpoint(path, by_hand=("size", "mean", "source_size"))
+    assert (loaded.spec, loaded.spec_is_default) == (OFFICIAL, True)  # to put them in place is the caller's
+    (warning,) = loaded.warnings
+    assert "(crop 0.9, bicubic, std 0.5)" in warning
+    assert "give --crop, --interpolation and --std if" in warning
+    assert "give --std if" in load_checkpoint(path, by_hand=set(FLAGS) - {"std"}).warnings[0]
+    loaded = load_checkpoint(path, by_hand=FLAGS)
+    assert (loaded.warnings, loaded.spec_is_default) == ((), False)
+    (tmp_path / "v.json").write_text('{"classes": ["a", "b", "c", "d", "e"], "crop": 1.0}')
+    assert load_checkpoint(path, by_hand=("size", "mean")).warnings == (
+        "the JSON beside v.pth does not give interpolation, std: taken from the official preprocessing",
+    )
+    assert load_checkpoint(path, by_hand=set(FLAGS) - {"crop"}).warnings == ()
+    (tmp_path / "v.json").write_text('{"classes": ["a", "b", "c", "d", "e"]}')
+    loaded = load_checkpoint(path, by_hand=FLAGS)
+    assert (loaded.spec.classes, loaded.warnings, loaded.spec_is_default) == (tuple("abcde"), (), False)
 
 
 SIDECAR = {
@@ -137,6 +159,8 @@ def test_a_hugging_face_folder(tmp_path: Path, state: State):
     assert set(loaded.unused_keys) == {"van.layernorm.weight", "van.layernorm.bias"}
     assert loaded.spec == InputSpec(size=(96, 96), classes=tuple("vwxyz"))
     assert loaded.spec_is_default
+    assert "(crop 0.9, bicubic, mean 0.5, std 0.5)" in loaded.warnings[0]  # the size is config.json's
+    assert loaded.name == tmp_path.name
     same = load_checkpoint(tmp_path / "model.safetensors")
     assert (same.spec, same.sha256) == (loaded.spec, loaded.sha256)
 
@@ -162,8 +186,8 @@ def test_the_weight_file_alone_has_a_warning(tmp_path: Path, state: State):
             InputSpec((192, 192), 0.9, "bilinear"),
         ),
         (
-            {"image_processor_type": "ConvNextImageProcessorFast", "size": {"shortest_edge": 384}},
-            InputSpec((384, 384), 1.0),
+            {"image_processor_type": "ConvNextImageProcessorFast", "size": {"shortest_edge": 383}},
+            InputSpec((383, 383), 0.875),
         ),
         (
             {
@@ -174,10 +198,14 @@ def test_the_weight_file_alone_has_a_warning(tmp_path: Path, state: State):
             },
             InputSpec((224, 224), 224 / 248, "lanczos"),
         ),
-        ({"size": {"height": 64, "width": 128}, "resample": 0}, InputSpec((64, 128), 1.0, "nearest")),
-        ({"size": 80}, InputSpec((80, 80), 1.0)),
-        ({"size": 80, "do_normalize": False}, InputSpec((80, 80), 1.0, mean=(0, 0, 0), std=(1, 1, 1))),
-        ({"size": 80, "do_rescale": True, "rescale_factor": 0.00392156862745098}, InputSpec((80, 80), 1.0)),
+        (
+            {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 400}, "resample": 0},
+            InputSpec((400, 400), 1.0, "nearest"),
+        ),
+        # for a VAN whose file names no processor transformers takes ConvNeXt's
+        ({"size": 80}, InputSpec((80, 80), 0.875)),
+        ({"size": 80, "do_normalize": False}, InputSpec((80, 80), 0.875, mean=(0, 0, 0), std=(1, 1, 1))),
+        ({"size": 80, "do_rescale": True, "rescale_factor": 0.00392156862745098}, InputSpec((80, 80), 0.875)),
     ],
 )
 def test_hugging_face_preprocessing(tmp_path: Path, state: State, processor: dict[str, Any], spec: InputSpec):
@@ -198,6 +226,7 @@ def test_imagenets_mean_is_taken_with_a_warning(tmp_path: Path, state: State):
     loaded = load_checkpoint(hf_folder(tmp_path, state, processor={"size": 224, "crop_pct": 0.875, **IMAGENET}))
     assert loaded.spec.mean == (0.485, 0.456, 0.406)
     assert any("--mean 0.5 --std 0.5" in warning for warning in loaded.warnings)
+    assert load_checkpoint(tmp_path, by_hand=("mean", "std")).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -217,6 +246,30 @@ def test_imagenets_mean_is_taken_with_a_warning(tmp_path: Path, state: State):
 )
 def test_a_preprocessing_that_is_not_known_is_refused(tmp_path: Path, state: State, processor: Any):
     assert "preprocessor_config.json" in refused(hf_folder(tmp_path, state, processor=processor))
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}, "resize to 384 x 384"),
+        ({"feature_extractor_type": "ConvNextFeatureExtractor", "size": 512, "crop_pct": 0.9}, "resize to 512 x 512"),
+        ({"size": 384}, "resize to 384 x 384"),
+        ({"size": {"height": 64, "width": 128}}, "resize to 64 x 128"),
+        ({"size": {"height": 256, "width": 256}, "do_center_crop": True, "crop_size": 224}, "resize to 256 x 256"),
+        ({"image_processor_type": "ViTImageProcessor", "size": 224}, "ViTImageProcessor with one number"),
+    ],
+)
+def test_a_resize_that_does_not_keep_the_aspect_is_refused(
+    tmp_path: Path, state: State, processor: dict[str, Any], said: str
+):
+    folder = hf_folder(tmp_path, state, processor={**IMAGENET, **processor})
+    message = refused(folder)
+    assert "the aspect" in message
+    assert said in message
+    assert "give --input-size, --crop, --interpolation, --mean and --std, which then stand in its place" in message
+    assert "the aspect" in refused(folder, by_hand=set(FLAGS) - {"crop"})
+    loaded = load_checkpoint(folder, by_hand=FLAGS)
+    assert (loaded.spec.classes, loaded.warnings, loaded.spec_is_default) == (tuple("vwxyz"), (), False)
 
 
 def test_default_labels_are_no_class_names(tmp_path: Path, state: State):

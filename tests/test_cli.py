@@ -8,16 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bundle_samples import make
-from cli_samples import error_line, image_folders, narrow_checkpoint, run
+from bundle_samples import MANIFEST, make
+from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, run
 
 import edge_van.pipeline
-from edge_van import cli
+import edge_van.runtimes
+from edge_van import doctor
+from edge_van.bundle import BundleWriter
 from edge_van.errors import (
     AccuracyGateError,
     BundleError,
@@ -28,6 +31,7 @@ from edge_van.errors import (
     UsageError,
 )
 from edge_van.info import best_dilation
+from edge_van.input_spec import InputSpec
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -181,8 +185,9 @@ def test_bad_calibration(command: Run, shared: Path, tmp_path: Path) -> None:
         (("--nope",), ("--nope", "edge-van quantize --help")),
         (("--samples", "many"), ("--samples", "many")),
         (("--samples", "0"), ("samples", "1 to 100000")),
-        (("--max-drop", "-1"), ("max_drop", "-1")),
-        (("--max-drop", "nan"), ("max_drop", "nan")),
+        (("--max-drop", "-1"), ("--max-drop", "-1", "0 to 100")),
+        (("--max-drop", "nan"), ("--max-drop", "nan")),
+        (("--min-speedup", "fast"), ("--min-speedup", "fast")),
         (("--target", "onnx"), ("--target", "onnx")),
         (("--target", ","), ("--target", "none")),
         (("--mean", "1,2"), ("--mean", "1,2")),
@@ -348,7 +353,17 @@ def test_doctor_of_the_install(command: Run) -> None:
     code, out, _ = command("doctor", "--json")
     checks = {c["name"]: c["status"] for c in json.loads(out)}
     assert checks["edge-van"] == "ok"
-    assert code == (1 if "broken" in checks.values() else 0)
+    assert code == (5 if "broken" in checks.values() else 0)
+
+
+def test_doctor_of_a_broken_install(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ("tensorrt", "tensorrt", ("tensorrt",), "pip install tensorrt", lambda module: 1 / 0)
+    monkeypatch.setattr(doctor, "_libraries", lambda needed: [row])
+    monkeypatch.setitem(sys.modules, "tensorrt", doctor)
+    code, out, err = command("doctor", "--json")
+    assert code == 5
+    assert "1 checks failed: tensorrt" in error_line(err)
+    assert json.loads(out)[-1]["status"] == "broken"
 
 
 def test_validate_without_a_bundle(command: Run, shared: Path, tmp_path: Path) -> None:
@@ -361,13 +376,26 @@ def test_validate_without_a_bundle(command: Run, shared: Path, tmp_path: Path) -
     assert command("validate", tmp_path / "none")[0] == 2
 
 
-def test_the_gate() -> None:
-    from bundle_samples import ACCURACY
+@pytest.mark.parametrize("kind", ["openvino", "openvino_fp32"])
+@pytest.mark.parametrize("part", ["xml", "bin"])
+def test_validate_measures_no_damaged_bundle(
+    command: Run, shared: Path, tmp_path: Path, kind: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*arguments: object, **options: object) -> None:
+        raise AssertionError("an engine was given a file of a damaged bundle")
 
-    cli._gate(None, 0.0)
-    cli._gate(ACCURACY, 1.0)
-    with pytest.raises(AccuracyGateError, match=r"1\.00 points .* 0\.5 are allowed"):
-        cli._gate(ACCURACY, 0.5)
+    with BundleWriter(tmp_path / "b") as writer:
+        for name in ("openvino", "openvino_fp32"):
+            for ending in ("xml", "bin"):
+                writer.path(f"{name}/model.{ending}").write_bytes(b"whole")
+        bundle = writer.finish(replace(MANIFEST, num_classes=3, input_spec=InputSpec(classes=CLASSES)))
+    (bundle.path / kind / f"model.{part}").write_bytes(b"whale")
+    monkeypatch.setattr(edge_van.runtimes, "open_model", opened)
+    code, out, err = command("validate", bundle.path, "--data", shared / "data" / "val")
+    assert (code, out) == (1, "")
+    line = error_line(err)
+    assert "is damaged" in line
+    assert f"{kind}/model.{part} was changed" in line
 
 
 def test_without_torch_the_missing_extra_is_named() -> None:

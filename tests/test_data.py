@@ -336,12 +336,12 @@ def test_known_and_repeated_contents_are_left_out(tmp_path: Path) -> None:
     images = open_images(tree(tmp_path, files))
     everything = draw_balanced(images, 100, seed=0)
     assert per_class(images, everything) == {"a": 5, "b": 10}
-    assert everything.left_out == 5
+    assert (everything.excluded, everything.repeated, everything.left_out) == (0, 5, 5)
     known = frozenset(images.content_hash(i) for i in range(10, 18))
     draw = draw_balanced(images, 100, seed=0, exclude_hashes=known)
     assert per_class(images, draw) == {"a": 5, "b": 2}
-    assert draw.left_out == 13
-    assert draw_balanced(images, 9, seed=0, exclude_hashes=hashes(images)) == Draw((), 20)
+    assert (draw.excluded, draw.repeated, draw.left_out) == (8, 5, 13)
+    assert draw_balanced(images, 9, seed=0, exclude_hashes=hashes(images)) == Draw((), 20, 0, ())
 
 
 def test_only_what_comes_up_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,6 +358,7 @@ def test_unreadable_files_and_unlabelled_sets(tmp_path: Path) -> None:
     draw = draw_balanced(images, 100, seed=0)
     assert len(draw.indices) == 12
     assert draw.left_out == 1
+    assert [b.name for b in draw.unreadable] == ["gone.png"]
     assert len(hashes(images, workers=2)) == 12
     with pytest.raises(UsageError, match="count"):
         draw_balanced(images, 0, seed=0)

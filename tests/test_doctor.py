@@ -2,20 +2,22 @@
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from bundle_samples import make
 
 from edge_van import __version__, doctor
-from edge_van.doctor import Check, cpu_check, inspect_bundle, inspect_install
+from edge_van.doctor import Check, cpu_check, inspect_bundle, inspect_install, quantize_needs
+from edge_van.machine import has_vnni, parse_cpu_info
 
 FLAGS_VNNI = "model name\t: A CPU\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16\n"
 
 
 def check(name: str) -> Check:
     """The check of one library alone."""
-    (row,) = [row for row in doctor._LIBRARIES if row[0] == name]
+    (row,) = [row for row in doctor._libraries(quantize_needs()) if row[0] == name]
     return doctor._library(*row)
 
 
@@ -30,13 +32,45 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_whole_install_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     checks = {c.name: c for c in inspect_install()}
     assert list(checks)[:4] == ["python", "edge-van", "cpu", "numpy"]
-    assert {"pillow", "torch", "torchao", "nncf", "onnx", "onnxruntime", "openvino", "tensorrt"} <= set(checks)
-    assert {"tensorrt_rtx", "cuda-python", "safetensors", "huggingface_hub"} <= set(checks)
+    assert {"pillow", "torch", "torchao", "onnx", "onnxruntime", "openvino", "tensorrt"} <= set(checks)
+    assert {"tensorrt_rtx", "cuda-python", "safetensors", "huggingface-hub"} <= set(checks)
+    assert len(checks) == len(set(checks))
     assert checks["edge-van"].version == __version__
     assert checks["torch"].status == "ok"
     assert all((c.fix is None) == (c.status == "ok") for c in checks.values())
     assert not any("\n" in c.detail for c in checks.values())
     assert capsys.readouterr().out == ""
+
+
+def test_all_that_quantize_needs_is_looked_at() -> None:
+    needed = set(quantize_needs())
+    assert {"torch", "torchao", "onnxscript", "scipy", "psutil", "py-cpuinfo"} <= needed
+    assert not {"numpy", "pytest", "ruff", "edge-van"} & needed
+    assert needed <= {row[0] for row in doctor._libraries(quantize_needs())}
+    assert check("py-cpuinfo").status == "ok"
+
+
+@pytest.mark.parametrize("name", ["onnxscript", "scipy", "psutil", "py-cpuinfo"])
+def test_each_of_them_is_imported(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "cpuinfo" if name == "py-cpuinfo" else name, None)
+    found = check(name)
+    assert found.status == "broken"  # there by its metadata, and not to be imported
+    assert found.fix == "reinstall it: pip install 'edge-van[quantize]'"
+
+
+def test_requirements_are_read_whatever_they_look_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["click>=8", 'A_b.c [x] (>=1) ; (python_version > "3") and extra == "quantize"', "d; extra == 'quantize-x'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: lines)
+    assert quantize_needs() == ["a-b-c"]
+
+
+def test_without_metadata_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", not_installed)
+    monkeypatch.setattr(doctor, "_LIBRARIES", ())
+    assert [(c.name, c.status) for c in inspect_install()][3:] == [("quantize", "missing")]
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -101,12 +135,23 @@ def test_an_engine_that_computes_wrongly_is_broken(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_cpu_line() -> None:
-    assert cpu_check(FLAGS_VNNI).detail == "A CPU: VNNI yes, AVX-512 yes, AMX INT8 no, bf16 yes"
-    assert "VNNI no" in cpu_check("flags : fpu avx2\n").detail
-    assert "without VNNI INT8 is only a little faster" in cpu_check("flags : fpu avx2\n").detail
-    assert "dot product yes, i8mm no, bf16 no" in cpu_check("Features\t: fp asimd asimddp\n").detail
-    assert "without dot product" in cpu_check("Features\t: fp asimd\n").detail
-    assert "not known" in cpu_check("").detail
+    def said(text: str) -> str:
+        return cpu_check(*parse_cpu_info(text)).detail
+
+    assert said(FLAGS_VNNI) == "A CPU: VNNI yes, AVX-512 yes, AMX INT8 no, bf16 yes"
+    assert "VNNI no" in said("flags : fpu avx2\n")
+    assert said("flags : fpu avx2\n").endswith("; INT8 gains less here than on a CPU with VNNI")
+    assert "dot product yes, i8mm no, bf16 no" in said("Features\t: fp asimd asimddp\n")
+    assert said("Features\t: fp asimd\n").endswith("on a CPU with dot product")
+    assert "not known" in said("")
+
+
+@pytest.mark.parametrize(
+    "flags", ["avx2", "avx512_vnni", "avx_vnni", "avx512vnni", "avx_vnni_int8", "amx_int8", "asimd", "asimd i8mm"]
+)
+def test_the_cpu_line_and_the_bundles_warning_agree(flags: str) -> None:
+    model, found = parse_cpu_info(f"flags : {flags}\n")
+    assert ("gains less" in cpu_check(model, found).detail) is not has_vnni(found)
 
 
 def test_a_sound_bundle(tmp_path: Path) -> None:

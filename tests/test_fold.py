@@ -289,3 +289,30 @@ def test_weights_that_are_not_numbers_are_caught(narrow_van: VAN):
     van.block3[0].mlp.fc1.weight.data[0, 0] = float("nan")
     with pytest.raises(VerificationError, match="nan"):
         fold(van, (32, 32))
+
+
+def test_what_stock_fusers_make_of_a_van(randomize_bn_: Spread, images: Images):
+    """The reason for this package's own fold: torchao's takes patch_embed's BatchNorm, whose output has two readers,
+    for the end of a fusable chain. If this ever fails because upstream has mended it, say so in the README."""
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import Quantizer
+
+    class Nothing(Quantizer):
+        def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            return model
+
+        def validate(self, model: torch.fx.GraphModule) -> None:
+            pass
+
+    torch.manual_seed(0)
+    van = VAN("b0", 10)
+    randomize_bn_(van, 0)
+    settle_(van, images(4, 64, 64, seed=1))
+    x = images(2, 64, 64, seed=2)
+    with torch.no_grad():
+        expected = van(x)
+        captured = torch.export.export(van, (x,)).module()
+        assert relative_error(captured(x), expected) < 1e-4
+        fused = prepare_pt2e(captured, Nothing())
+        assert relative_error(fused(x), expected) > 0.1
+        assert relative_error(fold(van, (64, 64))[0](x), expected) < 1e-4

@@ -58,7 +58,7 @@ def test_imagenet1k_comes_from_the_cache_without_a_network(cache: Path, b0_file:
     (repo / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (repo / "snapshots" / ("0" * 40) / "van_tiny_754.pth.tar").symlink_to(b0_file)
     loaded = load_checkpoint("imagenet1k", variant="b0")
-    assert (loaded.source, loaded.variant, loaded.warnings) == ("imagenet1k", "b0", ())
+    assert (loaded.source, loaded.name, loaded.variant, loaded.warnings) == ("imagenet1k", "imagenet1k", "b0", ())
     assert (loaded.spec, loaded.spec_is_default, loaded.spec.classes) == (OFFICIAL, False, None)
 
 

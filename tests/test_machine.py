@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
 from edge_van import machine
-from edge_van.machine import describe_machine, has_vnni, load_average, versions
+from edge_van.machine import describe_machine, has_vnni, load_average, parse_cpu_info, versions
 from edge_van.records import Machine
 
 
@@ -62,8 +63,7 @@ def test_load_average_is_rounded() -> None:
 def test_vnni_is_what_the_flags_say() -> None:
     found = has_vnni()
     assert isinstance(found, bool)
-    flags = describe_machine().flags
-    assert found == any("vnni" in f or f in ("asimddp", "i8mm") or f == "amx_int8" for f in flags)
+    assert found == has_vnni(describe_machine().flags)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,24 @@ def test_vnni_is_what_the_flags_say() -> None:
         ((), False),
     ],
 )
-def test_vnni_of_other_processors(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], expected: bool) -> None:
+def test_vnni_of_other_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], expected: bool
+) -> None:
     # a stand-in for processors that are not there: the flags as the kernel lists them
-    monkeypatch.setattr(machine, "_cpu", lambda: ("a processor", flags))
+    assert has_vnni(flags) is expected
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    assert has_vnni() is False
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {' '.join(flags)}\n")
     assert has_vnni() is expected
+
+
+def test_the_kernels_text_is_read_on_x86_and_arm() -> None:
+    assert parse_cpu_info("model name\t: A CPU\nflags\t\t: avx2 fma\n\nflags\t\t: avx2\n") == (
+        "A CPU",
+        frozenset({"avx2", "fma"}),
+    )
+    assert parse_cpu_info("processor : 0\nFeatures : fp asimd asimddp\nCPU part : 0xd0c\n") == (
+        None,
+        frozenset({"fp", "asimd", "asimddp"}),
+    )
+    assert parse_cpu_info("") == (None, frozenset())

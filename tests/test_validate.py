@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edge_van.data import BrokenImage, open_images
 from edge_van.decode import decode
-from edge_van.errors import DataError, UsageError
+from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.fold import fold
@@ -196,8 +196,17 @@ def test_four_classes_have_no_top_5(six: Models, tmp_path: Path) -> None:
         record = validate(first, second, images, SPEC, num_classes=4, batch_size=5)
         assert (record.top5_fp32_percent, record.top5_int8_percent) == (None, None)
         assert record.images == 16
-        with pytest.raises(DataError, match="the models return 4 classes, the data has 6"):
+        with pytest.raises(BundleError) as caught:
             validate(first, second, images, SPEC, num_classes=6, batch_size=5)
+        assert "FP32 model returns 4 classes and the INT8 model 4" in str(caught.value)
+        assert "has 6: make the bundle again" in str(caught.value)
+    with (
+        open_model("openvino", paths[0], batch=5) as first,
+        open_model("openvino", six.int8, batch=5) as wider,
+        open_images(tmp_path / "few") as images,
+        pytest.raises(BundleError, match=r"4 classes and .* model 6, "),
+    ):
+        validate(first, wider, images, SPEC, num_classes=4, batch_size=5)
 
 
 @pytest.mark.parametrize("limit", [1, 6, 99])

@@ -6,7 +6,8 @@ In: a folded VAN, calibration and held-out images, a recipe. Out: the files, wha
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,34 +18,37 @@ from PIL import Image
 
 from edge_van.benchmark import Candidate
 from edge_van.data import BrokenImage, ImageSet, decode, stream
-from edge_van.errors import DataError
+from edge_van.errors import DataError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, check_openvino, export_openvino
+from edge_van.export.tensorrt_graphs import write_tensorrt_graph
 from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
+from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.measure import agreement_percent, sqnr_db
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.hardswish import with_hardswish
-from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
+from edge_van.quantize.ptq import Calibrated, QuantizedVAN, calibrate, convert
 from edge_van.quantize.recipe import Recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.records import SchemeResult
+from edge_van.runtimes import open_model
+from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.openvino import has_bf16
 
 CHECK_IMAGES = 8
 SQNR_IMAGES = 256
-FP32_IR, INT8_IR = "openvino_fp32/model.xml", "openvino/model.xml"
-FP32_ONNX, OPENVINO_ONNX = "onnx/model.onnx", "onnx/model_openvino.onnx"
 
 
 @dataclass(frozen=True)
 class ExportedModels:
-    """What each scheme measured, and the models to time."""
+    """What each scheme measured, the models to time, and what a user should know."""
 
     schemes: tuple[SchemeResult, ...]
     candidates: tuple[Candidate, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def export_models(
@@ -65,7 +69,7 @@ def export_models(
     ``held_out`` are images the ranges were not set on: each scheme's SQNR is taken on up to 256 of them. Broken ones
     go to ``on_broken``, or with ``strict`` are a ``DataError`` before a file is written; so is a set of none but those.
     """
-    probe = _probe(held_out, spec, calibration, strict, on_broken)
+    probe = _probe(held_out, spec, strict, on_broken)
     check_images = calibration.normalized(calibration.pixels[:CHECK_IMAGES])
     candidates: list[Candidate] = []
     with reporter.stage("Exporting FP32"):
@@ -80,21 +84,105 @@ def export_models(
     with reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, calibration, strength=recipe.equalize_strength)
-    jobs = [(recipe.openvino_scheme, OPENVINO_ONNX)] if "openvino" in targets else []
+    results: list[SchemeResult] = []
+    warnings: list[str] = []
+    if "openvino" in targets:
+        [quantized] = _quantized(equalized, calibration, (recipe.openvino_scheme,), reporter)
+        with reporter.stage(f"Exporting {quantized.scheme.name} to OpenVINO"):
+            export_onnx(quantized, place(OPENVINO_ONNX), check_images)
+            path = export_openvino(place(OPENVINO_ONNX), spec, place(INT8_IR))
+            _check_ir(path, spec, calibration, quantized.graph, quantized.logit_sqnr_db)
+        candidates.append(Candidate("int8", "openvino", path))
+        results.append(_scheme_result(quantized, folded, probe, calibration, OPENVINO_ONNX))
     if "tensorrt" in targets:
-        jobs += [(name, f"onnx/model_{name}.onnx") for name in recipe.tensorrt_schemes]
-    results = []
-    for name, file in jobs:
-        with reporter.stage(f"Calibrating {name}", len(calibration.pixels)) as advance:
-            quantized = post_training_quantize(equalized, calibration, get_scheme(name), progress=advance)
+        results += _tensorrt(place, folded, equalized, calibration, spec, recipe, probe, reporter, warnings)
+    return ExportedModels(tuple(results), tuple(candidates), tuple(warnings))
+
+
+def _quantized(
+    model: FoldedVAN, images: CalibrationImages, names: tuple[str, ...], reporter: Reporter
+) -> Iterator[QuantizedVAN]:
+    """Each scheme's graph in turn; the images run again only where a scheme's ranges are not known yet."""
+    calibrated: Calibrated | None = None
+    for name in sorted(names, key=lambda n: -len(get_scheme(n).roles)):
+        scheme = get_scheme(name)
+        if calibrated is None or not calibrated.serves(scheme):
+            with reporter.stage(f"Calibrating {name}", len(images.pixels)) as advance:
+                calibrated = calibrate(model, images, scheme, progress=advance)
+        with reporter.stage(f"Quantising {name}"):
+            quantized = convert(calibrated, scheme)
+        yield quantized
+
+
+def _tensorrt(
+    place: Callable[[str], Path],
+    folded: FoldedVAN,
+    equalized: FoldedVAN,
+    calibration: CalibrationImages,
+    spec: InputSpec,
+    recipe: Recipe,
+    probe: list[NDArray[np.uint8]],
+    reporter: Reporter,
+    warnings: list[str],
+) -> Iterator[SchemeResult]:
+    """The Q/DQ graphs of the recipe's schemes, and plain fp16 and fp32 ones: what a device is to choose among.
+
+    A network that does not fit float16 gets its Q/DQ graphs in float32 and no fp16 graph, with a warning.
+    """
+    pixels = calibration.pixels[:CHECK_IMAGES]
+    check_images = calibration.normalized(pixels)
+    host_spec = replace(spec, source_size=None)
+    for quantized in _quantized(equalized, calibration, recipe.tensorrt_schemes, reporter):
+        name = quantized.scheme.name
+        file = f"onnx/model_{name}.onnx"
+        with reporter.stage(f"Exporting {name}"), tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
+            source = export_onnx(quantized, Path(scratch) / "model.onnx", check_images)
+
+            def write(float_type: str, source: Path = source, quantized: QuantizedVAN = quantized) -> None:
+                write_tensorrt_graph(
+                    source,
+                    place(f"onnx/model_{quantized.scheme.name}.onnx"),
+                    host_spec,
+                    pixels,
+                    float_type=float_type,
+                    input_type=recipe.tensorrt_input,
+                    quantized_db=quantized.logit_sqnr_db,
+                )
+
+            float_type = recipe.tensorrt_float
+            try:
+                write(float_type)
+            except VerificationError as error:
+                if float_type == "float32":
+                    raise
+                warnings.append(f"the rest of {name} computes in float32: {error}")
+                reporter.note(f"warning: {warnings[-1]}")
+                float_type = "float32"
+                write(float_type)
+        result = _scheme_result(quantized, folded, probe, calibration, file)
+        yield replace(result, target="tensorrt", float_type=float_type)
+    for name, float_type in (("fp16", "float16"), ("fp32", "float32")):
+        as_it_is = (float_type, recipe.tensorrt_input) == ("float32", "float32")
+        file = FP32_ONNX if as_it_is else f"onnx/model_{name}.onnx"
         with reporter.stage(f"Exporting {name}"):
-            export_onnx(quantized, place(file), check_images)
-            if file == OPENVINO_ONNX:
-                path = export_openvino(place(file), spec, place(INT8_IR))
-                _check_ir(path, spec, calibration, quantized.graph, quantized.logit_sqnr_db)
-                candidates.append(Candidate("int8", "openvino", path))
-        results.append(_scheme_result(quantized, folded, probe, file))
-    return ExportedModels(tuple(results), tuple(candidates))
+            try:
+                if not as_it_is:
+                    write_tensorrt_graph(
+                        place(FP32_ONNX),
+                        place(file),
+                        host_spec,
+                        pixels,
+                        float_type=float_type,
+                        input_type=recipe.tensorrt_input,
+                    )
+            except VerificationError as error:
+                if float_type == "float32":
+                    raise
+                place(file).unlink(missing_ok=True)
+                warnings.append(f"there is no fp16 graph: {error}")
+                reporter.note(f"warning: {warnings[-1]}")
+                continue
+            yield _float_result(name, float_type, file, place(file), folded, probe, host_spec, calibration)
 
 
 @torch.no_grad()
@@ -128,24 +216,26 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 def _probe(
     held_out: ImageSet,
     spec: InputSpec,
-    calibration: CalibrationImages,
     strict: bool,
     on_broken: Callable[[BrokenImage], None] | None,
-) -> list[torch.Tensor]:
-    """Up to 256 held-out images, evenly spread over the classes, as float batches: what a scheme's SQNR is taken on."""
+) -> list[NDArray[np.uint8]]:
+    """Up to 256 held-out images, evenly spread over the classes, in batches: what a scheme's SQNR is taken on."""
     indices = np.unique(np.linspace(0, len(held_out) - 1, min(SQNR_IMAGES, len(held_out))).round().astype(int)).tolist()
     host_spec = replace(spec, source_size=None)
     found = stream(held_out, host_spec, batch_size=16, indices=indices, strict=strict, on_broken=on_broken)
     batches = [b.images for b in found]
     if not batches:
         raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
-    return [calibration.normalized(b) for b in batches]
+    return batches
 
 
 @torch.no_grad()
-def _scheme_result(quantized: QuantizedVAN, folded: FoldedVAN, probe: list[torch.Tensor], file: str) -> SchemeResult:
-    reference = torch.cat([folded(batch) for batch in probe]).numpy()
-    logits = torch.cat([quantized.graph(batch) for batch in probe]).numpy()
+def _scheme_result(
+    quantized: QuantizedVAN, folded: FoldedVAN, probe: list[NDArray[np.uint8]], images: CalibrationImages, file: str
+) -> SchemeResult:
+    batches = [images.normalized(pixels) for pixels in probe]
+    reference = torch.cat([folded(batch) for batch in batches]).numpy()
+    logits = torch.cat([quantized.graph(batch) for batch in batches]).numpy()
     scheme = quantized.scheme
     return SchemeResult(
         name=scheme.name,
@@ -156,4 +246,34 @@ def _scheme_result(quantized: QuantizedVAN, folded: FoldedVAN, probe: list[torch
         logit_sqnr_db=sqnr_db(reference, logits),
         agreement_percent=agreement_percent(reference, logits),
         images=len(reference),
+    )
+
+
+@torch.no_grad()
+def _float_result(
+    name: str,
+    float_type: str,
+    file: str,
+    path: Path,
+    folded: FoldedVAN,
+    probe: list[NDArray[np.uint8]],
+    spec: InputSpec,
+    images: CalibrationImages,
+) -> SchemeResult:
+    """Of a file that quantises nothing, run by ONNX Runtime."""
+    reference = torch.cat([folded(images.normalized(pixels)) for pixels in probe]).numpy()
+    with NormalizedSession(open_model("onnxruntime", path, exact=True), spec) as session:
+        [taken], [given] = session.inputs, session.outputs
+        logits = np.concatenate([session.run({taken.name: pixels})[given.name] for pixels in probe])
+    return SchemeResult(
+        name=name,
+        file=file,
+        symmetric=True,
+        roles=(),
+        quantized_layers=0,
+        logit_sqnr_db=sqnr_db(reference, logits),
+        agreement_percent=agreement_percent(reference, logits),
+        images=len(reference),
+        target="tensorrt",
+        float_type=float_type,
     )

@@ -72,23 +72,34 @@ def load_calibration(
     """Draw ``samples`` images, class-balanced where classes are known, and decode them at the network's size.
 
     Images whose bytes hash into ``exclude_hashes`` (those accuracy is reported on) are left out and counted. A broken
-    image goes to ``on_broken``; with ``strict`` it is a ``DataError``, and so is a draw that leaves no image.
+    image goes to ``on_broken`` and the draw goes on to the next; with ``strict`` it is a ``DataError``, and so is a
+    draw that leaves no image.
     """
-    draw = draw_balanced(images, samples, seed=seed, exclude_hashes=exclude_hashes)
     stats = StreamStats()
-    parts = []
+    parts: list[NDArray[np.uint8]] = []
     # calibration sees what the network sees: with a fixed source size the resize still happens here
     host_spec = replace(spec, source_size=None)
-    for part in stream(images, host_spec, batch_size=batch, indices=draw.indices, strict=strict, stats=stats):
-        parts.append(part.images)
-        if progress is not None:
-            progress(len(part.images))
+    decoded = asked = 0
+    while True:
+        # a shorter draw is the start of a longer one: only what is new is decoded
+        draw = draw_balanced(images, samples + len(stats.broken), seed=seed, exclude_hashes=exclude_hashes)
+        if strict and draw.unreadable:
+            raise DataError(f"{images.source}: {draw.unreadable[0].name} is broken: {draw.unreadable[0].reason}")
+        new, asked = draw.indices[asked:], len(draw.indices)
+        for part in stream(images, host_spec, batch_size=batch, indices=new, strict=strict, stats=stats):
+            parts.append(part.images)
+            decoded += len(part.images)
+            if progress is not None:
+                progress(len(part.images))
+        if not new or decoded >= samples:
+            break
+    broken = [*draw.unreadable, *stats.broken]
     if on_broken is not None:
-        on_broken.extend(stats.broken)
+        on_broken.extend(broken)
     if not parts:
         raise DataError(
-            f"{images.source}: no image is left for calibration ({draw.left_out} are also in the validation images, "
-            f"{len(stats.broken)} are broken): give other images with --calibration"
+            f"{images.source}: no image is left for calibration ({draw.excluded} are also in the validation images, "
+            f"{draw.repeated} repeat another, {len(broken)} are broken): give other images with --calibration"
         )
     pixels = np.concatenate(parts)
     record = CalibrationRecord(images.source.name, len(pixels), draw.left_out, seed)

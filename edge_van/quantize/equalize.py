@@ -56,10 +56,9 @@ def equalize(model: FoldedVAN, batches: Iterable[Tensor], *, strength: float = 1
             _divide_rows_(block.attn.proj_2, after)
             block.residual_scale = _rescaled(block.residual_scale, before / after)
             _multiply_columns_(block.mlp.fc1, after)
-            if j + 1 < len(blocks):
-                _divide_rows_(block.mlp.fc2, after)
-            else:  # the stage's LayerNorm mixes channels and needs the residual as it was
-                block.mlp_residual_scale = _rescaled(block.mlp_residual_scale, after)
+            _divide_rows_(block.mlp.fc2, after)
+            if j + 1 == len(blocks):  # the stage's LayerNorm mixes channels and needs the residual as it was
+                block.output_scale = _rescaled(block.output_scale, after)
             _equalize_inside_(block, f"block{s}.{j}", factors)
     error = relative_error(result(first), model(first))
     if not error <= RELATIVE_TOLERANCE:

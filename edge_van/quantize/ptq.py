@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 from edge_van.errors import UsageError, VerificationError
 from edge_van.fold import FoldedVAN
 from edge_van.measure import sqnr_db
-from edge_van.quantize.scheme import LAYERS, Role, Scheme, VANQuantizer, module_path, roles
+from edge_van.quantize.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,39 +69,88 @@ def capture(model: FoldedVAN) -> GraphModule:
         return program.module()
 
 
-def post_training_quantize(
-    model: FoldedVAN,
-    batches: Sequence[Tensor],
-    scheme: Scheme,
-    *,
-    progress: Progress | None = None,
-) -> QuantizedVAN:
-    """Quantise ``model`` by ``scheme`` with the ranges seen on ``batches`` (float (N, 3, H, W), normalised).
+@dataclass(frozen=True)
+class Calibrated:
+    """A graph whose observers have seen the calibration images; ``convert`` makes quantised graphs of it."""
+
+    model: FoldedVAN
+    scheme: Scheme
+    observed: GraphModule
+    first_batch: Tensor
+
+    def serves(self, scheme: Scheme) -> bool:
+        """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
+        grid = (self.scheme.symmetric, self.scheme.weight_bits)
+        return grid == (scheme.symmetric, scheme.weight_bits) and scheme.roles <= self.scheme.roles
+
+
+def calibrate(
+    model: FoldedVAN, batches: Sequence[Tensor], scheme: Scheme, *, progress: Progress | None = None
+) -> Calibrated:
+    """Run ``batches`` (float (N, 3, H, W), normalised) through ``model`` and record the ranges ``scheme`` needs.
 
     Activation ranges minimise the squared error over a histogram (torchao's ``HistogramObserver``), weights take their
-    largest value per channel. Raises ``UsageError`` without images, ``VerificationError`` if a layer that the scheme
-    names came out in float.
+    largest value per channel. Raises ``UsageError`` without images.
     """
     if not batches:
         raise UsageError("post-training quantisation needs calibration images, got none")
     with quiet_capture():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-        captured = capture(model)
-        observed = prepare_pt2e(copy.deepcopy(captured), VANQuantizer(scheme))
+        observed = prepare_pt2e(capture(model), VANQuantizer(scheme))
         with torch.no_grad():
             for batch in batches:
                 observed(batch)
                 if progress is not None:
                     progress(len(batch))
+    return Calibrated(model, scheme, observed, batches[0])
+
+
+def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVAN:
+    """The quantised graph of ``scheme``, by default the one that was calibrated for; else one it ``serves``.
+
+    Raises ``UsageError`` for a scheme whose ranges were not recorded, ``VerificationError`` if a layer that the scheme
+    names came out in float.
+    """
+    scheme = calibrated.scheme if scheme is None else scheme
+    if not calibrated.serves(scheme):
+        raise UsageError(
+            f"the ranges were recorded for {calibrated.scheme.name!r}, which does not cover {scheme.name!r}"
+        )
+    with quiet_capture():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+        observed = copy.deepcopy(calibrated.observed)
+        wanted = {module_path(node) for node, role in roles(observed) if role in scheme.roles & LAYERS}
+        _drop_observers_(observed, calibrated.scheme.roles - scheme.roles)
         converted = convert_pt2e(observed)
     layers = _quantized_layers(converted)
-    wanted = {module_path(node) for node, role in roles(captured) if role in scheme.roles & LAYERS}
     if left := sorted(wanted - set(layers)):
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")
+    model, batch = calibrated.model, calibrated.first_batch
     with torch.no_grad():
-        measured = sqnr_db(model(batches[0]).numpy(), converted(batches[0]).numpy())
+        measured = sqnr_db(model(batch).numpy(), converted(batch).numpy())
     return QuantizedVAN(converted, scheme, model.input_size, layers, measured)
+
+
+def _drop_observers_(observed: GraphModule, unwanted: Set[Role]) -> None:
+    """In place: nodes of the ``unwanted`` roles read their float tensors again."""
+    for node, role in roles(observed):
+        if role in unwanted:
+            for source in node.all_input_nodes:
+                if source.op == "call_module":
+                    node.replace_input_with(source, source.all_input_nodes[0])
+    for node in reversed(list(observed.graph.nodes)):
+        if node.op == "call_module" and not node.users:
+            observed.graph.erase_node(node)
+    observed.recompile()
+
+
+def post_training_quantize(
+    model: FoldedVAN, batches: Sequence[Tensor], scheme: Scheme, *, progress: Progress | None = None
+) -> QuantizedVAN:
+    """``calibrate`` and ``convert`` for one scheme."""
+    return convert(calibrate(model, batches, scheme, progress=progress))
 
 
 _DEQUANTIZE = ("dequantize_per_tensor", "dequantize_per_channel")
@@ -113,5 +162,5 @@ def _quantized_layers(graph: GraphModule) -> dict[str, Role]:
         module_path(node): role
         for node, role in roles(graph)
         if role in LAYERS
-        and all(any(d in str(getattr(arg, "target", "")) for d in _DEQUANTIZE) for arg in node.args[:2])
+        and all(any(d in str(above_views(arg).target) for d in _DEQUANTIZE) for arg in node.all_input_nodes[:2])
     }

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
@@ -33,6 +34,7 @@ class Role(StrEnum):
     HEAD = "head"
     GATE = "gate"  # the multiplication of the LKA's output with its input
     RESIDUAL = "residual"  # the block's two additions and the residual's channel factor
+    NORM = "norm"  # the LayerNorm at the end of a stage, in and out, on the map's side of its transposes
 
 
 _LAYER_ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
@@ -52,6 +54,12 @@ _LAYER_OPERATORS = (
     torch.ops.aten.conv2d.padding,  # an even kernel of odd dilation is padded "same"
     torch.ops.aten.linear.default,
 )
+_VIEWS = (
+    torch.ops.aten.flatten.using_ints,
+    torch.ops.aten.transpose.int,
+    torch.ops.aten.reshape.default,
+    torch.ops.aten.view.default,
+)
 _GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
 _BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
 
@@ -64,7 +72,7 @@ class Scheme:
     """Which roles are quantised and on which grid.
 
     Weights are int8, per output channel, symmetric. Activations are per tensor: asymmetric uint8 (0..255), or symmetric
-    int8 (-128..127) with zero point 0, the only form TensorRT takes.
+    int8 (-128..127) with zero point 0, the only form TensorRT takes, and with scales that float16 holds exactly.
 
     ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs
     of uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise
@@ -86,7 +94,7 @@ class Scheme:
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
-        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL}, weight_bits=7),
+        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL, Role.NORM}, weight_bits=7),
         Scheme("asymmetric", symmetric=False, roles=LAYERS, weight_bits=7),
         Scheme("int8", symmetric=True, roles=LAYERS),
         Scheme("int8_pointwise", symmetric=True, roles=LAYERS - DEPTHWISE),
@@ -120,10 +128,16 @@ def classify(node: Node) -> Role | None:
             if pattern.fullmatch(path):
                 return role
         raise VerificationError(f"the graph has a convolution or linear layer the scheme does not know: {path!r}")
+    if node.target is torch.ops.aten.layer_norm.default:
+        return Role.NORM
     if node.target is torch.ops.aten.mul.Tensor and _GATE_MODULE.fullmatch(path):
         return Role.GATE
-    if node.target in (torch.ops.aten.mul.Tensor, torch.ops.aten.add.Tensor) and _BLOCK_MODULE.fullmatch(path):
+    if node.target is torch.ops.aten.add.Tensor and _BLOCK_MODULE.fullmatch(path):
         return Role.RESIDUAL
+    if node.target is torch.ops.aten.mul.Tensor and _BLOCK_MODULE.fullmatch(path):
+        # a block's output_scale multiplies its own sum: engines fuse it with the addition, nothing in between is stored
+        own_sum = any(a.target is torch.ops.aten.add.Tensor and module_path(a) == path for a in node.all_input_nodes)
+        return None if own_sum else Role.RESIDUAL
     return None
 
 
@@ -135,14 +149,52 @@ def roles(graph: GraphModule) -> Iterator[tuple[Node, Role]]:
             yield node, role
 
 
-def _weight_spec(largest: int) -> QuantizationSpec:
+def above_views(node: Node) -> Node:
+    """The node whose values ``node`` holds in another shape or order; ``node`` itself if it computes."""
+    while node.target in _VIEWS:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _weight_spec(largest: int, *, half_scale: bool) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-largest,
         quant_max=largest,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPS),
+        observer_or_fake_quant_ctr=(HalfScalePerChannelObserver if half_scale else PerChannelMinMaxObserver).with_args(
+            eps=EPS
+        ),
+    )
+
+
+def _half_scale(scale: Tensor) -> Tensor:
+    """Rounded up to float16, subnormals included, so that a graph in float16 has the same grid, and clips no more."""
+    half = scale.half()
+    step = torch.nextafter(half, torch.full_like(half, torch.inf))
+    return torch.where(half.float() < scale, step, half).float()
+
+
+class HalfScaleHistogramObserver(HistogramObserver):  # type: ignore[misc]
+    """torchao's, with a scale that float16 holds exactly."""
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale, zero_point = super().calculate_qparams()
+        return _half_scale(scale), zero_point
+
+
+class HalfScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
+    """torchao's, with scales that float16 holds exactly."""
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale, zero_point = super().calculate_qparams()
+        return _half_scale(scale), zero_point
+
+
+def _annotate(node: Node, inputs: dict[Node, QuantizationSpec], output: QuantizationSpec | None = None) -> None:
+    node.meta["quantization_annotation"] = QuantizationAnnotation(
+        input_qspec_map=inputs, output_qspec=output, _annotated=True
     )
 
 
@@ -159,23 +211,51 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             quant_min=-128 if symmetric else 0,
             quant_max=127 if symmetric else 255,
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
+            observer_or_fake_quant_ctr=(HalfScaleHistogramObserver if symmetric else HistogramObserver).with_args(
+                eps=EPS
+            ),
+        )
+        # LayerNorm cancels the scale of a grid centred on 0, so the kernel reads the integers as they are
+        self._centred = QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-128,
+            quant_max=127,
+            qscheme=torch.per_tensor_symmetric,
             observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=EPS),
         )
-        self._weight = _weight_spec(127)
-        self._weight_7bit = _weight_spec(63)
+        self._weight = _weight_spec(127, half_scale=symmetric)
+        self._weight_7bit = _weight_spec(63, half_scale=symmetric)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node, role in roles(model):
             if role not in self.scheme.roles:
                 continue
-            if role in (Role.GATE, Role.RESIDUAL):
-                inputs = {a: self._activation for a in node.all_input_nodes if a.op == "call_function"}
+            if role is Role.NORM:
+                self._annotate_norm(node)
+            elif role in (Role.GATE, Role.RESIDUAL):
+                _annotate(node, {a: self._activation for a in node.all_input_nodes if a.op == "call_function"})
             else:
                 narrow = self.scheme.weight_bits == 7 and role not in DEPTHWISE
                 data, weight = node.all_input_nodes[:2]
-                inputs = {data: self._activation, weight: self._weight_7bit if narrow else self._weight}
-            node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
+                inputs = {weight: self._weight_7bit if narrow else self._weight}
+                if not self._is_quantized_norm(above_views(data)):
+                    inputs[data] = self._activation
+                _annotate(node, inputs)
         return model
+
+    def _annotate_norm(self, node: Node) -> None:
+        """The input where the map is read, before it becomes tokens: the transposes between then move bytes, and the
+        engine merges them with the kernel's own layout."""
+        first = node
+        while (above := first.all_input_nodes[0]).target in _VIEWS:
+            first = above
+        if first is node:
+            raise VerificationError(f"LayerNorm {module_path(node)!r} does not read a reshaped map")
+        _annotate(first, {first.all_input_nodes[0]: self._centred})
+        _annotate(node, {}, self._activation)
+
+    def _is_quantized_norm(self, node: Node) -> bool:
+        return Role.NORM in self.scheme.roles and classify(node) is Role.NORM
 
     def validate(self, model: GraphModule) -> None:
         wanted = self.scheme.roles & LAYERS

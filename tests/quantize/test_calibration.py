@@ -148,6 +148,27 @@ def test_broken_images_are_named_and_left_out(damaged: Path) -> None:
     assert "damaged PNG" in broken[0].reason
 
 
+def test_the_draw_goes_on_past_a_broken_image(damaged: Path) -> None:
+    """Also past one that cannot even be read; both are named once."""
+    (damaged / "oak" / "0.png").unlink()
+    (damaged / "oak" / "0.png").symlink_to(damaged / "nowhere")
+    broken: list[BrokenImage] = []
+    with open_images(damaged) as images:
+        pixels, record = load_calibration(images, SPEC, samples=4, seed=0, batch=2, on_broken=broken)
+        whole, _ = load_calibration(images, SPEC, samples=6, seed=0, batch=2)
+    assert len(pixels.pixels) == record.images == 4
+    assert len({b.name for b in broken}) == len(broken)
+    assert {b.name for b in broken} <= {"elm/0.png", "oak/0.png"}
+    assert len(whole.pixels) == 4
+
+
+def test_strict_stops_at_an_image_that_cannot_be_read(damaged: Path) -> None:
+    (damaged / "elm" / "0.png").unlink()
+    (damaged / "elm" / "0.png").symlink_to(damaged / "nowhere")
+    with open_images(damaged) as images, pytest.raises(DataError, match=r"elm/0\.png is broken: it cannot be read"):
+        load_calibration(images, SPEC, samples=6, seed=0, batch=2, strict=True)
+
+
 def test_strict_stops_at_a_broken_image(damaged: Path) -> None:
     with open_images(damaged) as images, pytest.raises(DataError, match=r"elm/0\.png .* cannot be used"):
         load_calibration(images, SPEC, samples=6, seed=0, batch=2, strict=True)
@@ -155,7 +176,9 @@ def test_strict_stops_at_a_broken_image(damaged: Path) -> None:
 
 def test_nothing_left_is_a_data_error_that_says_why(tmp_path: Path, album: ImageSet) -> None:
     everything = frozenset(hashlib.sha256(album.read(i)).hexdigest() for i in range(len(album)))
-    with pytest.raises(DataError, match=r"12 are also in the validation images, 0 are broken.*--calibration"):
+    with pytest.raises(
+        DataError, match=r"12 are also in the validation images, 0 repeat another, 0 are broken.*--calibration"
+    ):
         load_calibration(album, SPEC, samples=4, seed=0, batch=2, exclude_hashes=everything)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -97,7 +97,7 @@ def test_shortcuts_become_plain_additions(folded: FoldedVAN, batches: list[Tenso
     result = equalize(gentle, batches)
     blocks = [m for m in result.modules() if isinstance(m, FoldedBlock)]
     assert all(b.residual_scale is None for b in blocks)
-    assert sum(b.mlp_residual_scale is not None for b in blocks) == 4
+    assert sum(b.output_scale is not None for b in blocks) == 4
     assert relative_error(result(batches[0]), gentle(batches[0])) < 1e-4
 
 

@@ -130,14 +130,9 @@ def test_a_layer_left_in_float_is_caught(monkeypatch: pytest.MonkeyPatch, folded
 
 
 @pytest.mark.parametrize("kernel_size", [24, 14])
-def test_an_even_dilated_kernel_is_never_left_in_float_in_silence(
-    narrow_van: VAN, batches: list[Tensor], kernel_size: int
-):
+def test_an_even_dilated_kernel_is_quantised_too(narrow_van: VAN, batches: list[Tensor], kernel_size: int):
     model, _ = fold(VAN(narrow_van.variant, 5, kernel_size=kernel_size), SIZE)
-    try:
-        result = post_training_quantize(model, batches[:1], SCHEMES["int8"])
-    except VerificationError:
-        return
+    result = post_training_quantize(model, batches[:1], SCHEMES["int8"])
     assert set(result.layers) == layer_names(model)
 
 
@@ -155,7 +150,7 @@ def test_equalising_first_saves_a_badly_scaled_van(folded: FoldedVAN, batches: l
     bad = post_training_quantize(model, batches, scheme)
     good = post_training_quantize(equalize(model, batches), batches, scheme)
     assert set(good.layers) == layer_names(model)
-    assert sqnr_db(good.graph, model, x) > sqnr_db(bad.graph, model, x) + 10
+    assert sqnr_db(good.graph, model, x) > sqnr_db(bad.graph, model, x) + 9
 
 
 def test_a_scheme_of_ones_own(folded: FoldedVAN, batches: list[Tensor]):

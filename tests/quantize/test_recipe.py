@@ -15,10 +15,13 @@ from edge_van.records import Manifest
 
 DEFAULT = Recipe(
     samples=300,
-    equalize_strength=0.75,
+    equalize_strength=0.5,
     activation="gelu",
     openvino_scheme="openvino",
-    tensorrt_schemes=("int8",),
+    tensorrt_schemes=("int8", "int8_pointwise"),
+    tensorrt_float="float16",
+    tensorrt_input="float32",
+    tensorrt_images=1000,
     max_drop_points=1.0,
     batch=25,
 )

@@ -22,6 +22,7 @@ from edge_van.quantize.scheme import (
     Role,
     Scheme,
     VANQuantizer,
+    above_views,
     classify,
     get_scheme,
     module_path,
@@ -107,6 +108,7 @@ def test_counts_of_b0(b0_graph: GraphModule):
         Role.HEAD: 1,
         Role.GATE: 13,
         Role.RESIDUAL: 39,  # in each block two additions and the residual's factor
+        Role.NORM: 4,
     }
 
 
@@ -121,12 +123,14 @@ def test_gates_and_residuals_are_told_apart(graph: GraphModule):
     assert targets == {"aten.add.Tensor": 10, "aten.mul.Tensor": 5}
 
 
-def test_an_equalised_vans_extra_factor_is_a_residual(folded: FoldedVAN, images: Images):
+def test_an_equalised_vans_output_scale_belongs_to_its_addition(folded: FoldedVAN, images: Images):
     equalized = equalize(folded, [images(2, *SIZE)])
     captured = capture(equalized)
     found = Counter(str(n.target) for n, role in roles(captured) if role is Role.RESIDUAL)
     kept = sum(m.residual_scale is not None for m in equalized.modules() if isinstance(m, FoldedBlock))
-    assert found == {"aten.add.Tensor": 10, "aten.mul.Tensor": kept + 4}  # one at the end of each stage
+    assert found == {"aten.add.Tensor": 10} | ({"aten.mul.Tensor": kept} if kept else {})
+    scales = [n for n in calls(captured, "mul") if not module_path(n).endswith("spatial_gating_unit")]
+    assert len(scales) == kept + 4  # one at the end of each stage
 
 
 class Stranger(nn.Module):
@@ -152,7 +156,6 @@ def test_an_unknown_layer_is_refused(layer: nn.Module, shape: tuple[int, ...]):
 def test_other_nodes_have_no_role(graph: GraphModule):
     others = {str(n.target) for n in graph.graph.nodes if n.op == "call_function" and classify(n) is None}
     assert "aten.gelu.default" in others
-    assert "aten.layer_norm.default" in others
     assert not any("conv" in name or "linear" in name for name in others)
     assert all(classify(n) is None for n in graph.graph.nodes if n.op != "call_function")
 
@@ -222,6 +225,9 @@ def test_activations_are_per_tensor(with_dead_channels: dict[str, GraphModule], 
         zero_points.append(int(zero_point))
         if SCHEMES[name].symmetric:
             assert (zero_points[-1], low, high, dtype) == (0, -128, 127, torch.int8)
+        elif dtype == torch.int8:  # what a LayerNorm reads
+            assert name == "openvino"
+            assert (zero_points.pop(), low, high) == (0, -128, 127)
         else:
             assert (low, high, dtype) == (0, 255, torch.uint8)
             assert 0 <= zero_points[-1] <= 255
@@ -244,6 +250,33 @@ def test_the_openvino_scheme_quantises_gates_and_additions(with_dead_channels: d
     for role in (Role.GATE, Role.RESIDUAL):
         assert float_inputs(with_dead_channels["openvino"], role) == 0
         assert float_inputs(with_dead_channels["int8"], role) > 0
+
+
+def test_the_openvino_scheme_quantises_layer_norms_above_their_transposes(graph: GraphModule, folded: FoldedVAN):
+    """In: the map itself, centred on 0. Out: before the transposes back, and never a second time at the next conv."""
+    quantized = post_training_quantize(folded, [torch.zeros(2, 3, *SIZE)], SCHEMES["openvino"]).graph
+    norms = calls(quantized, "layer_norm")
+    assert len(norms) == 4
+    for norm in norms:
+        above = norm.args[0]
+        assert above is not above_views(above)
+        source = above_views(above)
+        assert "dequantize_per_tensor" in str(source.target)
+        assert source.args[2:6] == (0, -128, 127, torch.int8)
+        [reader] = norm.users
+        assert "quantize_per_tensor" in str(reader.target)
+    for conv in [n for n, role in roles(quantized) if role is Role.PATCH_EMBED][1:]:
+        source = above_views(conv.args[0])
+        assert source is not conv.args[0]
+        assert source.args[0].args[0].target is torch.ops.aten.layer_norm.default
+    other = post_training_quantize(folded, [torch.zeros(2, 3, *SIZE)], SCHEMES["asymmetric"]).graph
+    assert all("quantize" not in str(reader.target) for norm in calls(other, "layer_norm") for reader in norm.users)
+
+
+def test_a_layer_norm_of_no_map_is_refused():
+    captured = torch.export.export(Stranger(nn.LayerNorm(3)), (torch.zeros(2, 3),)).module()
+    with pytest.raises(VerificationError, match="'stem'"):
+        VANQuantizer(SCHEMES["openvino"]).annotate(captured)
 
 
 def test_a_tensor_with_several_readers_is_quantised_once(with_dead_channels: dict[str, GraphModule]):

@@ -1,0 +1,89 @@
+"""The files of a bundle's folder held against what its manifest lists.
+
+In: a folder, ``FileEntry`` records or listed paths. Out: entries of files on disk, a ``FileProblem`` a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge_van.errors import BundleError
+from edge_van.manifest import MANIFEST_NAME, MANIFEST_PARTIAL, check_relative
+from edge_van.records import FileEntry
+
+REPORT_NAME = "report.html"
+"""A bundle's report is made from the manifest, at any time: it belongs to the bundle without being listed."""
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """One way in which a bundle's folder differs from its manifest; ``detail`` is a sentence for the user."""
+
+    path: str
+    kind: Literal["missing", "size", "sha256", "extra", "symlink", "special", "unreadable"]
+    detail: str
+
+
+def file_entry(root: Path, relative: str) -> FileEntry:
+    """Size and sha256 of ``root / relative``; ``BundleError`` for an unsafe path or anything but a regular file."""
+    path = root / check_relative(relative)
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise BundleError(f"{relative} is no regular file, and a bundle holds only such: copy what it points at")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(relative, file.tell(), sha256)
+
+
+def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(path with forward slashes, lstat) of everything below ``root`` but folders and the manifest, sorted.
+
+    Links are not followed; one to a folder is an entry of its own.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = {}
+    for folder, folders, files in os.walk(root, onerror=fail):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if not stat.S_ISDIR((info := path.lstat()).st_mode):
+                found[path.relative_to(root).as_posix()] = info
+    found.pop(MANIFEST_NAME, None)
+    yield from sorted(found.items())
+
+
+def strangers(root: Path, listed: Collection[str]) -> list[str]:
+    """What lies below ``root`` and is neither listed nor something edge-van itself puts beside the listed files."""
+    own = {*listed, REPORT_NAME, MANIFEST_PARTIAL}  # a killed update leaves the last
+    return [name for name, _ in walk(root) if name not in own]
+
+
+def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None) -> FileProblem | None:
+    """How ``root / name`` differs from its ``entry`` in the manifest; None stands for not listed or not there."""
+    shown = name.encode("utf-8", "replace").decode()  # a name on disk need not be UTF-8, a report must be
+    if entry is not None and info is None:
+        return FileProblem(shown, "missing", f"{shown} is listed but not there: copy the bundle again")
+    if info is not None and not stat.S_ISREG(info.st_mode):
+        if stat.S_ISLNK(info.st_mode):
+            return FileProblem(shown, "symlink", f"{shown} is a link, a bundle has none: copy what it points at")
+        return FileProblem(shown, "special", f"{shown} is a device, pipe or socket: remove it")
+    if entry is None or info is None:
+        if name == REPORT_NAME:
+            return None
+        return FileProblem(shown, "extra", f"{shown} is not in the manifest: remove it")
+    if info.st_size != entry.size_bytes:
+        detail = f"{shown} has {info.st_size} bytes, the manifest says {entry.size_bytes}: copy the bundle again"
+        return FileProblem(shown, "size", detail)
+    try:
+        actual = file_entry(root, name)
+    except OSError as error:
+        return FileProblem(shown, "unreadable", f"{shown} cannot be read, {error.strerror}: check its permissions")
+    if actual.sha256 != entry.sha256:
+        return FileProblem(shown, "sha256", f"{shown} was changed, its sha256 differs: copy the bundle again")
+    return None

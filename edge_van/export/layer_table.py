@@ -1,0 +1,227 @@
+"""The proof of precision: in which datatype an engine computes every convolution of the network.
+
+In: a builder's detailed layer log, or the JSON of an engine's layers, and the ONNX file it was built from. Out: one row
+a convolution or linear layer, and an error where a layer that should run in INT8 does not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edge_van.engine_record import PrecisionRow
+from edge_van.errors import DataError, VerificationError
+
+INT8 = "int8"
+FUSED = "fused"
+_DATATYPES = {
+    "int8": INT8,
+    "half": "fp16",
+    "fp16": "fp16",
+    "float": "fp32",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "bf16": "bf16",
+    "fp8": "fp8",
+}
+_LINE = re.compile(
+    r"Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], "
+    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*)\], TacticName: (?P<tactic>.*?), "
+    r"(?:.*?, )?Metadata: (?P<metadata>.*)$"
+)
+_TENSOR = re.compile(r"\{ Name: .*?, Dimensions: \[(?P<dims>[-\d,]*)\].*?Datatype: (?P<type>\w+)")
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_GENERATED_KERNELS = frozenset({"kgen", "pointwise", "reformat"})
+"""Kernels that mostly move or scale values; the head's small product may be one."""
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """One kernel of an engine: its own name and kind, its tensors as (shape, datatype), the ONNX nodes it computes."""
+
+    name: str
+    kind: str
+    inputs: tuple[tuple[tuple[int, ...], str], ...]
+    constants: tuple[tuple[tuple[int, ...], str], ...]
+    outputs: tuple[tuple[tuple[int, ...], str], ...]
+    onnx_nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ONNXLayer:
+    """A convolution or linear layer of the graph an engine is built from."""
+
+    name: str
+    weight_shape: tuple[int, ...]
+    quantized: bool
+
+
+def parse_layer_log(lines: Iterable[str]) -> tuple[EngineLayer, ...]:
+    """The layers in a builder's log (severity VERBOSE, profiling verbosity DETAILED), in execution order.
+
+    Raises ``DataError`` if the log has no layers: the verbosity was too low, or the format is not known.
+    """
+    layers = [_from_match(m) for line in lines for part in line.split("\n") if (m := _LINE.search(part))]
+    if not layers:
+        raise DataError(
+            "the builder's log lists no layers; expected lines 'Name: ..., LayerType: ..., Inputs: [...]': build with "
+            "a VERBOSE logger and detailed profiling verbosity"
+        )
+    return tuple(layers)
+
+
+def parse_layer_json(text: str) -> tuple[EngineLayer, ...]:
+    """The layers in an engine inspector's JSON, also what ``trtexec --exportLayerInfo`` writes (8.6 to 11).
+
+    Raises ``DataError`` for text that is not that, or that was written without detailed profiling verbosity.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"the layer information is no JSON ({error})") from error
+    entries = document.get("Layers") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise DataError("the layer information has no list 'Layers'; expected what an engine inspector writes")
+    if any(not isinstance(entry, dict) for entry in entries):
+        raise DataError(
+            "the layer information names its layers only: build the engine with detailed profiling verbosity"
+        )
+    return tuple(_from_json(entry) for entry in entries)
+
+
+def _from_match(match: re.Match[str]) -> EngineLayer:
+    def tensors(group: str) -> tuple[tuple[tuple[int, ...], str], ...]:
+        found = _TENSOR.finditer(match[group] or "")
+        return tuple((_dims(t["dims"].split(",")), _datatype(t["type"])) for t in found)
+
+    nodes = tuple(_ONNX_LAYER.findall(match["metadata"]))
+    return EngineLayer(match["name"], match["type"], tensors("inputs"), tensors("constants"), tensors("outputs"), nodes)
+
+
+def _from_json(entry: dict[str, Any]) -> EngineLayer:
+    def tensors(key: str) -> tuple[tuple[tuple[int, ...], str], ...]:
+        # before 10 the key is "Format/Datatype", with words like "Channel major INT8 format"; later "Datatype" as well
+        return tuple(
+            (_dims(t.get("Dimensions", [])), _datatype(t.get("Datatype") or t.get("Format/Datatype", "")))
+            for t in entry.get(key) or []
+            if isinstance(t, dict)
+        )
+
+    constants = tensors("Constants")
+    weights = entry.get("Weights")
+    if isinstance(weights, dict) and weights.get("Count"):
+        constants += (((int(weights["Count"]),), _datatype(str(weights.get("Type", "")))),)
+    metadata = str(entry.get("Metadata") or "")
+    return EngineLayer(
+        name=str(entry.get("Name", "")),
+        kind=str(entry.get("LayerType", "")),
+        inputs=tensors("Inputs"),
+        constants=constants,
+        outputs=tensors("Outputs"),
+        onnx_nodes=tuple(_ONNX_LAYER.findall(metadata)),
+    )
+
+
+def _dims(parts: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(int(p) for p in parts if str(p).strip())
+
+
+def _datatype(text: str) -> str:
+    """The package's word for a datatype, out of a bare name or a sentence that holds one."""
+    for word in re.findall(r"[A-Za-z]+\d*", text):
+        if (known := _DATATYPES.get(word.lower())) is not None:
+            return known
+    return text.lower() or "unknown"
+
+
+def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
+    """Every Conv and Gemm of an onnx ``ModelProto``, its weight's shape, and whether it is quantised."""
+    graph = model.graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    producer = {name: n for n in graph.node for name in n.output}
+    found = []
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        weight, quantized = node.input[1], False
+        while weight in producer:  # behind DequantizeLinear, or a Cast
+            source = producer[weight]
+            quantized |= source.op_type == "DequantizeLinear"
+            weight = source.input[0]
+        found.append(ONNXLayer(node.name, shapes.get(weight, ()), quantized))
+    return tuple(found)
+
+
+def precision_table(layers: Iterable[EngineLayer], wanted: Iterable[ONNXLayer]) -> tuple[PrecisionRow, ...]:
+    """One row per convolution or linear layer of the graph, in its order."""
+    by_node: dict[str, list[EngineLayer]] = {}
+    for kernel in layers:
+        for node in kernel.onnx_nodes:
+            by_node.setdefault(node, []).append(kernel)
+    rows = []
+    for layer in wanted:
+        # the kernel that holds the weight convolves; others with the name prepare its input or scale its output
+        holding = [k for k in by_node.get(layer.name, []) if _weight_type(k, layer) is not None]
+        holding.sort(key=lambda k: k.kind.lower() in _GENERATED_KERNELS)
+        computing = holding[0] if holding else None
+        asked = INT8 if layer.quantized else "float"
+        if computing is None:
+            rows.append(PrecisionRow(layer.name, asked, FUSED, ""))
+        else:
+            rows.append(PrecisionRow(layer.name, asked, _runs_in(computing, layer), computing.name))
+    return tuple(rows)
+
+
+def _weight_type(kernel: EngineLayer, layer: ONNXLayer) -> str | None:
+    """The datatype of the layer's weight among the kernel's constants; None if it is not there.
+
+    Depthwise weights may be padded to 4 channels, a 1x1 convolution's may lie there as a matrix, and some logs state
+    nothing but the number of values.
+    """
+    weight = layer.weight_shape
+    for shape, datatype in kernel.constants:
+        same_kernel = len(shape) == len(weight) == 4 and shape[0] == weight[0] and shape[2:] == weight[2:]
+        same_matrix = len(_sides(weight)) == 2 and _sides(shape) == _sides(weight)
+        same_count = math.prod(weight) > weight[0] and shape == (math.prod(weight),)
+        if same_kernel or same_matrix or same_count:
+            return datatype
+    return None
+
+
+def _sides(shape: tuple[int, ...]) -> list[int]:
+    """The sizes over 1, sorted: what a matrix keeps under transposition and added axes."""
+    return sorted(size for size in shape if size > 1)
+
+
+def _runs_in(kernel: EngineLayer, layer: ONNXLayer) -> str:
+    """INT8 only where the activation and the weight are; otherwise the wider of the two."""
+    weight = _weight_type(kernel, layer) or "unknown"
+    first = kernel.inputs[0][1] if kernel.inputs else "unknown"
+    return weight if first == weight else next(t for t in (first, weight) if t != INT8)
+
+
+def check_precision(rows: Iterable[PrecisionRow]) -> tuple[str, ...]:
+    """One sentence per layer whose datatype is not what the graph asks for; none means the proof holds."""
+    problems = []
+    for row in rows:
+        if row.scheme == INT8 and row.runs_in != INT8:
+            where = "in no kernel of its own" if row.runs_in == FUSED else f"in {row.runs_in} ({row.kernel})"
+            problems.append(f"{row.layer} is INT8 in the graph and runs {where}")
+        elif row.scheme != INT8 and row.runs_in == INT8:
+            problems.append(f"{row.layer} is float in the graph and runs in int8 ({row.kernel})")
+    return tuple(problems)
+
+
+def require_precision(rows: Iterable[PrecisionRow]) -> None:
+    """Raise ``VerificationError`` where ``check_precision`` finds anything."""
+    if problems := check_precision(rows):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise VerificationError(
+            f"the engine is not what the scheme says: {problems[0]}{more}; --allow-fallback takes it with a warning"
+        )

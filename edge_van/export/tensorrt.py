@@ -1,0 +1,261 @@
+"""TensorRT engines from an explicit Q/DQ ONNX file: by ``tensorrt`` on a device, by ``tensorrt_rtx`` ahead of time.
+
+In: an ONNX file of ``export.onnx`` and what to build for. Out: a folder with the raw plan, the record beside it and the
+builder's log. Nothing is built whose precision is not proved: see ``export.layer_table``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edge_van.engine_record import (
+    ENGINE_SCHEMA_VERSION,
+    LOG_NAME,
+    PLAN_NAME,
+    RECORD_NAME,
+    EngineRecord,
+    encode_record,
+)
+from edge_van.errors import MissingRuntimeError, UsageError, VerificationError
+from edge_van.export.layer_table import (
+    EngineLayer,
+    check_precision,
+    onnx_layers,
+    parse_layer_json,
+    parse_layer_log,
+    precision_table,
+    require_precision,
+)
+from edge_van.export.qdq_rules import check_qdq_rules
+from edge_van.runtimes.cuda import device
+from edge_van.runtimes.tensorrt import load_tensorrt
+
+RTX_CAPABILITIES = {"7.5": "SM75", "8.0": "SM80", "8.6": "SM86", "8.9": "SM89", "12.0": "SM120", "12.1": "SM121"}
+"""What TensorRT for RTX 1.7 builds ahead of time for: desktop cards, no Jetson."""
+Progress = Callable[[str], None]
+"""Called with the name of every phase of the builder."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    runtime               "tensorrt" (for the GPU that is there) or "tensorrt_rtx" (ahead of time)
+    compute_capabilities  for "tensorrt_rtx": the cards, as "8.6", "sm86" or "SM86"; several share one engine
+    max_batch             the engine takes 1 to this many images, and is tuned for 1
+    timing_cache          a file to read timings from, if it is there, and to write them to
+    allow_fallback        a layer in another datatype than the graph says is a warning instead of an error
+    """
+
+    runtime: str
+    compute_capabilities: tuple[str, ...] = ()
+    max_batch: int = 1
+    timing_cache: Path | None = None
+    allow_fallback: bool = False
+
+    def __post_init__(self) -> None:
+        if self.runtime not in ("tensorrt", "tensorrt_rtx"):
+            raise UsageError(f"engines are built by tensorrt or tensorrt_rtx, not {self.runtime!r}")
+        if self.max_batch < 1:
+            raise UsageError(f"an engine takes at least one image, got a largest batch of {self.max_batch}")
+        if self.runtime == "tensorrt" and self.compute_capabilities:
+            raise UsageError("tensorrt builds for the GPU that is there: leave the compute capabilities out")
+        object.__setattr__(self, "compute_capabilities", tuple(map(_capability, self.compute_capabilities)))
+
+
+def _capability(text: str) -> str:
+    """ "8.6" from "8.6", "86", "sm86" or "SM_86"."""
+    digits = text.lower().removeprefix("sm").strip("_. ").replace(".", "")
+    known = f"{digits[:-1]}.{digits[-1:]}"
+    if known not in RTX_CAPABILITIES:
+        raise UsageError(
+            f"{text!r} is no compute capability that TensorRT for RTX builds for; it knows "
+            f"{', '.join(RTX_CAPABILITIES.values())} (a Jetson's engine is built on the Jetson, by tensorrt)"
+        )
+    return known
+
+
+def build_engine(
+    onnx_path: Path, folder: Path, scheme: str, options: BuildOptions, *, progress: Progress | None = None
+) -> EngineRecord:
+    """Build ``onnx_path`` into ``folder`` (which exists): the plan, its record and the builder's log; the record.
+
+    Raises ``VerificationError`` for a graph that breaks TensorRT's rules, that the parser or builder refuses, or whose
+    layers do not run in the datatype it asks for; ``MissingRuntimeError`` without the library or, for ``tensorrt``, a
+    GPU. The log is written in any case.
+    """
+    import onnx
+
+    model = onnx.load(onnx_path)
+    check_qdq_rules(model)
+    trt = load_tensorrt(options.runtime)
+    gpu = device() if options.runtime == "tensorrt" else None
+    log = _Log.make(trt)
+    start = time.perf_counter()
+    try:
+        plan, cache_state = _build(trt, model, options, log, progress)
+        layers = _layers(trt, plan, log, options.runtime)
+    finally:
+        (folder / LOG_NAME).write_text("\n".join(log.lines) + "\n", encoding="utf-8")
+    rows = precision_table(layers, onnx_layers(model))
+    warnings = check_precision(rows)
+    if not options.allow_fallback:
+        require_precision(rows)
+    (folder / PLAN_NAME).write_bytes(plan)
+    record = EngineRecord(
+        schema_version=ENGINE_SCHEMA_VERSION,
+        scheme=scheme,
+        runtime=options.runtime,
+        version=trt.__version__,
+        compute_capabilities=options.compute_capabilities if gpu is None else (gpu.compute_capability,),
+        gpu=None if gpu is None else gpu.name,
+        onnx=onnx_path.name,
+        onnx_sha256=hashlib.sha256(onnx_path.read_bytes()).hexdigest(),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        plan_bytes=len(plan),
+        build_s=time.perf_counter() - start,
+        timing_cache=cache_state,
+        layers=rows,
+        warnings=warnings,
+    )
+    (folder / RECORD_NAME).write_bytes(encode_record(record))
+    return record
+
+
+class _Log:
+    """Keeps every line the builder says; errors are quoted in what we raise."""
+
+    @staticmethod
+    def make(trt: ModuleType) -> Any:
+        """An instance of the library's own ``ILogger``."""
+
+        class Kept(trt.ILogger):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+                self.lines: list[str] = []
+                self.errors: list[str] = []
+
+            def log(self, severity: Any, message: str) -> None:
+                self.lines.append(f"{severity.name}: {message}")
+                if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                    self.errors.append(message)
+
+        return Kept()
+
+
+def _build(
+    trt: ModuleType, model: Any, options: BuildOptions, log: Any, progress: Progress | None
+) -> tuple[bytes, str]:
+    """(plan, state of the timing cache)."""
+    builder = trt.Builder(log)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(_for_version(trt, options.runtime, model).SerializeToString()):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        said = "; ".join(f"{e.desc()} (node {e.node()})" for e in errors[:3])
+        raise VerificationError(f"{trt.__name__} {trt.__version__} cannot parse the graph: {said}")
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not _strongly_typed(trt, options.runtime):
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.set_flag(trt.BuilderFlag.FP16)
+    if options.runtime == "tensorrt_rtx" and options.compute_capabilities:
+        config.num_compute_capabilities = len(options.compute_capabilities)
+        for i, capability in enumerate(options.compute_capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, RTX_CAPABILITIES[capability]), i)
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        shapes = [(batch, *tuple(tensor.shape)[1:]) for batch in (1, 1, options.max_batch)]
+        profile.set_shape(tensor.name, *shapes)
+    config.add_optimization_profile(profile)
+    cache_state = _load_timing_cache(config, options.timing_cache)
+    if progress is not None and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise VerificationError(
+            f"{trt.__name__} {trt.__version__} cannot build the engine: {'; '.join(log.errors[-3:]) or 'see the log'}"
+        )
+    _save_timing_cache(config, options.timing_cache)
+    return bytes(plan), cache_state
+
+
+def _strongly_typed(trt: ModuleType, runtime: str) -> bool:
+    """TensorRT before 10 chooses datatypes by builder flags; from 10 on the graph says them."""
+    return runtime == "tensorrt_rtx" or int(trt.__version__.split(".")[0]) >= 10
+
+
+def _network_flags(trt: ModuleType) -> int:
+    """Strongly typed where that is an option (10), the default where it is not (11, RTX); explicit batch before 10."""
+    flags = trt.NetworkDefinitionCreationFlag
+    if hasattr(flags, "STRONGLY_TYPED"):
+        return 1 << int(flags.STRONGLY_TYPED)
+    if hasattr(flags, "EXPLICIT_BATCH") and trt.__version__.startswith("8."):
+        return 1 << int(flags.EXPLICIT_BATCH)
+    return 0
+
+
+def _for_version(trt: ModuleType, runtime: str, model: Any) -> Any:
+    """TensorRT 8 gets what it knows, in float32, and picks FP16 itself."""
+    if _strongly_typed(trt, runtime):
+        return model
+    from edge_van.export.precision import for_tensorrt_8
+
+    return for_tensorrt_8(model)
+
+
+def _monitor(trt: ModuleType, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            progress(name)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+def _load_timing_cache(config: Any, path: Path | None) -> str:
+    if path is None:
+        return "none"
+    content = b""
+    with suppress(FileNotFoundError):
+        content = path.read_bytes()
+    cache = config.create_timing_cache(content)
+    # a cache of another version or GPU is refused here, and the builder goes on without its timings
+    return "reused" if config.set_timing_cache(cache, False) and content else "new"
+
+
+def _save_timing_cache(config: Any, path: Path | None) -> None:
+    if path is None:
+        return
+    cache = config.get_timing_cache()
+    if cache is not None:
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(bytes(cache.serialize()))
+        partial.replace(path)
+
+
+def _layers(trt: ModuleType, plan: bytes, log: Any, runtime: str) -> tuple[EngineLayer, ...]:
+    """From the engine itself where a GPU is there to open it, else from the builder's log."""
+    if runtime == "tensorrt":
+        engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+        if engine is None:
+            raise MissingRuntimeError("the engine that was just built cannot be opened on this GPU: see the log")
+        inspector = engine.create_engine_inspector()
+        return parse_layer_json(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return parse_layer_log(log.lines)
