@@ -92,7 +92,7 @@ def _elementwise(name: str, operator: str) -> DLALayer:
 def _convolution(name: str, folded: FoldedVAN) -> DLALayer:
     conv = cast(nn.Conv2d, folded.get_submodule(name))
     depthwise = "depthwise " if conv.groups > 1 else ""
-    dilation = f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else ""
+    dilation = f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 and conv.kernel_size[0] > 1 else ""
     operator = f"{depthwise}Conv {conv.kernel_size[0]}x{conv.kernel_size[1]}{dilation}"
     reason = _broken_rule(conv)
     return DLALayer(name, operator, not reason, reason)

@@ -38,6 +38,7 @@ from edge_van.trtexec import Trtexec, build_engine_with_trtexec, find_trtexec, t
 ACTIVE_NAME = "active.json"
 RUNTIMES = ("tensorrt", "tensorrt_rtx", "trtexec")
 TIMED_ROUNDS = 300
+MODEL_FILE = Path("/proc/device-tree/model")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class _Target:
     def folder(self, capabilities: tuple[str, ...]) -> str:
         """``<gpu>-<version>``."""
         if self.gpu is not None and not capabilities:
-            words = f"{self.gpu.name}-sm{self.gpu.compute_capability.replace('.', '')}"
+            capability = self.gpu.compute_capability.replace(".", "")
+            words = f"{self.gpu.name}-sm{capability}" if capability else self.gpu.name
         else:
             words = "rtx-" + "-".join(RTX_CAPABILITIES[c].lower() for c in capabilities)
         return re.sub(r"[^a-z0-9.]+", "-", f"{words}-{self.version}".lower()).strip("-")
@@ -142,7 +144,7 @@ def _target(options: EnginesOptions) -> _Target:
 def _open(runtime: str, options: EnginesOptions) -> _Target:
     if runtime == "trtexec":
         tool = find_trtexec()
-        return _Target("tensorrt", tool.version, device(), tool)
+        return _Target("tensorrt", tool.version, _device_of_trtexec(), tool)
     version = load_tensorrt(runtime).__version__
     if runtime == "tensorrt":
         return _Target(runtime, version, device())
@@ -156,6 +158,15 @@ def _open(runtime: str, options: EnginesOptions) -> _Target:
     except MissingRuntimeError:
         gpu = None  # none is needed to build, only to time
     return _Target(runtime, version, gpu)
+
+
+def _device_of_trtexec() -> Device:
+    """The binary needs no Python package, so neither does this: the Jetson's name serves where CUDA cannot be asked."""
+    try:
+        return device()
+    except MissingRuntimeError:
+        name = MODEL_FILE.read_text(errors="replace").strip("\x00 \n") if MODEL_FILE.is_file() else "gpu"
+        return Device(name, "")
 
 
 def _build_all(

@@ -1,6 +1,7 @@
 """What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,28 @@ def narrow_van(narrow_variant: Variant) -> VAN:
     van = VAN(narrow_variant, 7)
     spread_norms_(van, 1)
     return van.eval()
+
+
+@pytest.fixture(scope="session")
+def graphs(
+    narrow_variant: Variant, images: Callable[..., Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """ONNX files of a narrow VAN: fp32, int8 and int8_pointwise, all in float32 with a float input of 64 px."""
+    from edge_van.export.onnx import export_onnx
+    from edge_van.fold import fold
+    from edge_van.quantize.ptq import calibrate, convert
+    from edge_van.quantize.scheme import SCHEMES
+
+    folder = tmp_path_factory.mktemp("graphs")
+    torch.manual_seed(0)
+    # as initialised: the VAN with widely spread norms leaves float16's range
+    folded, _ = fold(VAN(narrow_variant, 7).eval(), (64, 64))
+    batch = images(4, 64, 64)
+    calibrated = calibrate(folded, [batch], SCHEMES["int8"])
+    made = {"fp32": export_onnx(folded, folder / "fp32.onnx", batch)}
+    for name in ("int8", "int8_pointwise"):
+        made[name] = export_onnx(convert(calibrated, SCHEMES[name]), folder / f"{name}.onnx", batch)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ class EngineLayer:
     constants: tuple[tuple[tuple[int, ...], str], ...]
     outputs: tuple[tuple[tuple[int, ...], str], ...]
     onnx_nodes: tuple[str, ...]
+    weights: tuple[int, str] | None = None  # (how many, datatype), where that is all that is said of them
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,19 @@ def _from_json(entry: dict[str, Any]) -> EngineLayer:
             if isinstance(t, dict)
         )
 
-    constants = tensors("Constants")
-    weights = entry.get("Weights")
-    if isinstance(weights, dict) and weights.get("Count"):
-        constants += (((int(weights["Count"]),), _datatype(str(weights.get("Type", "")))),)
+    said = entry.get("Weights")
+    weights = None
+    if isinstance(said, dict) and isinstance(said.get("Count"), int):
+        weights = (said["Count"], _datatype(str(said.get("Type", ""))))
     metadata = str(entry.get("Metadata") or "")
     return EngineLayer(
         name=str(entry.get("Name", "")),
         kind=str(entry.get("LayerType", "")),
         inputs=tensors("Inputs"),
-        constants=constants,
+        constants=tensors("Constants"),
         outputs=tensors("Outputs"),
         onnx_nodes=tuple(_ONNX_LAYER.findall(metadata)),
+        weights=weights,
     )
 
 
@@ -188,9 +190,10 @@ def _weight_type(kernel: EngineLayer, layer: ONNXLayer) -> str | None:
     for shape, datatype in kernel.constants:
         same_kernel = len(shape) == len(weight) == 4 and shape[0] == weight[0] and shape[2:] == weight[2:]
         same_matrix = len(_sides(weight)) == 2 and _sides(shape) == _sides(weight)
-        same_count = math.prod(weight) > weight[0] and shape == (math.prod(weight),)
-        if same_kernel or same_matrix or same_count:
+        if same_kernel or same_matrix:
             return datatype
+    if kernel.weights is not None and kernel.weights[0] == math.prod(weight):
+        return kernel.weights[1]
     return None
 
 

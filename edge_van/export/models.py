@@ -6,7 +6,6 @@ In: a folded VAN, calibration and held-out images, a recipe. Out: the files, wha
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,27 +14,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.fx import GraphModule
 
 from edge_van.benchmark import Candidate
 from edge_van.data import BrokenImage, ImageSet, decode, stream
-from edge_van.errors import DataError, VerificationError
+from edge_van.errors import DataError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, check_openvino, export_openvino
-from edge_van.export.tensorrt_graphs import write_tensorrt_graph
+from edge_van.export.results import scheme_result
+from edge_van.export.tensorrt_models import TensorRTExport
 from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.measure import agreement_percent, sqnr_db
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.hardswish import with_hardswish
-from edge_van.quantize.ptq import Calibrated, QuantizedVAN, calibrate, convert
+from edge_van.quantize.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantize.recipe import Recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.records import SchemeResult
-from edge_van.runtimes import open_model
-from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.openvino import has_bf16
 
 CHECK_IMAGES = 8
@@ -84,23 +82,32 @@ def export_models(
     with reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, calibration, strength=recipe.equalize_strength)
+        captured = capture(equalized)
     results: list[SchemeResult] = []
     warnings: list[str] = []
     if "openvino" in targets:
-        [quantized] = _quantized(equalized, calibration, (recipe.openvino_scheme,), reporter)
+        [quantized] = _quantized(equalized, captured, calibration, (recipe.openvino_scheme,), reporter)
         with reporter.stage(f"Exporting {quantized.scheme.name} to OpenVINO"):
             export_onnx(quantized, place(OPENVINO_ONNX), check_images)
             path = export_openvino(place(OPENVINO_ONNX), spec, place(INT8_IR))
             _check_ir(path, spec, calibration, quantized.graph, quantized.logit_sqnr_db)
         candidates.append(Candidate("int8", "openvino", path))
-        results.append(_scheme_result(quantized, folded, probe, calibration, OPENVINO_ONNX))
+        results.append(scheme_result(quantized, folded, probe, calibration, OPENVINO_ONNX))
     if "tensorrt" in targets:
-        results += _tensorrt(place, folded, equalized, calibration, spec, recipe, probe, reporter, warnings)
+        graphs = _quantized(equalized, captured, calibration, recipe.tensorrt_schemes, reporter)
+        export = TensorRTExport(
+            place, replace(spec, source_size=None), recipe, calibration, folded, equalized, probe, reporter, warnings
+        )
+        results += [*export.quantized(graphs), *export.plain()]
     return ExportedModels(tuple(results), tuple(candidates), tuple(warnings))
 
 
 def _quantized(
-    model: FoldedVAN, images: CalibrationImages, names: tuple[str, ...], reporter: Reporter
+    model: FoldedVAN,
+    captured: GraphModule,
+    images: CalibrationImages,
+    names: tuple[str, ...],
+    reporter: Reporter,
 ) -> Iterator[QuantizedVAN]:
     """Each scheme's graph in turn; the images run again only where a scheme's ranges are not known yet."""
     calibrated: Calibrated | None = None
@@ -108,81 +115,10 @@ def _quantized(
         scheme = get_scheme(name)
         if calibrated is None or not calibrated.serves(scheme):
             with reporter.stage(f"Calibrating {name}", len(images.pixels)) as advance:
-                calibrated = calibrate(model, images, scheme, progress=advance)
+                calibrated = calibrate(model, images, scheme, captured=captured, progress=advance)
         with reporter.stage(f"Quantising {name}"):
             quantized = convert(calibrated, scheme)
         yield quantized
-
-
-def _tensorrt(
-    place: Callable[[str], Path],
-    folded: FoldedVAN,
-    equalized: FoldedVAN,
-    calibration: CalibrationImages,
-    spec: InputSpec,
-    recipe: Recipe,
-    probe: list[NDArray[np.uint8]],
-    reporter: Reporter,
-    warnings: list[str],
-) -> Iterator[SchemeResult]:
-    """The Q/DQ graphs of the recipe's schemes, and plain fp16 and fp32 ones: what a device is to choose among.
-
-    A network that does not fit float16 gets its Q/DQ graphs in float32 and no fp16 graph, with a warning.
-    """
-    pixels = calibration.pixels[:CHECK_IMAGES]
-    check_images = calibration.normalized(pixels)
-    host_spec = replace(spec, source_size=None)
-    for quantized in _quantized(equalized, calibration, recipe.tensorrt_schemes, reporter):
-        name = quantized.scheme.name
-        file = f"onnx/model_{name}.onnx"
-        with reporter.stage(f"Exporting {name}"), tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
-            source = export_onnx(quantized, Path(scratch) / "model.onnx", check_images)
-
-            def write(float_type: str, source: Path = source, quantized: QuantizedVAN = quantized) -> None:
-                write_tensorrt_graph(
-                    source,
-                    place(f"onnx/model_{quantized.scheme.name}.onnx"),
-                    host_spec,
-                    pixels,
-                    float_type=float_type,
-                    input_type=recipe.tensorrt_input,
-                    quantized_db=quantized.logit_sqnr_db,
-                )
-
-            float_type = recipe.tensorrt_float
-            try:
-                write(float_type)
-            except VerificationError as error:
-                if float_type == "float32":
-                    raise
-                warnings.append(f"the rest of {name} computes in float32: {error}")
-                reporter.note(f"warning: {warnings[-1]}")
-                float_type = "float32"
-                write(float_type)
-        result = _scheme_result(quantized, folded, probe, calibration, file)
-        yield replace(result, target="tensorrt", float_type=float_type)
-    for name, float_type in (("fp16", "float16"), ("fp32", "float32")):
-        as_it_is = (float_type, recipe.tensorrt_input) == ("float32", "float32")
-        file = FP32_ONNX if as_it_is else f"onnx/model_{name}.onnx"
-        with reporter.stage(f"Exporting {name}"):
-            try:
-                if not as_it_is:
-                    write_tensorrt_graph(
-                        place(FP32_ONNX),
-                        place(file),
-                        host_spec,
-                        pixels,
-                        float_type=float_type,
-                        input_type=recipe.tensorrt_input,
-                    )
-            except VerificationError as error:
-                if float_type == "float32":
-                    raise
-                place(file).unlink(missing_ok=True)
-                warnings.append(f"there is no fp16 graph: {error}")
-                reporter.note(f"warning: {warnings[-1]}")
-                continue
-            yield _float_result(name, float_type, file, place(file), folded, probe, host_spec, calibration)
 
 
 @torch.no_grad()
@@ -227,53 +163,3 @@ def _probe(
     if not batches:
         raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
     return batches
-
-
-@torch.no_grad()
-def _scheme_result(
-    quantized: QuantizedVAN, folded: FoldedVAN, probe: list[NDArray[np.uint8]], images: CalibrationImages, file: str
-) -> SchemeResult:
-    batches = [images.normalized(pixels) for pixels in probe]
-    reference = torch.cat([folded(batch) for batch in batches]).numpy()
-    logits = torch.cat([quantized.graph(batch) for batch in batches]).numpy()
-    scheme = quantized.scheme
-    return SchemeResult(
-        name=scheme.name,
-        file=file,
-        symmetric=scheme.symmetric,
-        roles=tuple(sorted(scheme.roles)),
-        quantized_layers=len(quantized.layers),
-        logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=agreement_percent(reference, logits),
-        images=len(reference),
-    )
-
-
-@torch.no_grad()
-def _float_result(
-    name: str,
-    float_type: str,
-    file: str,
-    path: Path,
-    folded: FoldedVAN,
-    probe: list[NDArray[np.uint8]],
-    spec: InputSpec,
-    images: CalibrationImages,
-) -> SchemeResult:
-    """Of a file that quantises nothing, run by ONNX Runtime."""
-    reference = torch.cat([folded(images.normalized(pixels)) for pixels in probe]).numpy()
-    with NormalizedSession(open_model("onnxruntime", path, exact=True), spec) as session:
-        [taken], [given] = session.inputs, session.outputs
-        logits = np.concatenate([session.run({taken.name: pixels})[given.name] for pixels in probe])
-    return SchemeResult(
-        name=name,
-        file=file,
-        symmetric=True,
-        roles=(),
-        quantized_layers=0,
-        logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=agreement_percent(reference, logits),
-        images=len(reference),
-        target="tensorrt",
-        float_type=float_type,
-    )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edge_van.errors import VerificationError
 from edge_van.fold import FoldedVAN
 from edge_van.measure import relative_error, sqnr_db
-from edge_van.quantize.ptq import MAX_BATCH, QuantizedVAN, capture, quiet_capture
+from edge_van.quantize.ptq import MAX_BATCH, QuantizedVAN, capture_program, quiet_capture
 from edge_van.quantize.scheme import LAYERS, module_path, roles
 from edge_van.runtimes import open_model
 
@@ -36,32 +36,48 @@ def export_onnx(model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tenso
     ``check_images`` are float (N, 3, H, W), normalised. Raises ``VerificationError`` if the file's logits differ from
     the model's by over 1e-4 relative (float), or its SQNR falls under the floor (Q/DQ).
     """
-    graph = model.graph if isinstance(model, QuantizedVAN) else capture(model)
-    names = [module_path(node) for node, role in roles(graph) if role in LAYERS]
-    proto = _to_onnx(graph, model.input_size)
-    _name_layers(proto, names)
-    _strip_metadata(proto)
-    import onnx
-
-    onnx.checker.check_model(proto, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
-    floor = None
     if isinstance(model, QuantizedVAN):
-        floor = min(QDQ_FLOOR_DB, model.logit_sqnr_db + QDQ_MARGIN_DB)
-    _check(graph, path, check_images, floor)
+        proto = _to_onnx(model.graph, model.input_size)
+        graph = model.graph
+    else:
+        program = capture_program(model)
+        proto = _to_onnx(program, model.input_size)
+        graph = program.module()
+    _name_layers(proto, [module_path(node) for node, role in roles(graph) if role in LAYERS])
+    finish(proto, path)
+    if isinstance(model, QuantizedVAN):
+        check_quantized(model, path, check_images)
+    else:
+        _check(graph, path, check_images, None)
     return path
 
 
-def _to_onnx(graph: nn.Module, input_size: tuple[int, int]) -> Any:
-    example = torch.zeros(2, 3, *input_size)
+def finish(proto: Any, path: Path) -> None:
+    """Check ``proto`` and write it to ``path`` without anything of the machine in it."""
+    import onnx
+
+    _strip_metadata(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def check_quantized(model: QuantizedVAN, path: Path, check_images: Tensor) -> None:
+    """Run the Q/DQ file and compare with the graph it was made from; ``VerificationError`` under the floor."""
+    _check(model.graph, path, check_images, min(QDQ_FLOOR_DB, model.logit_sqnr_db + QDQ_MARGIN_DB))
+
+
+def _to_onnx(graph: nn.Module | torch.export.ExportedProgram, input_size: tuple[int, int]) -> Any:
+    """A program that is captured already is not captured again."""
+    captured = isinstance(graph, torch.export.ExportedProgram)
+    shapes = None if captured else ({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},)
     with quiet_capture(), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (example,),
+            () if captured else (torch.zeros(2, 3, *input_size),),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
+            dynamic_shapes=shapes,
             input_names=[INPUT],
             output_names=[OUTPUT],
             verbose=False,

@@ -58,15 +58,19 @@ def quiet_capture() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def capture(model: FoldedVAN) -> GraphModule:
-    """The model as a graph of ATen operators with a free batch size; torch's ``torch.export``."""
+def capture_program(model: FoldedVAN) -> torch.export.ExportedProgram:
+    """The model as a program of ATen operators with a free batch size; torch's ``torch.export``."""
     height, width = model.input_size
     example = torch.zeros(2, 3, height, width)
     with quiet_capture(), torch.no_grad():
-        program = torch.export.export(
+        return torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},)
         )
-        return program.module()
+
+
+def capture(model: FoldedVAN) -> GraphModule:
+    """``capture_program`` as a module that runs."""
+    return capture_program(model).module()
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,16 @@ class Calibrated:
 
 
 def calibrate(
-    model: FoldedVAN, batches: Sequence[Tensor], scheme: Scheme, *, progress: Progress | None = None
+    model: FoldedVAN,
+    batches: Sequence[Tensor],
+    scheme: Scheme,
+    *,
+    captured: GraphModule | None = None,
+    progress: Progress | None = None,
 ) -> Calibrated:
     """Run ``batches`` (float (N, 3, H, W), normalised) through ``model`` and record the ranges ``scheme`` needs.
+
+    ``captured`` is ``capture(model)`` where it is at hand; it is left as it was.
 
     Activation ranges minimise the squared error over a histogram (torchao's ``HistogramObserver``), weights take their
     largest value per channel. Raises ``UsageError`` without images.
@@ -97,7 +108,8 @@ def calibrate(
     with quiet_capture():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-        observed = prepare_pt2e(capture(model), VANQuantizer(scheme))
+        graph = capture(model) if captured is None else copy.deepcopy(captured)
+        observed = prepare_pt2e(graph, VANQuantizer(scheme))
         with torch.no_grad():
             for batch in batches:
                 observed(batch)

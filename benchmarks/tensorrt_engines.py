@@ -1,0 +1,124 @@
+"""What can be proved of TensorRT without a GPU: every graph's accuracy, engines, the datatype of every convolution.
+
+In: training and test images. Out: a table and a JSON. The demo (b0) in all four schemes, and b1 and b2 with random
+weights in the INT8 ones, are built by TensorRT for RTX, ahead of time, one engine a card; accuracy is ONNX Runtime's,
+computed as the graphs are written. Two builds of one graph with one timing cache are compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import arguments, calibration, demo, write_result
+
+from edge_van.data import open_images
+from edge_van.engine_record import PLAN_NAME, EngineRecord
+from edge_van.export.models import export_models
+from edge_van.export.tensorrt import BuildOptions, build_engine
+from edge_van.fold import fold
+from edge_van.layout import FP32_ONNX
+from edge_van.progress import Terminal
+from edge_van.quantize.recipe import load_recipe
+from edge_van.scheme_accuracy import measure_schemes
+from edge_van.van import VAN
+
+CARDS = ("8.6", "8.9", "12.0")
+RANDOM_VARIANTS = ("b1", "b2")
+
+
+def build(onnx: Path, scheme: str, card: str, folder: Path, cache: Path | None = None) -> EngineRecord:
+    """One engine for one card in a new folder."""
+    place = folder / f"{onnx.parent.parent.name}-{scheme}-{card}-{len(list(folder.iterdir()))}"
+    place.mkdir()
+    return build_engine(onnx, place, scheme, BuildOptions("tensorrt_rtx", (card,), timing_cache=cache))
+
+
+def row(variant: str, record: EngineRecord) -> dict[str, Any]:
+    """What the table shows of an engine."""
+    kinds = Counter((layer.scheme, layer.runs_in) for layer in record.layers)
+    found = {f"{asked} in {runs_in}": count for (asked, runs_in), count in sorted(kinds.items())}
+    print(
+        f"{variant} {record.scheme:15s} {record.compute_capabilities[0]:>5s}  {found}  {record.plan_bytes / 1e6:.1f} MB"
+    )
+    return {
+        "variant": variant,
+        "scheme": record.scheme,
+        "compute_capability": record.compute_capabilities[0],
+        "version": record.version,
+        "layers": found,
+        "plan_bytes": record.plan_bytes,
+        "build_s": record.build_s,
+    }
+
+
+def main() -> None:
+    """Export, measure, build, compare, print, write."""
+    args = arguments(__doc__ or "").parse_args()
+    loaded, spec = demo(args.size)
+    images = calibration(args.train, spec, args.samples)
+    recipe = load_recipe()
+    reporter = Terminal()
+    engines, accuracy = [], []
+    with (
+        tempfile.TemporaryDirectory() as name,
+        open_images(args.test, classes=spec.classes) as test,
+    ):
+        for variant in ("b0", *RANDOM_VARIANTS):
+            root = Path(name) / variant
+            root.mkdir()
+            torch.manual_seed(0)
+            van = loaded.van if variant == "b0" else VAN(variant, len(spec.classes or ())).eval()
+            folded, _ = fold(van, spec.size)
+
+            def place(relative: str, root: Path = root) -> Path:
+                (root / relative).parent.mkdir(parents=True, exist_ok=True)
+                return root / relative
+
+            exported = export_models(place, folded, images, spec, test, recipe, ("tensorrt",), reporter)
+            schemes = exported.schemes
+            if variant == "b0":
+                schemes = measure_schemes(
+                    place, schemes, FP32_ONNX, test, spec, num_classes=10, limit=len(test), reporter=reporter
+                )
+                for s in schemes:
+                    assert s.accuracy is not None
+                    accuracy.append(s)
+                    drop = s.accuracy.top1_drop_interval
+                    a = s.accuracy
+                    print(
+                        f"{s.name:15s} {s.float_type} {a.images} images, top-1 {a.top1_int8_percent:.2f}, drop "
+                        f"{a.top1_drop_points:+.2f} ({drop.low:+.2f} to {drop.high:+.2f}), SQNR {a.logit_sqnr_db:.1f} "
+                        f"dB, agreement {a.agreement_percent:.2f} %"
+                    )
+            else:
+                schemes = tuple(s for s in schemes if s.quantized_layers)
+            for s in schemes:
+                engines += [row(variant, build(place(s.file), s.name, card, Path(name))) for card in CARDS]
+        twice = _twice(Path(name))
+    print(f"the same engine built again with its timing cache: {twice}")
+    write_result(args, {"accuracy": accuracy, "engines": engines, "same_cache_twice": twice})
+
+
+def _twice(folder: Path) -> dict[str, Any]:
+    """Whether a build is repeatable: the same graph and card, the second time with the first one's timing cache."""
+    onnx, cache = folder / "b0" / "onnx" / "model_int8.onnx", folder / "timing.cache"
+    first, second = (build(onnx, "int8", CARDS[1], folder, cache) for _ in range(2))
+    plans = [path.read_bytes() for path in sorted(folder.glob(f"b0-int8-{CARDS[1]}-*/{PLAN_NAME}"))[-2:]]
+    differing = sum(a != b for a, b in zip(*plans, strict=False)) + abs(len(plans[0]) - len(plans[1]))
+    return {
+        "same_bytes": first.plan_sha256 == second.plan_sha256,
+        "differing_bytes": differing,
+        "plan_bytes": [first.plan_bytes, second.plan_bytes],
+        "timing_cache": [first.timing_cache, second.timing_cache],
+        "timing_cache_bytes": cache.stat().st_size if cache.exists() else None,
+        "same_layers": first.layers == second.layers,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""``edge_van.trtexec``: flags by version, and a stand-in for the binary that replays its documented formats."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_van.engine_record import LOG_NAME, PLAN_NAME, read_engine_record
+from edge_van.errors import DataError, MissingRuntimeError, VerificationError
+from edge_van.trtexec import (
+    Trtexec,
+    build_command,
+    build_engine_with_trtexec,
+    find_trtexec,
+    time_command,
+    time_engine,
+)
+
+STAND_IN = '''#!{python}
+"""Stands in for trtexec, which needs an NVIDIA GPU: prints and writes what the documentation says it does."""
+import json, pathlib, sys
+flags = dict(a[2:].partition("=")[::2] for a in sys.argv[1:])
+banner = "TensorRT.trtexec [TensorRT v{digits}] # trtexec"
+print("&&&& RUNNING " + banner)
+if {fails!r} and "help" not in flags:
+    print("[07/25/2026-09:08:28] [E] Error[10]: Could not find any implementation for node dw")
+    print("&&&& FAILED " + banner)
+    sys.exit(1)
+if "saveEngine" in flags:
+    pathlib.Path(flags["saveEngine"]).write_bytes(b"plan")
+    pathlib.Path(flags["exportLayerInfo"]).write_text({layers!r})
+if "exportTimes" in flags:
+    pathlib.Path(flags["exportTimes"]).write_text(json.dumps([{{"computeMs": t}} for t in (0.5, 0.75, 0.25)]))
+print("&&&& PASSED " + banner)
+'''
+
+
+def stand_in(folder: Path, digits: str, layers: str = "{}", fails: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "trtexec"
+    path.write_text(STAND_IN.format(python=sys.executable, digits=digits, layers=layers, fails=fails))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "has", "has_not"),
+    [
+        ("8.5.2", {"--buildOnly", "--int8", "--fp16"}, {"--stronglyTyped", "--skipInference"}),
+        ("8.6.2", {"--skipInference", "--int8", "--fp16"}, {"--stronglyTyped", "--buildOnly"}),
+        ("10.3.0", {"--skipInference", "--stronglyTyped"}, {"--int8", "--fp16"}),
+        ("11.1.0", {"--skipInference"}, {"--stronglyTyped", "--int8", "--fp16", "--best"}),
+    ],
+)
+def test_build_flags(version: str, has: set[str], has_not: set[str]) -> None:
+    tool = Trtexec(Path("trtexec"), version)
+    command = build_command(tool, Path("m.onnx"), Path("out"), input_shape="images:1x3x64x64")
+    assert has <= set(command)
+    assert not has_not & set(command)
+    assert {"--onnx=m.onnx", f"--saveEngine={Path('out') / PLAN_NAME}", "--optShapes=images:1x3x64x64"} <= set(command)
+    assert "--profilingVerbosity=detailed" in command
+
+
+@pytest.mark.parametrize(("version", "asks"), [("8.6.2", True), ("10.3.0", True), ("11.1.0", False)])
+def test_time_flags(version: str, asks: bool) -> None:
+    command = time_command(Trtexec(Path("trtexec"), version), Path("out"), warm_up_ms=200, duration_s=3)
+    assert ({"--useCudaGraph", "--useSpinWait", "--noDataTransfers"} <= set(command)) is asks
+    assert {"--warmUp=200", "--duration=3"} <= set(command)
+
+
+@pytest.mark.parametrize(("digits", "version"), [("8602", "8.6.2"), ("100300", "10.3.0"), ("110100", "11.1.0")])
+def test_the_binary_is_found_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: str, version: str
+) -> None:
+    path = stand_in(tmp_path / "bin", digits)
+    assert find_trtexec(path) == Trtexec(path, version)
+    monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+    assert find_trtexec() == Trtexec(path, version)
+
+
+def test_no_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingRuntimeError, match="install libnvinfer-bin"):
+        find_trtexec()
+    with pytest.raises(DataError, match="no output of trtexec"):
+        find_trtexec(Path("/bin/true"))
+
+
+def layer_information(graph: Path, datatype: str) -> str:
+    """As the engine inspector writes it: one kernel a layer, all in ``datatype``."""
+    import onnx
+
+    from edge_van.export.layer_table import onnx_layers
+
+    def entry(name: str, shape: tuple[int, ...]) -> dict[str, object]:
+        count = 1
+        for size in shape:
+            count *= size
+        given = [{"Name": "x", "Dimensions": [1], "Format/Datatype": f"Channel major {datatype} format"}]
+        weights = {"Type": datatype, "Count": count}
+        said = f"[ONNX Layer: {name}]"
+        return {"Name": name, "LayerType": "CaskConvolution", "Inputs": given, "Weights": weights, "Metadata": said}
+
+    return json.dumps({"Layers": [entry(x.name, x.weight_shape) for x in onnx_layers(onnx.load(graph))]})
+
+
+@pytest.mark.parametrize("digits", ["8602", "100300"])
+def test_an_engine_is_built_proved_and_timed(graphs: dict[str, Path], tmp_path: Path, digits: str) -> None:
+    tool = find_trtexec(stand_in(tmp_path / "bin", digits, layer_information(graphs["int8"], "Int8")))
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    record = build_engine_with_trtexec(tool, graphs["int8"], folder, "int8", gpu="Orin", capability="8.7")
+    assert read_engine_record(folder) == record
+    assert {row.runs_in for row in record.layers} == {"int8"}
+    assert (record.gpu, record.compute_capabilities, record.version) == ("Orin", ("8.7",), tool.version)
+    assert (folder / "model.onnx").exists() is digits.startswith("8")  # rewritten for what TensorRT 8 knows
+    assert "--saveEngine" in (folder / LOG_NAME).read_text()
+    assert time_engine(tool, folder) == (0.5, 0.75, 0.25)
+
+
+def test_a_fallback_is_an_error(graphs: dict[str, Path], tmp_path: Path) -> None:
+    tool = find_trtexec(stand_in(tmp_path / "bin", "100300", layer_information(graphs["int8"], "FP16")))
+    arguments = (tool, graphs["int8"], tmp_path, "int8")
+    with pytest.raises(VerificationError, match="is INT8 in the graph and runs in fp16"):
+        build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7")
+    record = build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7", allow_fallback=True)
+    assert len(record.warnings) == 45
+
+
+def test_a_failure_quotes_the_last_error(graphs: dict[str, Path], tmp_path: Path) -> None:
+    tool = find_trtexec(stand_in(tmp_path / "bin", "100300", fails=True))
+    with pytest.raises(VerificationError, match="Could not find any implementation for node dw"):
+        build_engine_with_trtexec(tool, graphs["int8"], tmp_path, "int8", gpu="Orin", capability="8.7")
+    assert "FAILED" in (tmp_path / LOG_NAME).read_text()
