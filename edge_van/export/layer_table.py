@@ -37,6 +37,7 @@ _LINE = re.compile(
 )
 _TENSOR = re.compile(r"\{ Name: .*?, Dimensions: \[(?P<dims>[-\d,]*)\].*?Datatype: (?P<type>\w+)")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+MAX_ALIGNMENT = 32
 _GENERATED_KERNELS = frozenset({"kgen", "pointwise", "reformat"})
 """Kernels that mostly move or scale values; the head's small product may be one."""
 
@@ -183,23 +184,29 @@ def precision_table(layers: Iterable[EngineLayer], wanted: Iterable[ONNXLayer]) 
 def _weight_type(kernel: EngineLayer, layer: ONNXLayer) -> str | None:
     """The datatype of the layer's weight among the kernel's constants; None if it is not there.
 
-    Depthwise weights may be padded to 4 channels, a 1x1 convolution's may lie there as a matrix, and some logs state
-    nothing but the number of values.
+    Depthwise weights may be padded to 4 channels, a 1x1 convolution's may lie there as a matrix, a matrix may be padded
+    for alignment, and some logs state nothing but the number of values.
     """
     weight = layer.weight_shape
     for shape, datatype in kernel.constants:
         same_kernel = len(shape) == len(weight) == 4 and shape[0] == weight[0] and shape[2:] == weight[2:]
-        same_matrix = len(_sides(weight)) == 2 and _sides(shape) == _sides(weight)
-        if same_kernel or same_matrix:
+        if same_kernel or _same_matrix(weight, shape):
             return datatype
     if kernel.weights is not None and kernel.weights[0] == math.prod(weight):
         return kernel.weights[1]
     return None
 
 
-def _sides(shape: tuple[int, ...]) -> list[int]:
-    """The sizes over 1, sorted: what a matrix keeps under transposition and added axes."""
-    return sorted(size for size in shape if size > 1)
+def _same_matrix(weight: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether ``shape`` is the weight's matrix: transposed, with axes of 1 added, or padded for alignment."""
+    if math.prod(weight[2:]) > 1 or (len(weight) == 4 and weight[1] == 1):  # a real kernel, or a depthwise one
+        return False
+    sides = sorted(size for size in shape if size > 1)
+    wanted = sorted(weight[:2])
+    return len(sides) == 2 and all(
+        side == size or (size < side < size + MAX_ALIGNMENT and side % 4 == 0)
+        for side, size in zip(sides, wanted, strict=True)
+    )
 
 
 def _runs_in(kernel: EngineLayer, layer: ONNXLayer) -> str:

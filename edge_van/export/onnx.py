@@ -118,6 +118,10 @@ def _strip_metadata(proto: Any) -> None:
     proto.doc_string = ""
     graph = proto.graph
     del graph.metadata_props[:]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:  # the only free one; a captured program calls it by a number
+                side.dim_param = "batch"
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del item.metadata_props[:]
         item.doc_string = ""

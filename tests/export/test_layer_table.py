@@ -38,6 +38,7 @@ LAYERS = [
     ONNXLayer("pw", (16, 8, 1, 1), True),
     ONNXLayer("cropped", (8, 1, 1, 1), False),
     ONNXLayer("head", (10, 16), False),
+    ONNXLayer("odd", (7, 16), True),
 ]
 LOG = [
     "INFO: Layers:",
@@ -50,12 +51,15 @@ LOG = [
     ),
     line("dw1", "correlation", tensor("1,8,4,4", "Half"), [tensor("8,1,1,1", "Half")], ["cropped"]),
     line("dot", "kgen", tensor("1,16", "Half"), [tensor("16,10", "Half")], ["head", "logits/cast"]),
+    # 7 columns padded to 8 for alignment; what cuts them off again carries the name too
+    line("mm", "gemm", tensor("1,16", "Int8"), [tensor("16,8", "Int8"), tensor("1", "Float")], ["odd"]),
+    line("cut", "kgen", tensor("1,8", "Half"), [tensor("1,8", "Half")], ["odd"]),
 ]
 
 
 def test_the_log() -> None:
     layers = parse_layer_log(["VERBOSE: something else", *LOG])
-    assert [x.name for x in layers] == ["pre", "stem_myl0_1", "dw_myl0_2", "fc", "dw1", "dot"]
+    assert [x.name for x in layers] == ["pre", "stem_myl0_1", "dw_myl0_2", "fc", "dw1", "dot", "mm", "cut"]
     assert layers[1].onnx_nodes == ("stem", "dq")
     assert layers[1].constants == (((8, 4, 7, 7), "int8"),)
     assert parse_layer_log(["\n".join(LOG)]) == layers  # one message may hold them all
@@ -66,6 +70,7 @@ def test_the_log() -> None:
         "pw": ("int8", "fp16", "fc"),
         "cropped": ("float", "fp16", "dw1"),
         "head": ("float", "fp16", "dot"),
+        "odd": ("int8", "int8", "mm"),
     }
 
 
