@@ -93,6 +93,44 @@ def cost(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def engines(result: dict[str, Any]) -> list[str]:
+    """The two tables of ``tensorrt_engines.py``: what the graphs compute, and in which datatype the engines do."""
+    lines = [
+        f"**TensorRT graphs**: VAN-B0 on CIFAR-10 at {result['size_px']} px, computed exactly as they are written, by "
+        f"ONNX Runtime; {result['accuracy'][0]['accuracy']['images']:,} test images.",
+        "",
+        "| graph | what is not INT8 | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for s in result["accuracy"]:
+        a, i = s["accuracy"], s["accuracy"]["top1_drop_interval"]
+        lines.append(
+            f"| `{s['name']}` | {s['float_type']} | {a['top1_int8_percent']:.2f} | {a['top1_drop_points']:+.2f} "
+            f"({i['low']:+.2f} to {i['high']:+.2f}) | {a['agreement_percent']:.2f} | {a['logit_sqnr_db']:.1f} |"
+        )
+    lines += [
+        "",
+        f"**Engines**: built without a GPU by TensorRT for RTX {result['engines'][0]['version']}, one a card; layers "
+        f"counted by what the graph asks for and what the builder's log says they run in.",
+        "",
+        "| variant | graph | compute capability | layers | plan MB |",
+        "|---|---|---|---|---|",
+    ]
+    for e in result["engines"]:
+        layers = ", ".join(f"{count} {kind}" for kind, count in e["layers"].items())
+        lines.append(
+            f"| {e['variant']} | `{e['scheme']}` | {e['compute_capability']} | {layers} | {e['plan_bytes'] / 1e6:.1f} |"
+        )
+    twice = result["same_cache_twice"]
+    same = "the same bytes" if twice["same_bytes"] else f"{twice['differing_bytes']} differing bytes"
+    lines += [
+        "",
+        f"Two builds of one graph with one timing cache gave {same}; the cache had {twice['timing_cache_bytes']} "
+        f"bytes: ahead of time nothing is timed.",
+    ]
+    return [*lines, "", _source(result)]
+
+
 def _ratio(row: dict[str, Any]) -> str:
     interval = row["ratio_interval"]
     return f"{row['ratio']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
@@ -111,7 +149,13 @@ def _source(result: dict[str, Any]) -> str:
 def main() -> None:
     """Rewrite the README between its marks."""
     parts: list[str] = []
-    for pattern, table in (("ptq_accuracy-*", accuracy), ("cpu_latency-*", latency), ("ptq_cost-*", cost)):
+    tables = (
+        ("ptq_accuracy-*", accuracy),
+        ("cpu_latency-*", latency),
+        ("tensorrt_engines-*", engines),
+        ("ptq_cost-*", cost),
+    )
+    for pattern, table in tables:
         for path in sorted((HERE / "results").glob(f"{pattern}.json")):
             parts += [*table(json.loads(path.read_text())), ""]
     text = README.read_text()

@@ -181,6 +181,7 @@ def _compare(result: Any) -> None:
 
 
 _QUANTIZE = "pip install 'edge-van[quantize]'"
+_RTX = "pip install 'edge-van[tensorrt-rtx]'"
 _TENSORRT = "pip install tensorrt (on a Jetson it comes with JetPack: apt install python3-libnvinfer)"
 _MODULES = {"py-cpuinfo": "cpuinfo"}
 """Modules that are not called as their distribution is."""
@@ -197,6 +198,6 @@ _LIBRARIES: tuple[_Row, ...] = (
         _runs_onnxruntime,
     ),
     ("tensorrt", "tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), _TENSORRT, _imports_without_device),
-    ("tensorrt_rtx", "tensorrt_rtx", ("tensorrt-rtx",), "install TensorRT-RTX from NVIDIA", _imports_without_device),
+    ("tensorrt_rtx", "tensorrt_rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx"), _RTX, _imports_without_device),
     ("cuda-python", "cuda.bindings", ("cuda-python", "cuda-bindings"), "pip install cuda-python", _imports),
 )
