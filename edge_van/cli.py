@@ -175,7 +175,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
     from edge_van.progress import Terminal
 
     opened = open_bundle(bundle)
-    limit = float(opened.manifest.recipe["max_drop_points"]) if max_drop is None else max_drop
+    limit = float(opened.manifest.recipe.get("max_drop_points", 1.0)) if max_drop is None else max_drop
     options = EnginesOptions(compute_capabilities=capabilities, max_drop_points=limit, **flags)
     updated, tag = build_engines(opened, options, Terminal())
     if as_json:

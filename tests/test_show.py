@@ -46,7 +46,7 @@ def test_a_bundle_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     show_bundle(Bundle(Path("/a [b]") / ("deep" * 30), manifest))
     out = capsys.readouterr().out
     assert file in out
-    assert "asymmetric, gate and residual too" in out
+    assert "asymmetric with gate, residual, LayerNorm" in out
     assert f"warning: {manifest.warnings[0].rstrip()}" in out
     assert f"note: {notes[0].rstrip()}" in out
     assert "no BF16 row" in out

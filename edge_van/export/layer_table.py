@@ -119,14 +119,16 @@ def _from_json(entry: dict[str, Any]) -> EngineLayer:
     weights = None
     if isinstance(said, dict) and isinstance(said.get("Count"), int):
         weights = (said["Count"], _datatype(str(said.get("Type", ""))))
-    metadata = str(entry.get("Metadata") or "")
+    # older versions state no metadata; there a fused layer's name is those of its parts
+    name = str(entry.get("Name", ""))
+    nodes = tuple(_ONNX_LAYER.findall(str(entry.get("Metadata") or ""))) or tuple(re.split(r" \+ | \|\| ", name))
     return EngineLayer(
-        name=str(entry.get("Name", "")),
+        name=name,
         kind=str(entry.get("LayerType", "")),
         inputs=tensors("Inputs"),
         constants=tensors("Constants"),
         outputs=tensors("Outputs"),
-        onnx_nodes=tuple(_ONNX_LAYER.findall(metadata)),
+        onnx_nodes=nodes,
         weights=weights,
     )
 

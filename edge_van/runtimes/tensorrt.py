@@ -26,7 +26,10 @@ _HOW = {
 def load_tensorrt(runtime: str) -> ModuleType:
     """``tensorrt`` or ``tensorrt_rtx``; ``MissingRuntimeError`` says how to get it, or what in it is broken."""
     try:
-        return import_module(runtime)
+        module = import_module(runtime)
+        if not hasattr(module, "__version__"):  # a folder of that name on the path: every bundle with engines has one
+            raise ModuleNotFoundError(name=runtime)
+        return module
     except ModuleNotFoundError as error:
         if error.name != runtime:
             raise MissingRuntimeError(f"{runtime} is installed but lacks {error.name}: install it again") from error

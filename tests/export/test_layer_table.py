@@ -142,6 +142,13 @@ def test_the_inspectors_json(key: str, datatype: str, runs_in: str) -> None:
     assert (row.runs_in, row.kernel) == (runs_in, "dw + gelu")
 
 
+def test_without_metadata_the_name_says_what_was_fused() -> None:
+    document = json.loads(inspected("Datatype", "Int8", {"Type": "Int8", "Count": 200}))
+    del document["Layers"][0]["Metadata"]
+    [row] = precision_table(parse_layer_json(json.dumps(document)), LAYERS[1:2])
+    assert (row.runs_in, row.kernel) == ("int8", "dw + gelu")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -58,6 +58,14 @@ def test_the_library_is_missing(plan: Path, monkeypatch: pytest.MonkeyPatch) -> 
         open_model("tensorrt_rtx", plan)
 
 
+def test_a_folder_of_that_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(MissingRuntimeError, match="tensorrt is not installed"):
+        load_tensorrt("tensorrt")
+
+
 def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str) -> ModuleType:
         raise OSError("libnvinfer.so.10: cannot open shared object file")
