@@ -97,7 +97,7 @@ def engines(result: dict[str, Any]) -> list[str]:
     """The two tables of ``tensorrt_engines.py``: what the graphs compute, and in which datatype the engines do."""
     lines = [
         f"**TensorRT graphs**: VAN-B0 on CIFAR-10 at {result['size_px']} px, by ONNX Runtime on the CPU; "
-        f"{result['accuracy'][0]['accuracy']['images']:,} test images. Weights and scales are float16 where it says so, "
+        f"{result['accuracy'][0]['accuracy']['images']:,} images. Weights and scales are float16 where said, "
         f"but the CPU computes between them in float32: an overflow of float16 activations would not show.",
         "",
         "| graph | what is not INT8 | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
