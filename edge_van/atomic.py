@@ -112,21 +112,24 @@ def lock_folder(folder: Path) -> int:
     return descriptor
 
 
-def put_in_place(folder: Path, output: Path, check: Callable[[Path], None]) -> None:
+def put_in_place(
+    folder: Path, output: Path, check: Callable[[Path], None], commit: Callable[[], None] = lambda: None
+) -> None:
     """Rename the hidden ``folder`` to ``output``; what was there is moved aside, and put back on any failure.
 
     Else it is removed: ``check`` sees it once it is aside, where nobody finds it by its name any more, and raises if it
-    must not be.
+    must not be. ``commit`` runs with ``folder`` in place: what it raises undoes that too.
     """
-    if not output.exists():
-        folder.rename(output)
-        return
     aside = _beside(output, "replaced", folder.name.rpartition("-")[2])  # so that it is known which run moved it
     try:
-        output.rename(aside)
-        check(aside)
+        if output.exists():
+            output.rename(aside)
+            check(aside)
         folder.rename(output)
+        commit()
     except BaseException:
+        if output.exists() and not folder.exists():
+            output.rename(folder)
         if aside.exists() and not output.exists():
             aside.rename(output)
         raise

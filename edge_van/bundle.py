@@ -237,10 +237,11 @@ def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -
     return problems
 
 
-def update_manifest(bundle: Bundle, **changes: Any) -> Bundle:
+def update_manifest(bundle: Bundle, change: Callable[[Manifest], Manifest] | None = None, **changes: Any) -> Bundle:
     """Write ``changes`` (fields of ``Manifest``) into the manifest on disk, in one step; the updated bundle.
 
-    What another command wrote into other fields meanwhile stays, where the file system has locks. ``BundleError`` if
+    ``change`` makes the new manifest of the one on disk, for a field that another command may write to as well. What
+    another command wrote into other fields meanwhile stays, where the file system has locks. ``BundleError`` if
     the bundle was replaced by one of another time or checkpoint since it was opened, or cannot be written.
     """
     read_manifest(bundle.path)  # one clear message where the bundle is gone
@@ -250,7 +251,7 @@ def update_manifest(bundle: Bundle, **changes: Any) -> Bundle:
             manifest = read_manifest(bundle.path)
             if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
                 raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
-            manifest = replace(manifest, **changes)
+            manifest = replace(manifest if change is None else change(manifest), **changes)
             content, partial = encoded(manifest), bundle.path / MANIFEST_PARTIAL
             try:
                 write_durably(partial, content)

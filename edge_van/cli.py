@@ -19,6 +19,7 @@ from edge_van.errors import (
     EdgeVanError,
     MissingRuntimeError,
     UsageError,
+    VerificationError,
 )
 from edge_van.input_spec import INTERPOLATIONS
 from edge_van.progress import one_line
@@ -171,19 +172,24 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
 def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: float | None, **flags: Any) -> None:
     """Build TensorRT engines of every scheme, prove their precision, time them where a GPU is, choose the fastest."""
     from edge_van.bundle import open_bundle
-    from edge_van.engines import EnginesOptions, build_engines
+    from edge_van.engine_target import EnginesOptions
+    from edge_van.engines import build_engines
     from edge_van.progress import Terminal
 
     opened = open_bundle(bundle)
     limit = float(opened.manifest.recipe.get("max_drop_points", 1.0)) if max_drop is None else max_drop
     options = EnginesOptions(compute_capabilities=capabilities, max_drop_points=limit, **flags)
-    updated, tag = build_engines(opened, options, Terminal())
+    built = build_engines(opened, options, Terminal())
+    updated, tag = built.bundle, built.target
     if as_json:
-        _print_json({"target": tag, **_as_dict(updated.manifest.engines[tag])})
+        found = updated.manifest.engines[tag]
+        _print_json({"target": tag, "engines": found.engines, "choice": found.choice})
     else:
         from edge_van.show import show_engines
 
         show_engines(updated, tag)
+    if built.failed:
+        raise VerificationError(f"not built: {'; '.join(f'{name}: {why}' for name, why in built.failed.items())}")
 
 
 @cli.command()
@@ -243,13 +249,6 @@ def _class_names(path: Path | None) -> tuple[str, ...] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes takes a text file, one name a line; {path} cannot be read: {error}") from None
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _as_dict(record: Any) -> dict[str, Any]:
-    import msgspec
-
-    built: dict[str, Any] = msgspec.to_builtins(record)
-    return built
 
 
 def _print_json(value: Any) -> None:

@@ -5,8 +5,10 @@ In: ``engine.json``. Out: frozen records; the plan itself stays raw.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,7 +23,7 @@ class PrecisionRow:
     """In which datatype one layer runs: "int8", "fp16", "fp32", or "fused" where no kernel of its own shows it."""
 
     layer: str
-    scheme: str  # "int8" or "float": what the graph asks for
+    scheme: str  # "int8", "fp16" or "fp32": what the graph asks for
     runs_in: str
     kernel: str
 
@@ -41,7 +43,7 @@ class EngineRecord:
     plan_sha256: str
     plan_bytes: int
     build_s: float
-    timing_cache: str  # "none", "new" or "reused"
+    timing_cache: str  # "none", "new", "reused" or "not written"
     layers: tuple[PrecisionRow, ...]
     warnings: tuple[str, ...] = ()
 
@@ -73,6 +75,21 @@ class EngineSet:
 
     engines: tuple[EngineRecord, ...]
     choice: EngineChoice
+
+
+def write_engine(folder: Path, plan: bytes, onnx: Path, **fields: Any) -> EngineRecord:
+    """Write the plan and its record into ``folder``; ``fields`` are those that the two files do not say themselves."""
+    record = EngineRecord(
+        schema_version=ENGINE_SCHEMA_VERSION,
+        onnx=onnx.name,
+        onnx_sha256=hashlib.sha256(onnx.read_bytes()).hexdigest(),
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        plan_bytes=len(plan),
+        **fields,
+    )
+    (folder / PLAN_NAME).write_bytes(plan)
+    (folder / RECORD_NAME).write_bytes(encode_record(record))
+    return record
 
 
 def read_engine_record(folder: Path) -> EngineRecord:

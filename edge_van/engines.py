@@ -7,15 +7,22 @@ listed in its manifest.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import signal
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from edge_van.atomic import clean_up_after_killed_runs, clear_errors, hidden_folder, put_in_place
+from edge_van.atomic import (
+    clean_up_after_killed_runs,
+    clear_errors,
+    explained,
+    hidden_folder,
+    put_in_place,
+    raise_on_termination,
+)
 from edge_van.benchmark import Candidate, measure_latency
 from edge_van.bundle import Bundle, file_entry, update_manifest
 from edge_van.engine_record import (
@@ -27,60 +34,36 @@ from edge_van.engine_record import (
     choose_engine,
     encode_record,
 )
-from edge_van.errors import BundleError, EdgeVanError, MissingRuntimeError, UsageError
-from edge_van.export.tensorrt import RTX_CAPABILITIES, BuildOptions, build_engine
-from edge_van.progress import Reporter
-from edge_van.records import SchemeResult
-from edge_van.runtimes.cuda import Device, device
-from edge_van.runtimes.tensorrt import load_tensorrt
-from edge_van.trtexec import Trtexec, build_engine_with_trtexec, find_trtexec, time_engine
+from edge_van.engine_target import EnginesOptions, Target, find_target
+from edge_van.errors import BundleError, EdgeVanError, UsageError
+from edge_van.export.tensorrt import BuildOptions, build_engine
+from edge_van.manifest import read_manifest
+from edge_van.progress import Advance, Reporter
+from edge_van.records import Manifest, SchemeResult
+from edge_van.trtexec import build_engine_with_trtexec, time_engine
 
 ACTIVE_NAME = "active.json"
-RUNTIMES = ("tensorrt", "tensorrt_rtx", "trtexec")
-TIMED_ROUNDS = 300
-MODEL_FILE = Path("/proc/device-tree/model")
+TIMED_ROUNDS = 150
 
 
 @dataclass(frozen=True)
-class EnginesOptions:
-    """What to build. ``runtime`` None takes what is there: tensorrt, then trtexec, then tensorrt_rtx."""
+class BuiltEngines:
+    """The bundle with its engines, the name of the target's folder, and why a scheme is not there."""
 
-    runtime: str | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    schemes: tuple[str, ...] = ()
-    max_batch: int = 1
-    timing_cache: Path | None = None
-    allow_fallback: bool = False
-    max_drop_points: float = 1.0
+    bundle: Bundle
+    target: str
+    failed: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where engines are built for: the library or binary, and the GPU if there is one."""
+def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -> BuiltEngines:
+    """Build, time and choose. Engines of the same target that are there stay, if their graph is still the same.
 
-    runtime: str
-    version: str
-    gpu: Device | None
-    tool: Trtexec | None = None
-
-    def folder(self, capabilities: tuple[str, ...]) -> str:
-        """``<gpu>-<version>``."""
-        if self.gpu is not None and not capabilities:
-            capability = self.gpu.compute_capability.replace(".", "")
-            words = f"{self.gpu.name}-sm{capability}" if capability else self.gpu.name
-        else:
-            words = "rtx-" + "-".join(RTX_CAPABILITIES[c].lower() for c in capabilities)
-        return re.sub(r"[^a-z0-9.]+", "-", f"{words}-{self.version}".lower()).strip("-")
-
-
-def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -> tuple[Bundle, str]:
-    """Build, time and choose; the updated bundle and the name of the target's folder.
-
-    A scheme that cannot be built is an error, unless another one can: then the table says why it is not there. Raises
-    ``MissingRuntimeError`` where nothing can build here, ``BundleError`` for a bundle without TensorRT graphs.
+    What was built is kept and listed even where other schemes failed: those are in ``failed``, and it is the caller's
+    to end with an error. Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can
+    build here, ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
     """
     schemes = _schemes(bundle, options.schemes)
-    target = _target(options)
+    target = find_target(options)
     build = BuildOptions(
         runtime=target.runtime,
         compute_capabilities=options.compute_capabilities,
@@ -88,30 +71,66 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
         timing_cache=options.timing_cache,
         allow_fallback=options.allow_fallback,
     )
+    bundle.check(*{s.file for s in schemes.values()})
     tag = target.folder(build.compute_capabilities)
     output = bundle.path / "tensorrt" / tag
-    with clear_errors(output):
-        output.parent.mkdir(exist_ok=True)
-        clean_up_after_killed_runs(output)
-        partial, lock = hidden_folder(output)
+    updated = bundle
+    signals = raise_on_termination()
+    partial, lock = None, -1
     try:
-        records, failed = _build_all(bundle, schemes, partial, target, build, reporter)
-        choice = _choose(schemes, records, failed, partial, target, options, reporter)
-        (partial / ACTIVE_NAME).write_bytes(encode_record(choice))
         with clear_errors(output):
-            put_in_place(partial, output, lambda there: None)
+            output.parent.mkdir(exist_ok=True)
+            clean_up_after_killed_runs(output)
+            partial, lock = hidden_folder(output)
+        records, failed = _build_all(bundle, schemes, partial, target, build, reporter)
+        records |= _kept(bundle, output, partial, schemes, tag)
+        choice = _choose(bundle, records, failed, partial, target, build, options, reporter)
+        with clear_errors(output):
+            (partial / ACTIVE_NAME).write_bytes(encode_record(choice))
+            prefix = f"tensorrt/{tag}/"
+            entries = tuple(
+                replace(file_entry(partial, name), path=f"{prefix}{name}")
+                for name in sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
+            )
+
+        def listed(manifest: Manifest) -> Manifest:
+            """On the manifest as it is by then: another build may have written its own."""
+            kept = tuple(f for f in manifest.files if not f.path.startswith(prefix))
+            engines = manifest.engines | {tag: EngineSet(tuple(records.values()), choice)}
+            return replace(manifest, files=(*kept, *entries), engines=engines)
+
+        def commit() -> None:
+            nonlocal updated
+            updated = update_manifest(bundle, listed)
+
+        with clear_errors(output):
+            put_in_place(partial, output, lambda there: None, commit)
+    except OSError as error:
+        raise explained(error, output) or error from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(lock)
-    prefix = f"tensorrt/{tag}/"
-    names = sorted(p.relative_to(bundle.path).as_posix() for p in output.rglob("*") if p.is_file())
-    kept = tuple(f for f in bundle.manifest.files if not f.path.startswith(prefix))
-    updated = update_manifest(
-        bundle,
-        files=(*kept, *(file_entry(bundle.path, name) for name in names)),
-        engines=bundle.manifest.engines | {tag: EngineSet(tuple(records.values()), choice)},
-    )
-    return updated, tag
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(lock)
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+    return BuiltEngines(updated, tag, failed)
+
+
+def _kept(
+    bundle: Bundle, output: Path, partial: Path, schemes: dict[str, SchemeResult], tag: str
+) -> dict[str, EngineRecord]:
+    """Engines of schemes that were not asked for now, carried over where their graph has not changed."""
+    manifest = read_manifest(bundle.path)  # as it is by now
+    there = manifest.engines.get(tag)
+    hashes = {entry.path: entry.sha256 for entry in manifest.files}
+    files = {s.name: s.file for s in manifest.schemes if s.target == "tensorrt"}
+    kept = {}
+    for record in () if there is None else there.engines:
+        name = record.scheme
+        if name not in schemes and hashes.get(files.get(name, "")) == record.onnx_sha256 and (output / name).is_dir():
+            shutil.copytree(output / name, partial / name)
+            kept[name] = record
+    return kept
 
 
 def _schemes(bundle: Bundle, names: tuple[str, ...]) -> dict[str, SchemeResult]:
@@ -125,55 +144,11 @@ def _schemes(bundle: Bundle, names: tuple[str, ...]) -> dict[str, SchemeResult]:
     return {n: s for n, s in there.items() if not names or n in names}
 
 
-def _target(options: EnginesOptions) -> _Target:
-    if options.runtime not in (None, *RUNTIMES):
-        raise UsageError(f"engines are built by {', '.join(RUNTIMES)}, not {options.runtime!r}")
-    if options.runtime is None and options.compute_capabilities:
-        return _open("tensorrt_rtx", options)
-    if options.runtime is not None:
-        return _open(options.runtime, options)
-    reasons = []
-    for runtime in ("tensorrt", "trtexec", "tensorrt_rtx"):
-        try:
-            return _open(runtime, options)
-        except (MissingRuntimeError, UsageError) as error:
-            reasons.append(f"{runtime}: {error}")
-    raise MissingRuntimeError(f"nothing here can build an engine: {'; '.join(reasons)}")
-
-
-def _open(runtime: str, options: EnginesOptions) -> _Target:
-    if runtime == "trtexec":
-        tool = find_trtexec()
-        return _Target("tensorrt", tool.version, _device_of_trtexec(), tool)
-    version = load_tensorrt(runtime).__version__
-    if runtime == "tensorrt":
-        return _Target(runtime, version, device())
-    if not options.compute_capabilities:
-        raise UsageError(
-            f"TensorRT for RTX builds ahead of time: name the cards with --compute-capability "
-            f"({', '.join(RTX_CAPABILITIES.values())})"
-        )
-    try:
-        gpu = device()
-    except MissingRuntimeError:
-        gpu = None  # none is needed to build, only to time
-    return _Target(runtime, version, gpu)
-
-
-def _device_of_trtexec() -> Device:
-    """The binary needs no Python package, so neither does this: the Jetson's name serves where CUDA cannot be asked."""
-    try:
-        return device()
-    except MissingRuntimeError:
-        name = MODEL_FILE.read_text(errors="replace").strip("\x00 \n") if MODEL_FILE.is_file() else "gpu"
-        return Device(name, "")
-
-
 def _build_all(
     bundle: Bundle,
     schemes: dict[str, SchemeResult],
     folder: Path,
-    target: _Target,
+    target: Target,
     build: BuildOptions,
     reporter: Reporter,
 ) -> tuple[dict[str, EngineRecord], dict[str, str]]:
@@ -183,7 +158,11 @@ def _build_all(
         place = folder / name
         place.mkdir()
         onnx = bundle.file(scheme.file)
-        with reporter.stage(f"Building {name}"):
+        with reporter.stage(f"Building {name}") as advance:
+
+            def phase(_: str, advance: Advance = advance) -> None:
+                advance(1)
+
             try:
                 if target.tool is not None and target.gpu is not None:
                     records[name] = build_engine_with_trtexec(
@@ -196,49 +175,60 @@ def _build_all(
                         allow_fallback=build.allow_fallback,
                     )
                 else:
-                    records[name] = build_engine(onnx, place, name, build)
+                    records[name] = build_engine(onnx, place, name, build, progress=phase)
             except EdgeVanError as error:
                 failed[name] = error
                 reporter.note(f"warning: {name} was not built: {error}")
     if not records:
+        logs = Path(tempfile.mkdtemp(prefix="edge-van-build-"))
+        shutil.copytree(folder, logs, dirs_exist_ok=True)
+        reporter.note(f"the builder's logs: {logs}")
         raise next(iter(failed.values()))
     return records, {name: str(error) for name, error in failed.items()}
 
 
 def _choose(
-    schemes: dict[str, SchemeResult],
+    bundle: Bundle,
     records: dict[str, EngineRecord],
     failed: dict[str, str],
     folder: Path,
-    target: _Target,
+    target: Target,
+    build: BuildOptions,
     options: EnginesOptions,
     reporter: Reporter,
 ) -> EngineChoice:
+    """Among the schemes with an engine; every row without a time says why."""
+    notes = dict(failed)
     times: dict[str, tuple[float, float]] = {}
-    note = "not timed: no GPU here"
-    if target.gpu is not None:
-        note = ""
-        times = dict(_times(records, folder, target, reporter))
+    cards = build.compute_capabilities
+    if target.gpu is None:
+        notes |= dict.fromkeys(records, "not timed: no GPU here")
+    elif cards and target.gpu.compute_capability not in cards:
+        notes |= dict.fromkeys(records, f"not timed: the GPU here ({target.gpu.name}) is none it was built for")
+    else:
+        samples: dict[str, list[float]] = {name: [] for name in records}
+        for name in (*records, *reversed(records)):  # there and back: a GPU that warms up slows all alike
+            try:
+                samples[name] += _time(name, folder, target, reporter)
+            except EdgeVanError as error:
+                notes[name] = f"not timed: {error}"
+        times = {n: (float(np.median(s)), float(np.percentile(s, 99))) for n, s in samples.items() if n not in notes}
     table = []
-    for name, scheme in schemes.items():
+    for scheme in bundle.manifest.schemes:
+        if scheme.name not in records and scheme.name not in failed:
+            continue
         drop = None if scheme.accuracy is None else scheme.accuracy.top1_drop_points
-        median, p99 = times.get(name, (None, None))
-        table.append(SchemeTiming(name, drop, median, p99, failed.get(name, note if median is None else "")))
+        median, p99 = times.get(scheme.name, (None, None))
+        table.append(SchemeTiming(scheme.name, drop, median, p99, notes.get(scheme.name, "")))
     return choose_engine(tuple(table), options.max_drop_points)
 
 
-def _times(
-    records: dict[str, EngineRecord], folder: Path, target: _Target, reporter: Reporter
-) -> Iterator[tuple[str, tuple[float, float]]]:
-    """(scheme, (median, p99)) in milliseconds: trtexec's GPU times, or ours, interleaved, with the copies."""
+def _time(name: str, folder: Path, target: Target, reporter: Reporter) -> tuple[float, ...]:
+    """Milliseconds of each inference: trtexec's GPU times, or ours, with the copies."""
     if target.tool is not None:
-        for name in records:
-            with reporter.stage(f"Timing {name}"):
-                samples = np.array(time_engine(target.tool, folder / name))
-            yield name, (float(np.median(samples)), float(np.percentile(samples, 99)))
-        return
-    candidates = [Candidate(name, target.runtime, folder / name / PLAN_NAME) for name in records]
-    with reporter.stage("Timing the engines", TIMED_ROUNDS) as advance:
-        latency = measure_latency(candidates, baseline=candidates[0].name, rounds=TIMED_ROUNDS, progress=advance)
-    for row in latency.rows:
-        yield row.name, (row.median_ms, row.p99_ms)
+        with reporter.stage(f"Timing {name}"):
+            return time_engine(target.tool, folder / name)
+    candidate = Candidate(name, target.runtime, folder / name / PLAN_NAME)
+    with reporter.stage(f"Timing {name}", TIMED_ROUNDS) as advance:
+        latency = measure_latency([candidate], baseline=name, rounds=TIMED_ROUNDS, progress=advance)
+    return latency.rows[0].samples_ms

@@ -1,7 +1,8 @@
 """Top-1 of every graph that a device may choose, measured without the device.
 
 In: a bundle's schemes and labelled images. Out: the same schemes with an ``Accuracy`` each. ONNX Runtime computes what
-the Q/DQ graph says, with no integer kernel of its own: an engine differs from it by rounding only.
+the Q/DQ graph says, with no integer kernel of its own, and between float16 weights and scales in float32: an engine
+differs by the rounding of float16 activations, whose range ``export.float16_range`` has checked.
 """
 
 from __future__ import annotations

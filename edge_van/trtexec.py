@@ -5,22 +5,14 @@ In: an ONNX file. Out: the same folder as ``export.tensorrt`` makes, and GPU tim
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_van.engine_record import (
-    ENGINE_SCHEMA_VERSION,
-    LOG_NAME,
-    PLAN_NAME,
-    RECORD_NAME,
-    EngineRecord,
-    encode_record,
-)
-from edge_van.errors import MissingRuntimeError, VerificationError
+from edge_van.engine_record import LOG_NAME, PLAN_NAME, EngineRecord, write_engine
+from edge_van.errors import DataError, MissingRuntimeError, VerificationError
 from edge_van.export.layer_table import (
     check_precision,
     onnx_layers,
@@ -30,10 +22,12 @@ from edge_van.export.layer_table import (
 )
 from edge_van.export.precision import for_tensorrt_8
 from edge_van.export.qdq_rules import check_qdq_rules
+from edge_van.export.tensorrt import flags_of, require_version
 from edge_van.trtexec_parse import Summary, parse_summary, parse_times
 
 JETPACK_TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 LAYERS_NAME, TIMES_NAME = "layers.json", "times.json"
+UNPROVED_NAME = "unproved.engine"
 BUILD_TIMEOUT_S = 3600.0
 
 
@@ -50,33 +44,49 @@ class Trtexec:
 
 
 def find_trtexec(binary: Path | None = None) -> Trtexec:
-    """The binary given, the one on PATH, or JetPack's; ``MissingRuntimeError`` if there is none or it does not run."""
+    """The binary given, else the first that runs of the one on PATH and JetPack's.
+
+    ``MissingRuntimeError`` says why none does, or that its version is too old.
+    """
     on_path = shutil.which("trtexec")
-    candidates = [binary] if binary else [Path(on_path)] if on_path else [JETPACK_TRTEXEC]
-    found = candidates[0]
-    try:
-        done = subprocess.run([found, "--help"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingRuntimeError(
-            f"trtexec does not run ({found}: {error}): on a Jetson install libnvinfer-bin, or give its path"
-        ) from error
-    return Trtexec(found, parse_summary(done.stdout + done.stderr).version)
+    candidates = [binary] if binary else [*([Path(on_path)] if on_path else []), JETPACK_TRTEXEC]
+    reasons = []
+    for found in candidates:
+        try:
+            done = subprocess.run([found, "--help"], capture_output=True, text=True, timeout=60, check=False)
+            tool = Trtexec(found, parse_summary(done.stdout + done.stderr).version)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reasons.append(f"{found}: {error}")
+        except DataError:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            reasons.append(f"{found}: exit code {done.returncode}, {said[-1] if said else 'no output'}")
+        else:
+            require_version(tool.version)
+            return tool
+    raise MissingRuntimeError(
+        f"trtexec does not run ({'; '.join(reasons)}): on a Jetson install libnvinfer-bin, or give its path"
+    )
 
 
-def build_command(tool: Trtexec, onnx: Path, folder: Path, *, batch: int = 1, input_shape: str = "") -> list[str]:
-    """The command that builds ``onnx`` into ``folder`` and writes its layers; flags by version."""
+def build_command(
+    tool: Trtexec, onnx: Path, folder: Path, *, input_shape: str = "", flags: tuple[str, ...] = ()
+) -> list[str]:
+    """The command that builds ``onnx`` into ``folder`` and writes its layers.
+
+    ``flags`` are ``flags_of`` the graph, for version 8 alone: later ones take the datatypes from the graph.
+    """
     command = [
         str(tool.binary),
         f"--onnx={onnx}",
-        f"--saveEngine={folder / PLAN_NAME}",
+        f"--saveEngine={folder / UNPROVED_NAME}",
         f"--exportLayerInfo={folder / LAYERS_NAME}",
         "--profilingVerbosity=detailed",
-        "--skipInference" if tool.major >= 9 or tool.version.startswith("8.6") else "--buildOnly",
+        "--skipInference",
     ]
     if input_shape:
         command += [f"--{kind}Shapes={input_shape}" for kind in ("min", "opt", "max")]
     if tool.major < 9:
-        command += ["--int8", "--fp16"]  # later ones take the datatypes from the graph
+        command += [f"--{flag.lower()}" for flag in flags]
     elif tool.major == 10:
         command += ["--stronglyTyped"]  # 11 is nothing else, and refuses the flag
     return command
@@ -104,6 +114,8 @@ def run(command: list[str], log: Path, *, timeout_s: float = BUILD_TIMEOUT_S) ->
     except OSError as error:
         raise MissingRuntimeError(f"trtexec does not run ({command[0]}: {error})") from error
     except subprocess.TimeoutExpired as error:
+        said = "".join(p.decode(errors="replace") for p in (error.stdout, error.stderr) if isinstance(p, bytes))
+        log.write_text(f"{' '.join(command)}\n{said}", encoding="utf-8")
         raise VerificationError(f"trtexec was not done after {timeout_s:.0f} s: {' '.join(command)}") from error
     text = done.stdout + done.stderr
     log.write_text(f"{' '.join(command)}\n{text}", encoding="utf-8")
@@ -111,7 +123,7 @@ def run(command: list[str], log: Path, *, timeout_s: float = BUILD_TIMEOUT_S) ->
     if done.returncode != 0 or not summary.passed:
         errors = [line for line in text.splitlines() if "[E]" in line]
         raise VerificationError(
-            f"trtexec failed (exit code {done.returncode}): {errors[-1] if errors else 'see the log'}"
+            f"trtexec failed (exit code {done.returncode}): {errors[-1] if errors else 'it does not say why'}"
         )
     return summary
 
@@ -131,38 +143,40 @@ def build_engine_with_trtexec(
 
     model = onnx.load(onnx_path)
     check_qdq_rules(model)
-    source = onnx_path
-    if tool.major < 9:
-        source = folder / "model.onnx"
-        source.write_bytes(for_tensorrt_8(model).SerializeToString())
     value = model.graph.input[0]
     sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
-    start = time.perf_counter()
     shape = f"{value.name}:{'x'.join(map(str, (1, *sides)))}"
-    run(build_command(tool, source, folder, input_shape=shape), folder / LOG_NAME)
-    build_s = time.perf_counter() - start
-    rows = precision_table(parse_layer_json((folder / LAYERS_NAME).read_text(encoding="utf-8")), onnx_layers(model))
-    if not allow_fallback:
-        require_precision(rows)
-    plan = (folder / PLAN_NAME).read_bytes()
-    record = EngineRecord(
-        schema_version=ENGINE_SCHEMA_VERSION,
+    unproved, source = folder / UNPROVED_NAME, onnx_path
+    start = time.perf_counter()
+    try:
+        if tool.major < 9:
+            source = folder / "model.onnx"
+            source.write_bytes(for_tensorrt_8(model).SerializeToString())
+        run(build_command(tool, source, folder, input_shape=shape, flags=flags_of(model)), folder / LOG_NAME)
+        layers = parse_layer_json((folder / LAYERS_NAME).read_text(encoding="utf-8"))
+        rows = precision_table(layers, onnx_layers(model))
+        if not allow_fallback:
+            require_precision(rows)
+        plan = unproved.read_bytes()
+    except FileNotFoundError as error:
+        raise VerificationError(f"trtexec passed and left no {error.filename}") from error
+    finally:
+        unproved.unlink(missing_ok=True)  # an engine has its own name only once it is proved
+        (folder / "model.onnx").unlink(missing_ok=True)
+    return write_engine(
+        folder,
+        plan,
+        onnx_path,
         scheme=scheme,
         runtime="tensorrt",
         version=tool.version,
         compute_capabilities=(capability,) if capability else (),
         gpu=gpu,
-        onnx=onnx_path.name,
-        onnx_sha256=hashlib.sha256(onnx_path.read_bytes()).hexdigest(),
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        plan_bytes=len(plan),
-        build_s=build_s,
+        build_s=time.perf_counter() - start,
         timing_cache="none",
         layers=rows,
         warnings=check_precision(rows),
     )
-    (folder / RECORD_NAME).write_bytes(encode_record(record))
-    return record
 
 
 def time_engine(tool: Trtexec, folder: Path) -> tuple[float, ...]:

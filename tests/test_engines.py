@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
 from cli_samples import error_line, run
 
-from edge_van import engines
-from edge_van.bundle import Bundle, BundleWriter, open_bundle, verify
-from edge_van.engine_record import PLAN_NAME, EngineRecord
-from edge_van.engines import ACTIVE_NAME, EnginesOptions, build_engines
+from edge_van import engine_target, engines
+from edge_van.bundle import Bundle, BundleWriter, open_bundle, update_manifest, verify
+from edge_van.engine_record import LOG_NAME, PLAN_NAME, EngineRecord
+from edge_van.engine_target import EnginesOptions
+from edge_van.engines import ACTIVE_NAME, build_engines
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.precision import to_float16
-from edge_van.progress import SILENT
+from edge_van.progress import SILENT, Terminal
 from edge_van.records import SchemeResult
 from edge_van.runtimes.cuda import Device
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = EnginesOptions(compute_capabilities=("SM89", "SM120"))
 TAG = "rtx-sm89-sm120-1.7"
+ADA = Device("NVIDIA GeForce RTX 4090", "8.9")
 
 
 @pytest.fixture
@@ -42,8 +48,10 @@ def bundle(graphs: dict[str, Path], tmp_path: Path) -> Bundle:
 
 
 def test_engines_are_built_and_listed(bundle: Bundle) -> None:
-    updated, tag = build_engines(bundle, CARDS, SILENT)
+    built = build_engines(bundle, CARDS, SILENT)
+    updated, tag = built.bundle, built.target
     assert tag.startswith(TAG)
+    assert built.failed == {}
     assert open_bundle(bundle.path).manifest == updated.manifest
     assert verify(updated) == []
     found = updated.manifest.engines[tag]
@@ -55,58 +63,133 @@ def test_engines_are_built_and_listed(bundle: Bundle) -> None:
     assert {f"tensorrt/{tag}/{ACTIVE_NAME}", f"tensorrt/{tag}/int8/{PLAN_NAME}"} <= listed
     assert {f.path for f in bundle.manifest.files} < listed
 
-    again, _ = build_engines(updated, replace(CARDS, schemes=("int8",)), SILENT)  # replaces what was there
+    # one scheme built again leaves the other where it is; what the caller's manifest lacks by now is not lost
+    again = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
     assert verify(again) == []
-    assert [e.scheme for e in again.manifest.engines[tag].engines] == ["int8"]
-    other, _ = build_engines(again, EnginesOptions(compute_capabilities=("8.6",), schemes=("int8",)), SILENT)
+    assert {e.scheme for e in again.manifest.engines[tag].engines} == {"int8", "int8_pointwise"}
+    assert {row.scheme for row in again.manifest.engines[tag].choice.table} == {"int8", "int8_pointwise"}
+    options = EnginesOptions(compute_capabilities=("8.6",), schemes=("int8",))
+    other = build_engines(bundle, options, SILENT).bundle
     assert len(other.manifest.engines) == 2
     assert verify(other) == []
     assert not list((bundle.path / "tensorrt").glob(".*"))
 
 
+REAL_BUILD = engines.build_engine
+
+
+def fails_for(*broken: str, error: type[BaseException] = VerificationError) -> Callable[..., EngineRecord]:
+    """The real builder, but for the schemes named."""
+
+    def build(onnx_path: Path, folder: Path, scheme: str, *rest: Any, **options: Any) -> EngineRecord:
+        if scheme in broken:
+            (folder / LOG_NAME).write_text("what the builder said")
+            raise error("no kernel for it")
+        return REAL_BUILD(onnx_path, folder, scheme, *rest, **options)
+
+    return build
+
+
 def test_one_that_cannot_be_built_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = engines.build_engine
-
-    def failing(onnx_path: Path, folder: Path, scheme: str, *rest: object) -> EngineRecord:
-        if scheme == "int8":
-            raise VerificationError("no kernel for it")
-        return real(onnx_path, folder, scheme, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engines, "build_engine", failing)
-    updated, tag = build_engines(bundle, CARDS, SILENT)
-    rows = {row.scheme: row.note for row in updated.manifest.engines[tag].choice.table}
+    monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
+    built = build_engines(bundle, CARDS, SILENT)
+    assert built.failed == {"int8": "no kernel for it"}
+    found = built.bundle.manifest.engines[built.target]
+    rows = {row.scheme: row.note for row in found.choice.table}
     assert rows == {"int8": "no kernel for it", "int8_pointwise": "not timed: no GPU here"}
+    assert [e.scheme for e in found.engines] == ["int8_pointwise"]
+    assert verify(built.bundle) == []
+    log = bundle.path / "tensorrt" / built.target / "int8" / LOG_NAME
+    assert log.read_text() == "what the builder said"
 
 
-def test_when_nothing_can_be_built_the_bundle_stays(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> EngineRecord:
-        raise VerificationError("no kernel for it")
-
-    monkeypatch.setattr(engines, "build_engine", failing)
+def test_when_nothing_can_be_built_the_bundle_stays(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+    monkeypatch.setattr(engines, "build_engine", fails_for("int8", "int8_pointwise"))
     with pytest.raises(VerificationError, match="no kernel"):
-        build_engines(bundle, CARDS, SILENT)
-    assert verify(bundle) == []
-    assert open_bundle(bundle.path).manifest == bundle.manifest
+        build_engines(before, CARDS, Terminal())
+    assert verify(before) == []
+    assert open_bundle(bundle.path).manifest == before.manifest
+    [logs] = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines() if "builder's logs" in line]
+    assert {p.parent.name for p in Path(logs).rglob(LOG_NAME)} == {"int8", "int8_pointwise"}
+    shutil.rmtree(logs)
 
 
-def test_an_interrupt_leaves_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> EngineRecord:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(engines, "build_engine", interrupted)
+@pytest.mark.parametrize("there_before", [False, True])
+def test_an_interrupt_leaves_what_was_there(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, there_before: bool
+) -> None:
+    if there_before:
+        bundle = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+    monkeypatch.setattr(engines, "build_engine", fails_for("int8_pointwise", error=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         build_engines(bundle, CARDS, SILENT)
     assert verify(bundle) == []
+    assert open_bundle(bundle.path).manifest == bundle.manifest
+    assert not list((bundle.path / "tensorrt").glob(".*"))
+
+
+def test_files_and_manifest_change_together(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+
+    def full(*_: object, **__: object) -> Bundle:
+        raise OSError(errno.ENOSPC, "No space left on device", str(bundle.path / "manifest.json"))
+
+    monkeypatch.setattr(engines, "update_manifest", full)
+    with pytest.raises(BundleError, match="the disk is full"):
+        build_engines(bundle, CARDS, SILENT)
+    assert verify(before) == []
+    assert open_bundle(bundle.path).manifest == before.manifest
+
+
+def test_an_engine_of_a_graph_that_changed_is_not_kept(bundle: Bundle) -> None:
+    built = build_engines(bundle, CARDS, SILENT)
+    stale = tuple(
+        replace(e, onnx_sha256="0" * 64) if e.scheme == "int8" else e
+        for e in built.bundle.manifest.engines[built.target].engines
+    )
+    changed = replace(built.bundle.manifest.engines[built.target], engines=stale)
+    bundle = update_manifest(built.bundle, engines={built.target: changed})
+    again = build_engines(bundle, replace(CARDS, schemes=("int8_pointwise",)), SILENT).bundle
+    assert [e.scheme for e in again.manifest.engines[built.target].engines] == ["int8_pointwise"]
+    assert verify(again) == []
 
 
 def test_the_fastest_within_the_limit_is_active(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times stand in for a GPU's; the engines and the choice are real."""
     times = {"int8": (1.0, 1.2), "int8_pointwise": (2.0, 2.2)}
-    monkeypatch.setattr(engines, "device", lambda: Device("NVIDIA GeForce RTX 4090", "8.9"))
-    monkeypatch.setattr(engines, "_times", lambda records, *_: ((name, times[name]) for name in records))
+    monkeypatch.setattr(engine_target, "device", lambda: ADA)
+    monkeypatch.setattr(engines, "_time", lambda name, *_: times[name])
     for limit, active in ((1.0, "int8"), (0.3, "int8_pointwise"), (0.1, None)):
-        updated, tag = build_engines(bundle, replace(CARDS, max_drop_points=limit), SILENT)
-        assert updated.manifest.engines[tag].choice.active == active
+        built = build_engines(bundle, replace(CARDS, max_drop_points=limit), SILENT)
+        choice = built.bundle.manifest.engines[built.target].choice
+        assert choice.active == active
+        assert [row.median_ms for row in choice.table] == [pytest.approx(1.1), pytest.approx(2.1)]
+
+
+def test_what_cannot_be_timed_is_kept_and_not_chosen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def time(name: str, *_: object) -> tuple[float, ...]:
+        if name == "int8":
+            raise MissingRuntimeError("no memory on this GPU")
+        return (2.0, 2.2)
+
+    monkeypatch.setattr(engine_target, "device", lambda: ADA)
+    monkeypatch.setattr(engines, "_time", time)
+    built = build_engines(bundle, CARDS, SILENT)
+    found = built.bundle.manifest.engines[built.target]
+    assert [e.scheme for e in found.engines] == ["int8", "int8_pointwise"]
+    assert found.choice.active == "int8_pointwise"
+    assert [row.note for row in found.choice.table] == ["not timed: no memory on this GPU", ""]
+
+
+def test_engines_for_another_card_are_not_timed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_target, "device", lambda: Device("NVIDIA GeForce RTX 3090", "8.6"))
+    monkeypatch.setattr(engines, "_time", lambda *_: pytest.fail("it was timed"))
+    built = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT)
+    [row] = built.bundle.manifest.engines[built.target].choice.table
+    assert row.note == "not timed: the GPU here (NVIDIA GeForce RTX 3090) is none it was built for"
 
 
 @pytest.mark.parametrize(
@@ -154,3 +237,15 @@ def test_the_command(bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypa
     code, out, err = run(capfd, monkeypatch, *flags, "SM99")
     assert (code, out) == (2, "")
     assert "SM99" in error_line(err)
+
+
+def test_the_command_ends_with_an_error_where_a_scheme_is_missing(
+    bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
+    code, out, err = run(capfd, monkeypatch, "build", bundle.path, "--compute-capability", "SM89", "--max-drop", 1)
+    assert code == 1
+    assert "int8: no kernel for it" in out
+    assert "15 fp16, 30 int8" in out
+    assert error_line(err) == "edge-van: error: not built: int8: no kernel for it"
+    assert verify(open_bundle(bundle.path)) == []

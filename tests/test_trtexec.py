@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
-from edge_van.engine_record import LOG_NAME, PLAN_NAME, read_engine_record
-from edge_van.errors import DataError, MissingRuntimeError, VerificationError
+from edge_van import trtexec
+from edge_van.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, read_engine_record
+from edge_van.errors import MissingRuntimeError, VerificationError
+from edge_van.export.precision import to_float16
+from edge_van.export.tensorrt import flags_of
 from edge_van.trtexec import (
+    LAYERS_NAME,
     Trtexec,
     build_command,
     build_engine_with_trtexec,
@@ -50,7 +56,6 @@ def stand_in(folder: Path, digits: str, layers: str = "{}", fails: bool = False)
 @pytest.mark.parametrize(
     ("version", "has", "has_not"),
     [
-        ("8.5.2", {"--buildOnly", "--int8", "--fp16"}, {"--stronglyTyped", "--skipInference"}),
         ("8.6.2", {"--skipInference", "--int8", "--fp16"}, {"--stronglyTyped", "--buildOnly"}),
         ("10.3.0", {"--skipInference", "--stronglyTyped"}, {"--int8", "--fp16"}),
         ("11.1.0", {"--skipInference"}, {"--stronglyTyped", "--int8", "--fp16", "--best"}),
@@ -58,11 +63,28 @@ def stand_in(folder: Path, digits: str, layers: str = "{}", fails: bool = False)
 )
 def test_build_flags(version: str, has: set[str], has_not: set[str]) -> None:
     tool = Trtexec(Path("trtexec"), version)
-    command = build_command(tool, Path("m.onnx"), Path("out"), input_shape="images:1x3x64x64")
+    command = build_command(tool, Path("m.onnx"), Path("out"), input_shape="images:1x3x64x64", flags=("INT8", "FP16"))
     assert has <= set(command)
     assert not has_not & set(command)
-    assert {"--onnx=m.onnx", f"--saveEngine={Path('out') / PLAN_NAME}", "--optShapes=images:1x3x64x64"} <= set(command)
+    assert {"--onnx=m.onnx", "--optShapes=images:1x3x64x64"} <= set(command)
+    [saved] = [word for word in command if word.startswith("--saveEngine=")]
+    assert Path(saved.partition("=")[2]).parent == Path("out")
+    assert Path(saved).name != PLAN_NAME  # nothing unproved has an engine's name
     assert "--profilingVerbosity=detailed" in command
+
+
+def test_version_8_gets_no_flag_that_the_graph_lacks(graphs: dict[str, Path]) -> None:
+    for name, half, flags in (
+        ("int8", False, ("INT8",)),
+        ("int8", True, ("INT8", "FP16")),
+        ("fp32", False, ()),
+        ("fp32", True, ("FP16",)),
+    ):
+        model = onnx.load(graphs[name])
+        assert flags_of(to_float16(model) if half else model) == flags
+    command = build_command(Trtexec(Path("trtexec"), "8.6.2"), Path("m.onnx"), Path("out"), flags=("FP16",))
+    assert "--fp16" in command
+    assert "--int8" not in command
 
 
 @pytest.mark.parametrize(("version", "asks"), [("8.6.2", True), ("10.3.0", True), ("11.1.0", False)])
@@ -86,14 +108,31 @@ def test_no_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingRuntimeError, match="install libnvinfer-bin"):
         find_trtexec()
-    with pytest.raises(DataError, match="no output of trtexec"):
+    with pytest.raises(MissingRuntimeError, match="/bin/true: exit code 0"):
         find_trtexec(Path("/bin/true"))
+
+
+def test_an_old_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingRuntimeError, match=r"TensorRT 8\.5\.2 is too old: 8\.6"):
+        find_trtexec(stand_in(tmp_path / "bin", "8502"))
+
+
+def test_one_on_path_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "path" / "trtexec"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 'libnvinfer.so.10: cannot open shared object file' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(trtexec, "JETPACK_TRTEXEC", tmp_path / "none")
+    with pytest.raises(MissingRuntimeError, match=r"exit code 127, libnvinfer\.so\.10: cannot open"):
+        find_trtexec()
+    works = stand_in(tmp_path / "bin", "100300")
+    monkeypatch.setattr(trtexec, "JETPACK_TRTEXEC", works)
+    assert find_trtexec() == Trtexec(works, "10.3.0")
 
 
 def layer_information(graph: Path, datatype: str) -> str:
     """As the engine inspector writes it: one kernel a layer, all in ``datatype``."""
-    import onnx
-
     from edge_van.export.layer_table import onnx_layers
 
     def entry(name: str, shape: tuple[int, ...]) -> dict[str, object]:
@@ -117,8 +156,11 @@ def test_an_engine_is_built_proved_and_timed(graphs: dict[str, Path], tmp_path: 
     assert read_engine_record(folder) == record
     assert {row.runs_in for row in record.layers} == {"int8"}
     assert (record.gpu, record.compute_capabilities, record.version) == ("Orin", ("8.7",), tool.version)
-    assert (folder / "model.onnx").exists() is digits.startswith("8")  # rewritten for what TensorRT 8 knows
-    assert "--saveEngine" in (folder / LOG_NAME).read_text()
+    log = (folder / LOG_NAME).read_text()
+    rewritten = digits.startswith("8")  # for what TensorRT 8 knows
+    assert (f"--onnx={folder / 'model.onnx'}" in log) is rewritten
+    assert ("--int8" in log) is rewritten
+    assert {p.name for p in folder.iterdir()} == {LOG_NAME, PLAN_NAME, RECORD_NAME, LAYERS_NAME}
     assert time_engine(tool, folder) == (0.5, 0.75, 0.25)
 
 
@@ -127,6 +169,7 @@ def test_a_fallback_is_an_error(graphs: dict[str, Path], tmp_path: Path) -> None
     arguments = (tool, graphs["int8"], tmp_path, "int8")
     with pytest.raises(VerificationError, match="is INT8 in the graph and runs in fp16"):
         build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7")
+    assert not list(tmp_path.glob("*.engine"))
     record = build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7", allow_fallback=True)
     assert len(record.warnings) == 45
 

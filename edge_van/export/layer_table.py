@@ -36,10 +36,11 @@ _LINE = re.compile(
     r"(?:.*?, )?Metadata: (?P<metadata>.*)$"
 )
 _TENSOR = re.compile(r"\{ Name: .*?, Dimensions: \[(?P<dims>[-\d,]*)\].*?Datatype: (?P<type>\w+)")
+_DATATYPE_KEYS = ("Datatype", "DataType", "Format/Datatype")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 MAX_ALIGNMENT = 32
-_GENERATED_KERNELS = frozenset({"kgen", "pointwise", "reformat"})
-"""Kernels that mostly move or scale values; the head's small product may be one."""
+_WIDTH = {INT8: 0, "fp8": 1, "fp16": 2, "bf16": 3, "fp32": 4}
+"""Datatypes from the narrowest to the widest; one that is not known counts as wider than all."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ONNXLayer:
 
     name: str
     weight_shape: tuple[int, ...]
-    quantized: bool
+    datatype: str  # what the graph asks for: "int8", "fp16" or "fp32"
 
 
 def parse_layer_log(lines: Iterable[str]) -> tuple[EngineLayer, ...]:
@@ -110,7 +111,7 @@ def _from_json(entry: dict[str, Any]) -> EngineLayer:
     def tensors(key: str) -> tuple[tuple[tuple[int, ...], str], ...]:
         # before 10 the key is "Format/Datatype", with words like "Channel major INT8 format"; later "Datatype" as well
         return tuple(
-            (_dims(t.get("Dimensions", [])), _datatype(t.get("Datatype") or t.get("Format/Datatype", "")))
+            (_dims(t.get("Dimensions", [])), _datatype(next((str(t[k]) for k in _DATATYPE_KEYS if t.get(k)), "")))
             for t in entry.get(key) or []
             if isinstance(t, dict)
         )
@@ -146,9 +147,12 @@ def _datatype(text: str) -> str:
 
 
 def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
-    """Every Conv and Gemm of an onnx ``ModelProto``, its weight's shape, and whether it is quantised."""
+    """Every Conv and Gemm of an onnx ``ModelProto``, its weight's shape, and the datatype it asks for."""
+    import onnx
+
+    names = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
     graph = model.graph
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    constants = {t.name: t for t in graph.initializer}
     producer = {name: n for n in graph.node for name in n.output}
     found = []
     for node in graph.node:
@@ -159,7 +163,11 @@ def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
             source = producer[weight]
             quantized |= source.op_type == "DequantizeLinear"
             weight = source.input[0]
-        found.append(ONNXLayer(node.name, shapes.get(weight, ()), quantized))
+        if weight not in constants:
+            raise VerificationError(f"{node.name} has a weight that is computed ({weight}); expected a constant")
+        tensor = constants[weight]
+        datatype = INT8 if quantized else names.get(tensor.data_type, "unknown")
+        found.append(ONNXLayer(node.name, tuple(tensor.dims), datatype))
     return tuple(found)
 
 
@@ -171,15 +179,14 @@ def precision_table(layers: Iterable[EngineLayer], wanted: Iterable[ONNXLayer]) 
             by_node.setdefault(node, []).append(kernel)
     rows = []
     for layer in wanted:
-        # the kernel that holds the weight convolves; others with the name prepare its input or scale its output
+        # a kernel that holds the weight convolves; others with the name prepare its input or scale its output
         holding = [k for k in by_node.get(layer.name, []) if _weight_type(k, layer) is not None]
-        holding.sort(key=lambda k: k.kind.lower() in _GENERATED_KERNELS)
-        computing = holding[0] if holding else None
-        asked = INT8 if layer.quantized else "float"
-        if computing is None:
-            rows.append(PrecisionRow(layer.name, asked, FUSED, ""))
-        else:
-            rows.append(PrecisionRow(layer.name, asked, _runs_in(computing, layer), computing.name))
+        if not holding:
+            rows.append(PrecisionRow(layer.name, layer.datatype, FUSED, ""))
+            continue
+        # where several do, the widest counts: a proof must not rest on the one that suits it
+        widest = max(holding, key=lambda k: _WIDTH.get(_runs_in(k, layer), len(_WIDTH)))
+        rows.append(PrecisionRow(layer.name, layer.datatype, _runs_in(widest, layer), widest.name))
     return tuple(rows)
 
 
@@ -215,7 +222,7 @@ def _runs_in(kernel: EngineLayer, layer: ONNXLayer) -> str:
     """INT8 only where the activation and the weight are; otherwise the wider of the two."""
     weight = _weight_type(kernel, layer) or "unknown"
     first = kernel.inputs[0][1] if kernel.inputs else "unknown"
-    return weight if first == weight else next(t for t in (first, weight) if t != INT8)
+    return max(first, weight, key=lambda datatype: _WIDTH.get(datatype, len(_WIDTH)))
 
 
 def check_precision(rows: Iterable[PrecisionRow]) -> tuple[str, ...]:
@@ -225,8 +232,8 @@ def check_precision(rows: Iterable[PrecisionRow]) -> tuple[str, ...]:
         if row.scheme == INT8 and row.runs_in != INT8:
             where = "in no kernel of its own" if row.runs_in == FUSED else f"in {row.runs_in} ({row.kernel})"
             problems.append(f"{row.layer} is INT8 in the graph and runs {where}")
-        elif row.scheme != INT8 and row.runs_in == INT8:
-            problems.append(f"{row.layer} is float in the graph and runs in int8 ({row.kernel})")
+        elif row.runs_in not in (row.scheme, FUSED):
+            problems.append(f"{row.layer} is {row.scheme} in the graph and runs in {row.runs_in} ({row.kernel})")
     return tuple(problems)
 
 

@@ -6,23 +6,15 @@ builder's log. Nothing is built whose precision is not proved: see ``export.laye
 
 from __future__ import annotations
 
-import hashlib
+import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_van.engine_record import (
-    ENGINE_SCHEMA_VERSION,
-    LOG_NAME,
-    PLAN_NAME,
-    RECORD_NAME,
-    EngineRecord,
-    encode_record,
-)
+from edge_van.engine_record import LOG_NAME, EngineRecord, write_engine
 from edge_van.errors import MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.layer_table import (
     EngineLayer,
@@ -65,9 +57,12 @@ class BuildOptions:
             raise UsageError(f"engines are built by tensorrt or tensorrt_rtx, not {self.runtime!r}")
         if self.max_batch < 1:
             raise UsageError(f"an engine takes at least one image, got a largest batch of {self.max_batch}")
+        if (path := self.timing_cache) is not None and (not path.parent.is_dir() or path.is_dir()):
+            raise UsageError(f"{path} cannot be a timing cache: give a file in a folder that is there")
         if self.runtime == "tensorrt" and self.compute_capabilities:
             raise UsageError("tensorrt builds for the GPU that is there: leave the compute capabilities out")
-        object.__setattr__(self, "compute_capabilities", tuple(map(_capability, self.compute_capabilities)))
+        cards = sorted(set(map(_capability, self.compute_capabilities)), key=list(RTX_CAPABILITIES).index)
+        object.__setattr__(self, "compute_capabilities", tuple(cards))
 
 
 def _capability(text: str) -> str:
@@ -96,6 +91,8 @@ def build_engine(
     model = onnx.load(onnx_path)
     check_qdq_rules(model)
     trt = load_tensorrt(options.runtime)
+    if options.runtime == "tensorrt":
+        require_version(trt.__version__)
     gpu = device() if options.runtime == "tensorrt" else None
     log = _Log.make(trt)
     start = time.perf_counter()
@@ -108,25 +105,20 @@ def build_engine(
     warnings = check_precision(rows)
     if not options.allow_fallback:
         require_precision(rows)
-    (folder / PLAN_NAME).write_bytes(plan)
-    record = EngineRecord(
-        schema_version=ENGINE_SCHEMA_VERSION,
+    return write_engine(
+        folder,
+        plan,
+        onnx_path,
         scheme=scheme,
         runtime=options.runtime,
         version=trt.__version__,
         compute_capabilities=options.compute_capabilities if gpu is None else (gpu.compute_capability,),
         gpu=None if gpu is None else gpu.name,
-        onnx=onnx_path.name,
-        onnx_sha256=hashlib.sha256(onnx_path.read_bytes()).hexdigest(),
-        plan_sha256=hashlib.sha256(plan).hexdigest(),
-        plan_bytes=len(plan),
         build_s=time.perf_counter() - start,
         timing_cache=cache_state,
         layers=rows,
         warnings=warnings,
     )
-    (folder / RECORD_NAME).write_bytes(encode_record(record))
-    return record
 
 
 class _Log:
@@ -164,8 +156,8 @@ def _build(
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not _strongly_typed(trt, options.runtime):
-        config.set_flag(trt.BuilderFlag.INT8)
-        config.set_flag(trt.BuilderFlag.FP16)
+        for name in flags_of(model):
+            config.set_flag(getattr(trt.BuilderFlag, name))
     if options.runtime == "tensorrt_rtx" and options.compute_capabilities:
         config.num_compute_capabilities = len(options.compute_capabilities)
         for i, capability in enumerate(options.compute_capabilities):
@@ -177,15 +169,40 @@ def _build(
         profile.set_shape(tensor.name, *shapes)
     config.add_optimization_profile(profile)
     cache_state = _load_timing_cache(config, options.timing_cache)
+    monitor = None
     if progress is not None and hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, progress)
+        config.progress_monitor = monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.raised is not None:
+        raise monitor.raised
     if plan is None:
         raise VerificationError(
             f"{trt.__name__} {trt.__version__} cannot build the engine: {'; '.join(log.errors[-3:]) or 'see the log'}"
         )
-    _save_timing_cache(config, options.timing_cache)
+    try:
+        _save_timing_cache(config, options.timing_cache)
+    except OSError:  # an engine is not lost for a file that only saves time; the record says so
+        cache_state = "not written"
     return bytes(plan), cache_state
+
+
+def require_version(version: str) -> None:
+    """``MissingRuntimeError`` before 8.6, whose parser has no LayerNormalization and whose layers name no nodes."""
+    if tuple(int(p) for p in re.findall(r"\d+", version)[:2]) < (8, 6):
+        raise MissingRuntimeError(f"TensorRT {version} is too old: 8.6 (JetPack 6.0) or later is needed")
+
+
+def flags_of(model: Any) -> tuple[str, ...]:
+    """The builder flags for TensorRT 8, which does not read datatypes from the graph: none that the graph lacks.
+
+    INT8 for a graph without Q/DQ would ask for a calibrator, FP16 for a float32 one would not be float32.
+    """
+    import onnx
+
+    operators = {node.op_type for node in model.graph.node}
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    flags = ("INT8",) if "QuantizeLinear" in operators else ()
+    return (*flags, "FP16") if onnx.TensorProto.FLOAT16 in types else flags
 
 
 def _strongly_typed(trt: ModuleType, runtime: str) -> bool:
@@ -216,12 +233,16 @@ def _monitor(trt: ModuleType, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self.raised: BaseException | None = None
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            progress(name)
+            try:
+                progress(name)
+            except BaseException as error:  # noqa: BLE001  an interrupt must not cross C++: kept, and raised behind it
+                self.raised = self.raised or error
 
         def step_complete(self, name: str, step: int) -> bool:
-            return True
+            return self.raised is None  # False ends the build
 
         def phase_finish(self, name: str) -> None:
             pass
@@ -232,12 +253,14 @@ def _monitor(trt: ModuleType, progress: Progress) -> Any:
 def _load_timing_cache(config: Any, path: Path | None) -> str:
     if path is None:
         return "none"
-    content = b""
-    with suppress(FileNotFoundError):
-        content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     cache = config.create_timing_cache(content)
     # a cache of another version or GPU is refused here, and the builder goes on without its timings
-    return "reused" if config.set_timing_cache(cache, False) and content else "new"
+    if cache is not None and config.set_timing_cache(cache, False) and content:
+        return "reused"
+    if cache is None:
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+    return "new"
 
 
 def _save_timing_cache(config: Any, path: Path | None) -> None:

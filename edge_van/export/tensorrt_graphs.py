@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_van.input_spec import InputSpec
 
 FLOAT16_FLOOR_DB = 40.0
-"""Least SQNR of float16 logits against float32's: half precision has 11 bits, and a VAN-B0 keeps over 60 dB."""
+"""Least SQNR of the logits with float16 weights, which is what a CPU shows of float16: a VAN-B0 keeps over 60 dB."""
 TIE_FLOOR_DB = 25.0
 """The same for a Q/DQ graph, where rounding to float16 turns quantisation ties over; its own noise is near 30 dB."""
 

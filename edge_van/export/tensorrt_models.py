@@ -8,12 +8,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.errors import VerificationError
+from edge_van.export.float16_range import LargestActivation, largest_activation
 from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
 from edge_van.export.results import float_result, scheme_result
@@ -65,10 +67,16 @@ class TensorRTExport:
                 result = scheme_result(graph, self.folded, self.probe, self.images, file)
                 yield replace(result, target="tensorrt", float_type=float_type)
 
+    @cached_property
+    def _largest_equalized(self) -> LargestActivation:
+        return largest_activation(self.equalized, self.images)
+
     def _typed(self, source: Path, file: str, graph: QuantizedVAN) -> str:
         """Write ``file`` in the recipe's float type, or in float32 where that does not do; which it became."""
         float_type = self.recipe.tensorrt_float
         try:
+            if float_type == "float16":
+                self._largest_equalized.require_float16()
             self._write(source, file, float_type, graph.logit_sqnr_db)
         except VerificationError as error:
             if float_type == "float32":
@@ -85,6 +93,8 @@ class TensorRTExport:
             file = FP32_ONNX if as_it_is else f"onnx/model_{name}.onnx"
             with self.reporter.stage(f"Exporting {name}"):
                 try:
+                    if float_type == "float16":
+                        largest_activation(self.folded, self.images).require_float16()
                     if not as_it_is:
                         self._write(self.place(FP32_ONNX), file, float_type, None)
                 except VerificationError as error:

@@ -75,6 +75,7 @@ class Buffers:
         address, size = self._pointers.get(name, (0, 0))
         if size < size_bytes:
             if address:
+                del self._pointers[name]  # first: a failure below must not leave an address that is freed
                 checked(self._cuda, "freeing device memory", self._cuda.cudaFree(address))
             address = int(checked(self._cuda, f"allocating {size_bytes} bytes", self._cuda.cudaMalloc(size_bytes)))
             self._pointers[name] = (address, size_bytes)

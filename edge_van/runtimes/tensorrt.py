@@ -5,6 +5,7 @@ In: an engine's plan (``model.engine``), its record beside it. Out: a ``Session`
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,10 @@ def load_tensorrt(runtime: str) -> ModuleType:
 
 def check_fits(record: EngineRecord, plan: Path, version: str, gpu: Device) -> None:
     """``BundleError`` where the engine was built by another version or for another GPU: it must be built again."""
-    if record.version != version:
+    # trtexec prints three parts where the library says four
+    here, there = (re.findall(r"\d+", v) for v in (version, record.version))
+    parts = max(3, min(len(here), len(there)))
+    if here[:parts] != there[:parts]:
         raise BundleError(
             f"{plan} was built by {record.runtime} {record.version}, here is {version}: an engine runs on the version "
             f"that built it; build it again with edge-van build"

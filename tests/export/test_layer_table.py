@@ -33,12 +33,12 @@ def line(name: str, kind: str, given: str, constants: list[str], nodes: list[str
 
 
 LAYERS = [
-    ONNXLayer("stem", (8, 3, 7, 7), True),
-    ONNXLayer("dw", (8, 1, 5, 5), True),
-    ONNXLayer("pw", (16, 8, 1, 1), True),
-    ONNXLayer("cropped", (8, 1, 1, 1), False),
-    ONNXLayer("head", (10, 16), False),
-    ONNXLayer("odd", (7, 16), True),
+    ONNXLayer("stem", (8, 3, 7, 7), "int8"),
+    ONNXLayer("dw", (8, 1, 5, 5), "int8"),
+    ONNXLayer("pw", (16, 8, 1, 1), "int8"),
+    ONNXLayer("cropped", (8, 1, 1, 1), "fp16"),
+    ONNXLayer("head", (10, 16), "fp16"),
+    ONNXLayer("odd", (7, 16), "int8"),
 ]
 LOG = [
     "INFO: Layers:",
@@ -68,8 +68,8 @@ def test_the_log() -> None:
         "stem": ("int8", "int8", "stem_myl0_1"),
         "dw": ("int8", "int8", "dw_myl0_2"),
         "pw": ("int8", "fp16", "fc"),
-        "cropped": ("float", "fp16", "dw1"),
-        "head": ("float", "fp16", "dot"),
+        "cropped": ("fp16", "fp16", "dw1"),
+        "head": ("fp16", "fp16", "dot"),
         "odd": ("int8", "int8", "mm"),
     }
 
@@ -98,10 +98,19 @@ def test_a_layer_nobody_shows_is_fused_and_that_is_no_proof() -> None:
     assert check_precision(rows) == ("stem is INT8 in the graph and runs in no kernel of its own",)
 
 
-def test_int8_that_nobody_asked_for() -> None:
-    assert check_precision([PrecisionRow("x", "float", "int8", "k")]) == (
-        "x is float in the graph and runs in int8 (k)",
+@pytest.mark.parametrize(("asked", "runs_in"), [("fp16", "int8"), ("fp16", "fp32"), ("fp32", "fp16")])
+def test_a_float_type_that_nobody_asked_for(asked: str, runs_in: str) -> None:
+    assert check_precision([PrecisionRow("x", asked, runs_in, "k")]) == (
+        f"x is {asked} in the graph and runs in {runs_in} (k)",
     )
+    assert check_precision([PrecisionRow("x", asked, asked, "k"), PrecisionRow("y", asked, "fused", "")]) == ()
+
+
+def test_of_several_kernels_with_the_weight_the_widest_counts() -> None:
+    again = line("again", "correlation", tensor("1,8,4,4", "Half"), [tensor("8,4,5,5", "Half")], ["dw"])
+    for log in ([LOG[2], again], [again, LOG[2]]):
+        [row] = precision_table(parse_layer_log(log), LAYERS[1:2])
+        assert (row.runs_in, row.kernel) == ("fp16", "again")
 
 
 @pytest.mark.parametrize("log", [[], ["Layers:"], ["Name: x"], ["VERBOSE: Name: x, LayerType: y"]])

@@ -39,12 +39,12 @@ def test_every_convolution_runs_as_its_graph_says(
         layers
         == {
             "int8": {("int8", "int8"): 45},
-            "int8_pointwise": {("int8", "int8"): 30, ("float", float_type): 15},
-            "fp32": {("float", float_type): 45},
+            "int8_pointwise": {("int8", "int8"): 30, (float_type, float_type): 15},
+            "fp32": {(float_type, float_type): 45},
         }[name]
     )
     if name == "int8_pointwise":
-        in_float = {row.layer.rpartition(".")[2] for row in record.layers if row.scheme == "float"}
+        in_float = {row.layer.rpartition(".")[2] for row in record.layers if row.scheme != "int8"}
         assert in_float == {"conv0", "conv_spatial", "dwconv"}
     assert record.warnings == ()
     assert record.compute_capabilities == (card,)
@@ -127,6 +127,8 @@ def test_tensorrt_itself_is_not_here(graphs: dict[str, Path], tmp_path: Path) ->
         ({"runtime": "tensorrt_rtx", "compute_capabilities": ("",)}, "no compute capability"),
         ({"runtime": "tensorrt", "compute_capabilities": ("8.9",)}, "GPU that is there"),
         ({"runtime": "tensorrt_rtx", "max_batch": 0}, "at least one image"),
+        ({"runtime": "tensorrt_rtx", "timing_cache": Path("/no/such/folder/cache")}, "cannot be a timing cache"),
+        ({"runtime": "tensorrt_rtx", "timing_cache": Path("/")}, "cannot be a timing cache"),
     ],
 )
 def test_options_that_cannot_be_meant(arguments: dict[str, object], message: str) -> None:

@@ -74,9 +74,9 @@ def test_every_convolution_runs_as_its_scheme_says(made: tuple[str, Made], tmp_p
     full, pointwise = 4 + 8 * blocks + 1, 4 + 5 * blocks + 1
     expected = {
         "int8": {("int8", "int8"): full},
-        "int8_pointwise": {("int8", "int8"): pointwise, ("float", "fp16"): 3 * blocks},
-        "fp16": {("float", "fp16"): full},
-        "fp32": {("float", "fp32"): full},
+        "int8_pointwise": {("int8", "int8"): pointwise, ("fp16", "fp16"): 3 * blocks},
+        "fp16": {("fp16", "fp16"): full},
+        "fp32": {("fp32", "fp32"): full},
     }
     for name in expected if variant == "b0" else ("int8", "int8_pointwise"):
         record = build_engine(root / schemes[name].file, tmp_path, name, BuildOptions("tensorrt_rtx", (card,)))

@@ -95,6 +95,25 @@ def test_another_version(plan: Path) -> None:
         check_fits(RECORD, plan, "1.8.0", ADA)
 
 
+@pytest.mark.parametrize(
+    ("built_by", "here", "fits"),
+    [
+        ("10.3.0", "10.3.0.30", True),  # trtexec prints three parts, the library four
+        ("10.3.0.26", "10.3.0.30", False),
+        ("10.3.0", "10.3.1.30", False),
+        ("8.6.2", "8.6.2.3", True),
+        ("8.6.2", "8.6.1.6", False),
+    ],
+)
+def test_as_much_of_a_version_as_both_say(plan: Path, built_by: str, here: str, fits: bool) -> None:
+    record = replace(RECORD, version=built_by)
+    if fits:
+        check_fits(record, plan, here, ADA)
+    else:
+        with pytest.raises(BundleError, match="build it again"):
+            check_fits(record, plan, here, ADA)
+
+
 def test_another_gpu(plan: Path) -> None:
     with pytest.raises(BundleError, match=r"capability 8\.6, 8\.9, this GPU \(Orin\) has 8\.7"):
         check_fits(RECORD, plan, "1.7.1.116", Device("Orin", "8.7"))
