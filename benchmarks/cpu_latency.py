@@ -43,7 +43,8 @@ def main() -> None:
         candidates = [Candidate("fp32", "openvino", fp32)]
         if has_bf16():
             candidates.append(Candidate("bf16", "openvino", fp32, {"precision": "bf16"}))
-        candidates.append(Candidate("nncf_defaults", "openvino", nncf_defaults(loaded, spec, images, folder)))
+        nncf = nncf_defaults(loaded, spec, images, folder)
+        candidates.append(Candidate("nncf_defaults", "openvino", nncf))
         for prefix, model in (("", folded), ("hardswish_", with_hardswish(folded))):
             equalized = equalize(model, images, strength=strength)
             for scheme in HARDSWISH_SCHEMES if prefix else SCHEMES:
@@ -51,6 +52,9 @@ def main() -> None:
                 onnx = export_onnx(quantized, folder / f"{prefix}{scheme}.onnx", check)
                 path = export_openvino(onnx, spec, folder / f"{prefix}{scheme}.xml")
                 candidates.append(Candidate(f"{prefix}{scheme}", "openvino", path))
+                if has_bf16() and (prefix, scheme) == ("", SCHEMES[0]):  # OpenVINO's own choice there for the rest
+                    candidates.append(Candidate(f"{scheme}_bf16", "openvino", path, {"precision": "bf16"}))
+                    candidates.append(Candidate("nncf_defaults_bf16", "openvino", nncf, {"precision": "bf16"}))
         latency = measure_latency(candidates, baseline="fp32", rounds=args.rounds, max_seconds=300.0)
         against = measure_latency(candidates[1:], baseline="nncf_defaults", rounds=args.rounds, max_seconds=300.0)
     for title, run in (("fp32", latency), ("nncf_defaults", against)):

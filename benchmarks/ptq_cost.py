@@ -1,7 +1,7 @@
 """Time and peak memory of post-training quantisation with both exports, and where validation's time goes.
 
-In: training and test images. Out: a JSON. Runs the real ``edge-van quantize`` as a process of its own and reads its
-peak resident memory from the operating system.
+In: training and test images. Out: a JSON. Runs the real ``edge-van quantize`` as a process of its own, notes when each
+of its stages begins, and reads its peak resident memory from the operating system.
 """
 
 from __future__ import annotations
@@ -13,52 +13,64 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Thread
+from typing import IO, Any
 
 from common import arguments, write_result
+
+MEASURING = ("Measuring accuracy", "Measuring latency", "Measuring TensorRT's graphs")
+"""Stages that are no part of making the bundle; they come last."""
+STARTING = "starting"
+
+
+def timed(command: list[str]) -> tuple[bytes, dict[str, float]]:
+    """Run ``command``; its standard output, and the seconds from each line 'stage ...' it prints to the next."""
+    began: list[tuple[str, float]] = [(STARTING, time.perf_counter())]
+
+    def watch(lines: IO[str]) -> None:
+        for line in lines:
+            sys.stderr.write(line)
+            if line.rstrip().endswith(" ..."):
+                began.append((line.rstrip().removesuffix(" ..."), time.perf_counter()))
+
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        watcher = Thread(target=watch, args=(process.stderr,))
+        watcher.start()
+        code = process.wait()
+        watcher.join()
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+        output.seek(0)
+        printed = output.read()
+    ends = [start for _, start in began[1:]] + [time.perf_counter()]
+    seconds: dict[str, float] = {}
+    for (stage, start), end in zip(began, ends, strict=True):
+        seconds[stage] = seconds.get(stage, 0.0) + end - start
+    return printed, seconds
 
 
 def main() -> None:
     """Run quantize on the demo checkpoint with a small validation set, then validate on all test images."""
-    parser = arguments(__doc__ or "")
-    args = parser.parse_args()
+    args = arguments(__doc__ or "").parse_args()
     tool = [sys.executable, "-m", "edge_van"]
     with tempfile.TemporaryDirectory() as name:
         bundle = Path(name) / "bundle"
-        command = [
-            *tool,
-            "quantize",
-            "--variant",
-            "b0",
-            "--calibration",
-            str(args.train),
-            "--samples",
-            str(args.samples),
-            "--input-size",
-            str(args.size),
-        ]
-        start = time.perf_counter()
-        made = subprocess.run([*command, "--output", str(bundle), "--json"], check=True, capture_output=True)
-        quantize_s = time.perf_counter() - start
+        flags = ["--samples", str(args.samples), "--input-size", str(args.size), "--output", str(bundle), "--json"]
+        quantize = [*tool, "quantize", "--variant", "b0", "--calibration", str(args.train), *flags]
+        _, stages = timed(quantize)
         quantize_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        manifest = json.loads(made.stdout)
-        accuracy = manifest["accuracy"]
-        start = time.perf_counter()
-        checked = subprocess.run(
-            [*tool, "validate", str(bundle), "--data", str(args.test), "--json"], check=True, capture_output=True
-        )
-        validate_s = time.perf_counter() - start
-    validation = json.loads(checked.stdout)
-    latency_s = sum(sum(row["samples_ms"]) for row in manifest["latency"]["rows"]) / 1e3
-    passes = [accuracy, *(s["accuracy"] for s in manifest["schemes"] if s["accuracy"] is not None)][:2]
-    # TensorRT's graphs are measured in one pass, so the first of them stands for all
-    measuring_s = sum(a["images"] / a["images_per_s"] for a in passes) + latency_s
-    content = {
-        "quantize_s": quantize_s,
-        # less the inferences of validation and of the latency table, not their compiling and statistics
-        "quantize_without_measuring_s": quantize_s - measuring_s,
+        checked, validate_stages = timed([*tool, "validate", str(bundle), "--data", str(args.test), "--json"])
+    if missing := [stage for stage in MEASURING if stage not in stages]:
+        raise SystemExit(f"edge-van quantize printed no stage {missing}: mend MEASURING")
+    content: dict[str, Any] = {
+        "quantize_s": sum(stages.values()),
+        "quantize_without_measuring_s": sum(s for stage, s in stages.items() if stage not in MEASURING),
+        "quantize_stages_s": stages,
         "quantize_peak_gib": quantize_gib,
-        "validate_s": validate_s,
-        "validation": {k: v for k, v in validation.items() if k != "classes"},
+        "validate_s": sum(validate_stages.values()),
+        "validation": {k: v for k, v in json.loads(checked).items() if k != "classes"},
     }
     print(json.dumps(content, indent=1))
     write_result(args, content)
