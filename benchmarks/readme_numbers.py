@@ -16,34 +16,63 @@ TITLES = {
     "fp32": "FP32, folded",
     "bf16": "BF16, folded",
     "nncf_defaults": "`nncf.quantize`, defaults, unfolded",
+    "nncf_defaults_bf16": "... with bf16 for the rest, OpenVINO's default here",
+    "openvino_bf16": "... with bf16 for the rest",
     "nncf_defaults_unfolded": "`nncf.quantize`, defaults, unfolded",
     "openvino": "`openvino`: asymmetric; gate, residual and LayerNorm too (ships)",
     "asymmetric": "`asymmetric`: convolutions and head only",
     "int8": "`int8`: symmetric, for TensorRT (ships as Q/DQ ONNX)",
     "int8_pointwise": "`int8_pointwise`: symmetric, depthwise in float",
     "hardswish_openvino": "`openvino` with `--activation hardswish`",
-    "openvino_8bit": "`openvino` with 8-bit weights everywhere",
-    "asymmetric_8bit": "`asymmetric` with 8-bit weights everywhere",
-    "openvino_not_equalised": "`openvino`, not equalised",
-    "asymmetric_not_equalised": "`asymmetric`, not equalised",
-    "int8_not_equalised": "`int8`, not equalised",
 }
-REASONS = ("_not_equalised", "_8bit")
-COMPUTED = {"exact": "exactly", "openvino": "OpenVINO, this CPU"}
+COMPUTED = {"exact": "exactly", "openvino": "OpenVINO"}
+CHOSEN_BY = ("nncf_defaults_unfolded", "openvino", "asymmetric", "int8", "int8_pointwise", "hardswish_openvino")
+"""Models one chooses between; the others show the reason of a choice."""
+ON_THE_CPU = ("nncf_defaults_unfolded", "openvino", "asymmetric", "hardswish_openvino")
+"""Those of them that are run by OpenVINO; the rest are TensorRT's graphs."""
+REASONS = (
+    ("openvino", "what ships"),
+    ("openvino_not_equalised", "... without equalisation"),
+    ("openvino_8bit", "... with 8-bit weights everywhere"),
+    ("asymmetric", "`asymmetric`"),
+    ("asymmetric_not_equalised", "... without equalisation"),
+    ("asymmetric_8bit", "... with 8-bit weights everywhere"),
+    ("int8", "`int8`, all weights 8-bit"),
+    ("int8_not_equalised", "... without equalisation"),
+)
+Results = list[dict[str, Any]]
 
 
-def accuracy(result: dict[str, Any]) -> list[str]:
-    """The table of ``ptq_accuracy.py``."""
+def accuracy(results: Results) -> list[str]:
+    """The tables of ``ptq_accuracy.py``: what one chooses by, from the first machine; the reasons, from all."""
+    first = results[0]
     lines = [
-        f"**Accuracy**: VAN-B0 on CIFAR-10 at {result['size_px']} px, {result['images']:,} test images, "
-        f"{result['calibration_images']} calibration images; FP32 top-1 {result['fp32_top1_percent']:.2f} %.",
+        f"**Accuracy**: VAN-B0 on CIFAR-10 at {first['size_px']} px, {first['images']:,} test images, "
+        f"{first['calibration_images']} calibration images; FP32 top-1 {first['fp32_top1_percent']:.2f} %.",
         "",
         "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
         "|---|---|---|---|---|---|",
     ]
-    # what one chooses a model by comes first, what shows the reason of a choice after it
-    why = [row for row in result["rows"] if row["model"].endswith(REASONS)]
-    return [*lines, *map(_accuracy_row, [r for r in result["rows"] if r not in why] + why), "", _source(result)]
+    for name in CHOSEN_BY:
+        rows = [r for r in first["rows"] if r["model"] == name]
+        lines += [_accuracy_row(r) for r in rows if r["computed_by"] == "exact" or name in ON_THE_CPU]
+    cpus = [_cpu(r) for r in results]
+    lines += [
+        "",
+        "What each choice is worth, logit SQNR in dB, computed exactly and by OpenVINO's kernels on each CPU:",
+        "",
+        f"| model | exactly | {' | '.join(cpus)} |",
+        f"|---|---|{'---|' * len(cpus)}",
+    ]
+    for name, title in REASONS:
+        cells = [_sqnr(first, name, "exact"), *(_sqnr(r, name, "openvino") for r in results)]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return [*lines, "", *_sources(results)]
+
+
+def _sqnr(result: dict[str, Any], model: str, computed_by: str) -> str:
+    [row] = [r for r in result["rows"] if (r["model"], r["computed_by"]) == (model, computed_by)]
+    return f"{row['logit_sqnr_db']:.1f}"
 
 
 def _accuracy_row(r: dict[str, Any]) -> str:
@@ -59,46 +88,53 @@ def _accuracy_row(r: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def latency(result: dict[str, Any]) -> list[str]:
-    """The table of ``cpu_latency.py``."""
-    run, against = result["latency"], {r["name"]: r for r in result["against_nncf_defaults"]["rows"]}
+def latency(results: Results) -> list[str]:
+    """The tables of ``cpu_latency.py``, one a machine."""
+    first = results[0]
     lines = [
-        f"**Latency**: VAN-B0 at {result['size_px']} px, OpenVINO, batch 1, {run['rounds']} interleaved rounds; "
-        f"ratios are medians of paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
+        f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {first['latency']['rounds']} interleaved "
+        f"rounds; ratios are medians of paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
         "",
-        "| model | median ms | against FP32 | against NNCF's defaults (a second run) |",
-        "|---|---|---|---|",
     ]
-    for r in run["rows"]:
-        other = against.get(r["name"])
-        lines.append(
-            f"| {TITLES[r['name']]} | {r['median_ms']:.2f} | {_ratio(r)} | {_ratio(other) if other else '-'} |"
-        )
-    return [*lines, "", _source(result)]
+    for result in results:
+        against = {r["name"]: r for r in result["against_nncf_defaults"]["rows"]}
+        lines += [
+            f"| {_cpu(result)} | median ms | against FP32 | against NNCF's defaults (a second run) |",
+            "|---|---|---|---|",
+        ]
+        for r in result["latency"]["rows"]:
+            other = against.get(r["name"])
+            cells = (TITLES[r["name"]], f"{r['median_ms']:.2f}", _ratio(r), _ratio(other) if other else "-")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", _source(result), ""]
+    return lines[:-1]
 
 
-def cost(result: dict[str, Any]) -> list[str]:
-    """The figures of ``ptq_cost.py``."""
-    v = result["validation"]
+def cost(results: Results) -> list[str]:
+    """The figures of ``ptq_cost.py``, of the first machine."""
+    result = results[0]
+    v, stages = result["validation"], result["quantize_stages_s"]
+    exports = sum(s for stage, s in stages.items() if stage.startswith("Exporting"))
     return [
         f"**Cost**: `edge-van quantize` of the demo at {result['size_px']} px with {result['calibration_images']} "
-        f"images and both exports took "
-        f"{result['quantize_without_measuring_s']:.0f} s without the measuring of accuracy and latency "
-        f"({result['quantize_s']:.0f} s with it), peak memory {result['quantize_peak_gib']:.2f} GiB. "
-        f"`edge-van validate` on {v['images']:,} images ran {v['images_per_s']:.0f} images/s: {v['inference_s']:.1f} s "
-        f"of inference (FP32 and INT8), {v['wait_s']:.1f} s of waiting for decoded images, {v['decode_s']:.1f} s of "
-        f"CPU time spent decoding beside it.",
+        f"images and both exports took {result['quantize_without_measuring_s']:.0f} s ({exports:.0f} s of them to "
+        f"write and check the files), {result['quantize_s']:.0f} s with accuracy and latency measured; peak memory "
+        f"{result['quantize_peak_gib']:.2f} GiB. `edge-van validate` on {v['images']:,} images ran "
+        f"{v['images_per_s']:.0f} images/s: {v['inference_s']:.1f} s of inference (FP32 and INT8), "
+        f"{v['wait_s']:.2f} s of waiting for decoded images, {v['decode_s']:.1f} s of CPU time spent decoding beside "
+        f"it.",
         "",
         _source(result),
     ]
 
 
-def engines(result: dict[str, Any]) -> list[str]:
-    """The two tables of ``tensorrt_engines.py``: what the graphs compute, and in which datatype the engines do."""
+def engines(results: Results) -> list[str]:
+    """The tables of ``tensorrt_engines.py``: what the graphs compute, and in which datatype the engines do."""
+    result = results[0]
     lines = [
         f"**TensorRT graphs**: VAN-B0 on CIFAR-10 at {result['size_px']} px, by ONNX Runtime on the CPU; "
         f"{result['accuracy'][0]['accuracy']['images']:,} images. Weights and scales are float16 where said, "
-        f"but the CPU computes between them in float32: an overflow of float16 activations would not show.",
+        f"but the CPU computes between them in float32; that no activation comes near float16's end is checked apart.",
         "",
         "| graph | what is not INT8 | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
         "|---|---|---|---|---|---|",
@@ -114,14 +150,18 @@ def engines(result: dict[str, Any]) -> list[str]:
         f"**Engines**: built without a GPU by TensorRT for RTX {result['engines'][0]['version']}, one a card; layers "
         f"counted by what the graph asks for and what the builder's log says they run in.",
         "",
-        "| variant | graph | compute capability | layers | plan MB |",
+        "| variant | graph | layers | compute capabilities | plan MB |",
         "|---|---|---|---|---|",
     ]
+    groups: dict[tuple[str, str, str], Results] = {}
     for e in result["engines"]:
         layers = ", ".join(f"{count} {kind}" for kind, count in e["layers"].items())
-        lines.append(
-            f"| {e['variant']} | `{e['scheme']}` | {e['compute_capability']} | {layers} | {e['plan_bytes'] / 1e6:.1f} |"
-        )
+        groups.setdefault((e["variant"], e["scheme"], layers), []).append(e)
+    for (variant, scheme, layers), found in groups.items():
+        cards = ", ".join(e["compute_capability"] for e in found)
+        sizes = sorted(e["plan_bytes"] / 1e6 for e in found)
+        size = " to ".join(sorted({f"{s:.1f}" for s in (sizes[0], sizes[-1])}, key=float))
+        lines.append(f"| {variant} | `{scheme}` | {layers} | {cards} | {size} |")
     twice = result["same_cache_twice"]
     same = "the same bytes" if twice["same_bytes"] else f"{twice['differing_bytes']} differing bytes"
     lines += [
@@ -147,18 +187,29 @@ def _source(result: dict[str, Any]) -> str:
     )
 
 
+def _cpu(result: dict[str, Any]) -> str:
+    flags = result["machine"]["flags"]
+    kernels = next((k for k in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if k in flags), "no avx2")
+    return f"{result['machine']['cpu']}, {kernels}"
+
+
+def _sources(results: Results) -> list[str]:
+    return [line for result in results for line in (_source(result), "")][:-1]
+
+
 def main() -> None:
-    """Rewrite the README between its marks."""
+    """Rewrite the README between its marks. Machines whose CPU multiplies int8 in one instruction come first."""
     parts: list[str] = []
-    tables = (
-        ("ptq_accuracy-*", accuracy),
-        ("cpu_latency-*", latency),
-        ("tensorrt_engines-*", engines),
-        ("ptq_cost-*", cost),
-    )
-    for pattern, table in tables:
-        for path in sorted((HERE / "results").glob(f"{pattern}.json")):
-            parts += [*table(json.loads(path.read_text())), ""]
+    for name, table in (
+        ("ptq_accuracy", accuracy),
+        ("cpu_latency", latency),
+        ("tensorrt_engines", engines),
+        ("ptq_cost", cost),
+    ):
+        found = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob(f"{name}-*.json"))]
+        found.sort(key=lambda result: not any("vnni" in flag for flag in result["machine"]["flags"]))
+        if found:
+            parts += [*table(found), ""]
     text = README.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]

@@ -185,8 +185,9 @@ def _open_store(path: Path) -> _Folder | _Zip:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise DataError(f"{path} {reason}; expected a folder or .zip archive of images: check the path") from None
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        kind, reason = (UsageError, "does not exist") if missing else (DataError, f"cannot be read ({error.strerror})")
+        raise kind(f"{path} {reason}; expected a folder or .zip archive of images: check the path") from None
     if stat.S_ISDIR(mode):
         return _Folder(path)
     if stat.S_ISREG(mode) and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):

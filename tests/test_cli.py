@@ -171,7 +171,7 @@ def test_bad_calibration(command: Run, shared: Path, tmp_path: Path) -> None:
     output, flags = tmp_path / "b", (*checkpoint, "--data", val)
     refused(command, output, 2, *flags, names=("--calibration", "val"))
     refused(command, output, 2, *checkpoint, names=("--data",))
-    refused(command, output, 1, *flags, "--calibration", tmp_path / "none", names=("none", "does not exist"))
+    refused(command, output, 2, *flags, "--calibration", tmp_path / "none", names=("none", "does not exist"))
     refused(command, output, 1, *flags, "--calibration", val, names=("no image is left",))
     broken = tmp_path / "broken"
     shutil.copytree(shared / "data" / "train", broken)
@@ -312,6 +312,23 @@ def test_help_is_instant_and_loads_no_torch() -> None:
     assert "--max-drop" in done.stdout
 
 
+def test_an_interrupt_before_the_command_line_is_loaded() -> None:
+    code = """
+import sys
+from edge_van.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_info(command: Run) -> None:
     code, out, err = command("info", "--json")
     assert (code, err) == (0, "")
@@ -371,7 +388,7 @@ def test_validate_without_a_bundle(command: Run, shared: Path, tmp_path: Path) -
     assert (code, out) == (1, "")
     assert "none is no bundle" in error_line(err)
     code, out, err = command("validate", make(tmp_path / "b").path, "--data", tmp_path / "gone")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "gone does not exist" in error_line(err)
     assert command("validate", tmp_path / "none")[0] == 2
 

@@ -152,13 +152,14 @@ def test_sources_that_cannot_be_used(tmp_path: Path) -> None:
     tree(tmp_path / "texts", ["a/readme.txt", "a/labels.csv"])
     for name, message in {
         "missing": "missing does not exist",
-        "whole.zip/inside": "cannot be read",
+        "whole.zip/inside": "inside does not exist",
         "cut.zip": "no whole zip archive",
         "set.tar": "neither a folder nor a .zip",
         "empty": r"holds no image \(0 other files\)",
         "texts": r"holds no image \(2 other files\)",
     }.items():
-        with pytest.raises(DataError, match=message) as raised:
+        kind = UsageError if "does not exist" in message else DataError
+        with pytest.raises(kind, match=message) as raised:
             open_images(tmp_path / name)
         assert "\n" not in str(raised.value)
 
