@@ -2,7 +2,8 @@
 
 In: training and test images. Out: a table and a JSON. The demo (b0) in all four schemes, and b1 and b2 with random
 weights in the INT8 ones, are built by TensorRT for RTX, ahead of time, one engine a card; accuracy is ONNX Runtime's,
-computed as the graphs are written. Two builds of one graph with one timing cache are compared byte by byte.
+computed as the graphs are written, and once more with every tensor between two operators rounded to float16, which ONNX
+Runtime leaves in float32. Two builds of one graph with one timing cache are compared byte by byte.
 """
 
 from __future__ import annotations
@@ -13,20 +14,31 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import arguments, calibration, demo, write_result
+from numpy.typing import NDArray
+from torch.fx import GraphModule
 
-from edge_van.data import open_images
+from edge_van.data import ImageSet, open_images, stream
 from edge_van.engine_record import PLAN_NAME, EngineRecord
+from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
 from edge_van.export.tensorrt import BuildOptions, build_engine
-from edge_van.fold import fold
+from edge_van.fold import FoldedVAN, fold
+from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_ONNX
+from edge_van.measure import agreement_percent, paired_drop_interval, sqnr_db
 from edge_van.progress import Terminal
-from edge_van.quantize.recipe import load_recipe
+from edge_van.quantize.calibration import CalibrationImages
+from edge_van.quantize.equalize import equalize
+from edge_van.quantize.ptq import calibrate, convert
+from edge_van.quantize.recipe import Recipe, load_recipe
+from edge_van.quantize.scheme import get_scheme
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.van import VAN
 
+BATCH = 20
 CARDS = ("8.6", "8.9", "12.0")
 RANDOM_VARIANTS = ("b1", "b2")
 
@@ -56,6 +68,49 @@ def row(variant: str, record: EngineRecord) -> dict[str, Any]:
     }
 
 
+def rounded(
+    folded: FoldedVAN, images: CalibrationImages, test: ImageSet, spec: InputSpec, recipe: Recipe, reporter: Terminal
+) -> list[dict[str, Any]]:
+    """Accuracy of the float16 graphs on all test images with float16 between any two operators."""
+    equalized = equalize(folded, images, strength=recipe.equalize_strength)
+    calibrated = calibrate(equalized, images, get_scheme("int8"))
+    networks: dict[str, FoldedVAN | GraphModule] = {
+        name: convert(calibrated, get_scheme(name)).graph for name in recipe.tensorrt_schemes
+    }
+    networks["fp16"] = folded
+    largest = largest_activation(folded, images)
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ("fp32", *networks)}
+    labels = []
+    with reporter.stage("Rounding to float16", len(test)) as advance, torch.no_grad():
+        for batch in stream(test, spec, batch_size=BATCH):
+            normalized = images.normalized(batch.images)
+            found["fp32"].append(folded(normalized).numpy())
+            for name, network in networks.items():
+                found[name].append(float16_logits(network, normalized).numpy())
+            labels.append(batch.labels)
+            advance(len(batch.labels))
+    truth = np.concatenate(labels)
+    logits = {name: np.concatenate(parts) for name, parts in found.items()}
+    rows = []
+    for name in networks:
+        drop, low, high = paired_drop_interval(logits["fp32"].argmax(1) == truth, logits[name].argmax(1) == truth)
+        rows.append(
+            {
+                "name": name,
+                "images": len(truth),
+                "top1_percent": 100.0 * float((logits[name].argmax(1) == truth).mean()),
+                "drop_points": drop,
+                "drop_low": low,
+                "drop_high": high,
+                "agreement_percent": agreement_percent(logits["fp32"], logits[name]),
+                "logit_sqnr_db": sqnr_db(logits["fp32"], logits[name]),
+                "largest_activation": largest.value,
+            }
+        )
+        print(rows[-1])
+    return rows
+
+
 def main() -> None:
     """Export, measure, build, compare, print, write."""
     args = arguments(__doc__ or "").parse_args()
@@ -63,7 +118,7 @@ def main() -> None:
     images = calibration(args.train, spec, args.samples)
     recipe = load_recipe()
     reporter = Terminal()
-    engines, accuracy = [], []
+    engines, accuracy, in_float16 = [], [], []
     with (
         tempfile.TemporaryDirectory() as name,
         open_images(args.test, classes=spec.classes) as test,
@@ -95,13 +150,16 @@ def main() -> None:
                         f"{a.top1_drop_points:+.2f} ({drop.low:+.2f} to {drop.high:+.2f}), SQNR {a.logit_sqnr_db:.1f} "
                         f"dB, agreement {a.agreement_percent:.2f} %"
                     )
+                in_float16 = rounded(folded, images, test, spec, recipe, reporter)
             else:
                 schemes = tuple(s for s in schemes if s.quantized_layers)
             for s in schemes:
                 engines += [row(variant, build(place(s.file), s.name, card, Path(name))) for card in CARDS]
         twice = _twice(Path(name))
     print(f"the same engine built again with its timing cache: {twice}")
-    write_result(args, {"accuracy": accuracy, "engines": engines, "same_cache_twice": twice})
+    write_result(
+        args, {"accuracy": accuracy, "float16_accuracy": in_float16, "engines": engines, "same_cache_twice": twice}
+    )
 
 
 def _twice(folder: Path) -> dict[str, Any]:

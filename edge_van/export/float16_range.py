@@ -1,22 +1,25 @@
-"""Whether a network's activations stay within float16, which no CPU engine tells: it computes float16 files in float32.
+"""What float16 does to a network's activations, which no CPU engine tells: it computes float16 files in float32.
 
-In: a folded network and calibration images. Out: its largest activation; a ``VerificationError`` where that is too near
-float16's end.
+In: a folded or quantised network and images. Out: its largest activation, a ``VerificationError`` where that is too
+near float16's end; its logits with every tensor rounded to float16.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
 
 from edge_van.errors import VerificationError
 from edge_van.export.precision import LARGEST_FLOAT16
 from edge_van.fold import FoldedVAN
+from edge_van.measure import sqnr_db
 
 HEADROOM = 2.0
 """Images that were not seen may go this much further than those that were."""
@@ -63,3 +66,35 @@ def largest_activation(model: FoldedVAN, batches: Iterable[Tensor]) -> LargestAc
         for batch in batches:
             model(batch)
     return found
+
+
+class _RoundedToFloat16(Interpreter):
+    """Runs a graph and stores every float tensor, weights and images included, as float16 would hold it."""
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        is_float = isinstance(result, Tensor) and result.is_floating_point()
+        return result.half().float() if is_float else result
+
+
+@torch.no_grad()
+def float16_logits(network: FoldedVAN | GraphModule, images: Tensor) -> Tensor:
+    """(N, classes) of float images (N, 3, H, W) with float16 between any two operators, float32 sums inside them.
+
+    A folded network computes in torch's own float16; a quantised graph, whose operators have none, is rounded. An
+    engine fuses operators, so it rounds less often than either: the noise is an upper estimate.
+    """
+    if isinstance(network, FoldedVAN):
+        return cast(Tensor, copy.deepcopy(network).half()(images.half())).float()
+    return cast(Tensor, _RoundedToFloat16(network).run(images))
+
+
+@torch.no_grad()
+def check_float16(network: FoldedVAN | GraphModule, images: Tensor, floor_db: float) -> None:
+    """Raise ``VerificationError`` where float16 puts the logits under ``floor_db`` of SQNR to those in float32."""
+    measured = sqnr_db(network(images).numpy(), float16_logits(network, images).numpy())
+    if not measured >= floor_db:
+        raise VerificationError(
+            f"with float16 activations the logits keep {measured:.1f} dB SQNR to float32's, at least {floor_db:.1f} "
+            f"were expected"
+        )

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_van.errors import VerificationError
-from edge_van.export.float16_range import LargestActivation, largest_activation
+from edge_van.export.float16_range import LargestActivation, check_float16, largest_activation
 from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
 from edge_van.export.results import float_result, scheme_result
-from edge_van.export.tensorrt_graphs import write_tensorrt_graph
+from edge_van.export.tensorrt_graphs import float16_floor_db, write_tensorrt_graph
 from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_ONNX
@@ -49,7 +50,6 @@ class TensorRTExport:
 
     def quantized(self, graphs: Iterable[QuantizedVAN]) -> Iterator[SchemeResult]:
         """One file a graph; one with fewer quantised layers than an earlier one is made from that one's file."""
-        check_images = self.images.normalized(self.images.pixels[:CHECK_IMAGES])
         exported: list[tuple[QuantizedVAN, Path]] = []
         with tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
             for graph in graphs:
@@ -58,14 +58,18 @@ class TensorRTExport:
                     source = Path(scratch) / f"{name}.onnx"
                     wider = next((p for g, p in exported if g.layers.keys() >= graph.layers.keys()), None)
                     if wider is None:
-                        export_onnx(graph, source, check_images)
+                        export_onnx(graph, source, self._check_images)
                     else:
-                        export_subset(wider, self.equalized, graph, source, check_images)
+                        export_subset(wider, self.equalized, graph, source, self._check_images)
                     exported.append((graph, source))
                     file = f"onnx/model_{name}.onnx"
                     float_type = self._typed(source, file, graph)
                 result = scheme_result(graph, self.folded, self.probe, self.images, file)
                 yield replace(result, target="tensorrt", float_type=float_type)
+
+    @cached_property
+    def _check_images(self) -> Tensor:
+        return self.images.normalized(self.images.pixels[:CHECK_IMAGES])
 
     @cached_property
     def _largest_equalized(self) -> LargestActivation:
@@ -77,6 +81,7 @@ class TensorRTExport:
         try:
             if float_type == "float16":
                 self._largest_equalized.require_float16()
+                check_float16(graph.graph, self._check_images, float16_floor_db(graph.logit_sqnr_db))
             self._write(source, file, float_type, graph.logit_sqnr_db)
         except VerificationError as error:
             if float_type == "float32":
@@ -95,6 +100,7 @@ class TensorRTExport:
                 try:
                     if float_type == "float16":
                         largest_activation(self.folded, self.images).require_float16()
+                        check_float16(self.folded, self._check_images, float16_floor_db(None))
                     if not as_it_is:
                         self._write(self.place(FP32_ONNX), file, float_type, None)
                 except VerificationError as error:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from edge_van.errors import VerificationError
-from edge_van.export.float16_range import LargestActivation, largest_activation
+from edge_van.export.float16_range import LargestActivation, check_float16, float16_logits, largest_activation
 from edge_van.fold import FoldedVAN, fold
+from edge_van.measure import sqnr_db
+from edge_van.quantize.ptq import capture, post_training_quantize
+from edge_van.quantize.scheme import get_scheme
 from edge_van.van import VAN
 from edge_van.variants import Variant
 
@@ -60,3 +63,37 @@ def test_one_that_is_no_number_is_never_forgotten(folded: FoldedVAN, images: Cal
 def test_the_hooks_are_gone_afterwards(folded: FoldedVAN, images: Callable[..., Tensor]) -> None:
     largest_activation(folded, [images(1, 64, 64)])
     assert not any(m._forward_hooks for m in folded.modules())
+
+
+def test_rounding_every_tensor_is_torchs_own_float16(folded: FoldedVAN, images: Callable[..., Tensor]) -> None:
+    batch = images(4, 64, 64)
+    with torch.no_grad():
+        exact = folded(batch).numpy()
+    graph = capture(folded)
+    rounded, own = float16_logits(graph, batch).numpy(), float16_logits(folded, batch).numpy()
+    assert next(folded.parameters()).dtype == torch.float32  # a copy was made half
+    assert 50 < sqnr_db(exact, rounded) < 90
+    assert 50 < sqnr_db(exact, own) < 90
+    check_float16(folded, batch, 50.0)
+    with pytest.raises(VerificationError, match="with float16 activations the logits keep"):
+        check_float16(folded, batch, 100.0)
+
+
+def test_an_overflow_shows(folded: FoldedVAN, images: Callable[..., Tensor]) -> None:
+    """100 times 2000 in float16 is infinite; ONNX Runtime, which computes float16 files in float32, makes it 200000."""
+    batch = images(2, 64, 64)
+    folded.block1[0].mlp.fc2.bias.data.fill_(1e5)
+    for network in (folded, capture(folded)):
+        assert not torch.isfinite(float16_logits(network, batch)).all()
+        with pytest.raises(VerificationError, match="keep nan dB"):
+            check_float16(network, batch, 40.0)
+
+
+def test_a_quantised_graph(folded: FoldedVAN, images: Callable[..., Tensor]) -> None:
+    batch = images(4, 64, 64)
+    quantized = post_training_quantize(folded, [batch], get_scheme("int8_pointwise"))
+    rounded = float16_logits(quantized.graph, batch)
+    with torch.no_grad():
+        exact = quantized.graph(batch)
+    assert not torch.equal(rounded, exact)
+    assert sqnr_db(exact.numpy(), rounded.numpy()) > 20
