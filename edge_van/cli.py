@@ -121,6 +121,9 @@ def quantize(as_json: bool, **flags: Any) -> None:
 @click.option(
     "--scheme", help="A TensorRT graph (int8, int8_pointwise, fp16), computed exactly, instead of OpenVINO's."
 )
+@click.option(
+    "--engine", metavar="TARGET", help="A target of edge-van build, on its GPU: the active engine, or --scheme's."
+)
 @click.option("--limit", type=int, help="Use so many images, spread evenly over all.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=32, show_default=True)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")

@@ -1,7 +1,7 @@
 """Accuracy of a bundle that is there already, on any labelled images.
 
 In: a ``Bundle``, a folder or zip, which model. Out: an ``Accuracy``. OpenVINO runs its own models; a TensorRT graph is
-computed exactly as it is written, by ONNX Runtime.
+computed exactly as it is written, by ONNX Runtime; an engine runs on the GPU it was built for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from edge_van.bundle import Bundle
 from edge_van.data import open_images, splits
+from edge_van.engine_record import PLAN_NAME, EngineRecord
 from edge_van.errors import UsageError
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.progress import Reporter
@@ -29,6 +30,7 @@ def validate_bundle(
     reporter: Reporter,
     *,
     scheme: str | None = None,
+    engine: str | None = None,
     batch: int = 32,
     limit: int | None = None,
     strict: bool = False,
@@ -36,8 +38,9 @@ def validate_bundle(
 ) -> Accuracy:
     """FP32 against INT8 by OpenVINO, or with ``scheme`` the float32 graph against that of a TensorRT scheme.
 
-    Files are hashed before they are run: ``BundleError`` for a damaged one. ``UsageError`` for a scheme that is not
-    there, or for none where the bundle has no OpenVINO model.
+    ``engine`` names a target of ``edge-van build``: its active engine, or ``scheme``'s, runs one image at a time
+    against the float32 graph. Files are hashed before they are run: ``BundleError`` for a damaged one. ``UsageError``
+    for what is not there, or for neither where the bundle has no OpenVINO model.
     """
     manifest = bundle.manifest
     spec = manifest.input_spec
@@ -45,16 +48,23 @@ def validate_bundle(
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
         )
-        files = _files(bundle, scheme)
+        record = None if engine is None else _engine(bundle, engine, scheme)
+        files = (
+            _files(bundle, scheme) if record is None else (FP32_ONNX, f"tensorrt/{engine}/{record.scheme}/{PLAN_NAME}")
+        )
         bundle.check(*files, *(f"{f[:-4]}.bin" for f in files if f.endswith(".xml")))
         sessions: list[Session] = []
-        if scheme is None:
+        if scheme is None and record is None:
             batch = batch if spec.source_size is None else 1  # the crop inside the graph is written for one image
             sessions = [stack.enter_context(open_model("openvino", bundle.file(f), batch=batch)) for f in files]
         else:
             spec = replace(spec, source_size=None)
             for file in files:
-                session = open_model("onnxruntime", bundle.file(file), exact=True)
+                if record is not None and file.endswith(PLAN_NAME):
+                    batch = 1
+                    session = open_model(record.runtime, bundle.file(file))
+                else:
+                    session = open_model("onnxruntime", bundle.file(file), exact=True)
                 sessions.append(stack.enter_context(NormalizedSession(session, spec)))
         total = min(limit or len(images), len(images))
         advance = stack.enter_context(reporter.stage("Measuring accuracy", total))
@@ -70,6 +80,23 @@ def validate_bundle(
             progress=advance,
             on_broken=on_broken,
         )
+
+
+def _engine(bundle: Bundle, target: str, scheme: str | None) -> EngineRecord:
+    """The target's engine of ``scheme``, by default its active one."""
+    found = bundle.manifest.engines.get(target)
+    if found is None:
+        raise UsageError(
+            f"{bundle.path} has no engines for {target!r}; it has {', '.join(bundle.manifest.engines) or 'none'}: make "
+            f"them with edge-van build"
+        )
+    name = scheme or found.choice.active
+    there = {record.scheme: record for record in found.engines}
+    if name is None:
+        raise UsageError(f"no engine of {target} is active ({found.choice.reason}): give --scheme {'|'.join(there)}")
+    if name not in there:
+        raise UsageError(f"{target} has no engine of the scheme {name!r}; it has {', '.join(there)}")
+    return there[name]
 
 
 def _files(bundle: Bundle, scheme: str | None) -> tuple[str, str]:

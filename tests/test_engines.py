@@ -10,24 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
 from cli_samples import error_line, run
+from PIL import Image
 
-from edge_van import engine_target, engines
+from edge_van import engine_target, engines, validate_bundle
 from edge_van.bundle import Bundle, BundleWriter, open_bundle, update_manifest, verify
 from edge_van.engine_record import LOG_NAME, PLAN_NAME, EngineRecord
 from edge_van.engine_target import EnginesOptions
 from edge_van.engines import ACTIVE_NAME, build_engines
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.precision import to_float16
+from edge_van.input_spec import InputSpec
 from edge_van.progress import SILENT, Terminal
 from edge_van.records import SchemeResult
+from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.cuda import Device
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = EnginesOptions(compute_capabilities=("SM89", "SM120"))
+CLASSES = tuple("abcdefg")
 TAG = "rtx-sm89-sm120-1.7"
 ADA = Device("NVIDIA GeForce RTX 4090", "8.9")
 
@@ -41,10 +46,12 @@ def bundle(graphs: dict[str, Path], tmp_path: Path) -> Bundle:
 
     schemes = (scheme("int8", 45, 0.5), scheme("int8_pointwise", 30, 0.2))
     with BundleWriter(tmp_path / "b") as writer:
+        writer.path("onnx/model.onnx").write_bytes(graphs["fp32"].read_bytes())
         for s in schemes:
             model = to_float16(onnx.load(graphs[s.name]))
             writer.path(s.file).write_bytes(model.SerializeToString())
-        return writer.finish(replace(MANIFEST, schemes=schemes, engines={}))
+        spec = InputSpec(size=(64, 64), classes=CLASSES)
+        return writer.finish(replace(MANIFEST, schemes=schemes, engines={}, num_classes=len(CLASSES), input_spec=spec))
 
 
 def test_engines_are_built_and_listed(bundle: Bundle) -> None:
@@ -249,3 +256,63 @@ def test_the_command_ends_with_an_error_where_a_scheme_is_missing(
     assert "15 fp16, 30 int8" in out
     assert error_line(err) == "edge-van: error: not built: int8: no kernel for it"
     assert verify(open_bundle(bundle.path)) == []
+
+
+@pytest.fixture
+def with_engines(bundle: Bundle) -> tuple[Bundle, str]:
+    built = build_engines(bundle, CARDS, SILENT)
+    found = built.bundle.manifest.engines[built.target]
+    chosen = replace(found, choice=replace(found.choice, active="int8_pointwise"))
+    return update_manifest(built.bundle, engines={built.target: chosen}), built.target
+
+
+@pytest.mark.parametrize(("scheme", "runs"), [((), "int8_pointwise"), (("--scheme", "int8"), "int8")])
+def test_an_engine_is_validated_against_the_float_graph(
+    with_engines: tuple[Bundle, str],
+    graphs: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: tuple[str, ...],
+    runs: str,
+) -> None:
+    """No GPU is here: ONNX Runtime stands in for it, with the graph the engine was built from."""
+    bundle, tag = with_engines
+    data = tmp_path / "val"
+    for name in CLASSES:
+        (data / name).mkdir(parents=True)
+        Image.fromarray(np.full((70, 70, 3), 9 * ord(name) % 256, np.uint8)).save(data / name / "0.png")
+    opened = []
+
+    def on_the_gpu(runtime: str, path: Path, **options: Any) -> Session:
+        if runtime == "tensorrt_rtx":
+            opened.append(path.relative_to(bundle.path).as_posix())
+            return open_model("onnxruntime", graphs[path.parent.name], exact=True)
+        return open_model(runtime, path, **options)
+
+    flags = ("validate", bundle.path, "--data", data, "--engine", tag, *scheme, "--json")
+    code, out, err = run(capfd, monkeypatch, *flags)
+    assert (code, out) == (5, "")  # the real one
+    assert "no NVIDIA GPU" in error_line(err)
+    monkeypatch.setattr(validate_bundle, "open_model", on_the_gpu)
+    code, out, err = run(capfd, monkeypatch, *flags)
+    assert code == 0, err
+    assert opened == [f"tensorrt/{tag}/{runs}/{PLAN_NAME}"]
+    assert json.loads(out)["images"] == len(CLASSES)
+
+
+def test_an_engine_that_is_not_there(
+    with_engines: tuple[Bundle, str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, tag = with_engines
+    found = bundle.manifest.engines[tag]
+    for target, scheme, message in (
+        ("orin", None, f"has no engines for 'orin'; it has {tag}"),
+        (tag, "fp16", "has no engine of the scheme 'fp16'; it has int8, int8_pointwise"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            validate_bundle._engine(bundle, target, scheme)
+    none = replace(found, choice=replace(found.choice, active=None, reason="not timed"))
+    bundle = update_manifest(bundle, engines={tag: none})
+    with pytest.raises(UsageError, match=r"is active \(not timed\): give --scheme int8\|int8_pointwise"):
+        validate_bundle._engine(bundle, tag, None)
