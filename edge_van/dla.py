@@ -19,6 +19,10 @@ from edge_van.fold import FoldedBlock, FoldedVAN
 from edge_van.van import VAN
 from edge_van.variants import get_variant
 
+NO_QDQ = (
+    "NVIDIA's TensorRT 8 guide says that a DLA takes no explicit quantisation: of a bundle's graphs only fp16 could be "
+    "built for one, and INT8 would need TensorRT's own calibration, which 11 no longer has"
+)
 MAX_KERNEL, MAX_PADDING, MAX_STRIDE, MAX_CHANNELS, MAX_DILATION = 32, 31, 8, 8192, 32
 
 
@@ -41,6 +45,7 @@ class DLAReport:
     layers: tuple[DLALayer, ...]
     allowed: int
     transitions: int
+    note: str = NO_QDQ
 
 
 def dla_report(variant: str, input_size: tuple[int, int], num_classes: int = 1000) -> DLAReport:

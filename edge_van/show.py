@@ -192,6 +192,7 @@ def show_dla(report: DLAReport) -> None:
         f"{report.allowed} of {len(report.layers)} layers could run on a DLA, with {report.transitions} changes "
         f"between DLA and GPU: a poor target for a VAN, and no default here"
     )
+    console.print(f"note: {report.note}")
 
 
 def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:

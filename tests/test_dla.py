@@ -65,6 +65,7 @@ def test_the_command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert (code, err) == (0, "")
     assert "VAN-b0 at 64x64 px on a DLA" in out
     assert "a poor target for a VAN" in out
+    assert "takes no explicit quantisation" in out
     code, out, err = run(capfd, monkeypatch, "info", "--dla", "--variant", "b9")
     assert (code, out) == (2, "")
     assert "b9" in error_line(err)
