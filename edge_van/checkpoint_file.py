@@ -17,9 +17,13 @@ from typing import Any
 import torch
 
 from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
+from edge_van.pickle_guard import check_pickle
 
 MAX_BYTES = 4 * 2**30
 """Over this a file is refused unread: b6 with its average and an optimizer's two moments has 3.2 GB."""
+
+LEGACY_PICKLES = 5
+"""Magic number, protocol, system, the object, the names of its storages; raw numbers follow."""
 
 _EXPECTED = "expected a checkpoint written by torch.save, or a .safetensors file"
 _WEIGHTS_ALONE = "save the weights alone where it came from, torch.save(model.state_dict(), 'weights.pth')"
@@ -109,6 +113,7 @@ def read_weights(path: Path, kind: str) -> tuple[Any, dict[str, str]]:
         return _read_safetensors(path)
     if kind == "zip":
         _check_zip(path)
+    _check_pickles(path, kind)
     try:
         # The one class an official checkpoint holds beside tensors and plain values: its training arguments.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -116,6 +121,27 @@ def read_weights(path: Path, kind: str) -> tuple[Any, dict[str, str]]:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip"), {}
     except Exception as error:
         raise CheckpointError(f"{path} {_torch_reason(error)}") from error
+
+
+def _check_pickles(path: Path, kind: str) -> None:
+    """Refuses what would keep the reader busy for ever."""
+    try:
+        if kind == "zip":
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    if entry.filename.endswith("data.pkl"):
+                        with archive.open(entry) as stream:
+                            check_pickle(stream)
+        else:
+            with path.open("rb") as stream:
+                size = path.stat().st_size
+                for _ in range(LEGACY_PICKLES):
+                    if stream.tell() < size:
+                        check_pickle(stream)
+    except (ValueError, zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or cut off ({printable(error)}); {_EXPECTED}: copy or download it again"
+        ) from error
 
 
 def _torch_reason(error: Exception) -> str:
