@@ -90,21 +90,18 @@ def _accuracy_row(r: dict[str, Any]) -> str:
 
 def latency(results: Results) -> list[str]:
     """The tables of ``cpu_latency.py``, one a machine."""
-    first = results[0]
+    first, runs = results[0], results[0]["runs"]
     lines = [
-        f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {first['latency']['rounds']} interleaved "
-        f"rounds; ratios are medians of paired ratios with a bootstrap's 95 % interval. Over 1 is faster.",
+        f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {len(runs)} runs of {runs[0]['rounds']} "
+        f"interleaved rounds in random order; ratios are medians of paired ratios, in brackets the lowest and highest "
+        f"end of the runs' 95 % intervals (bootstrap). Over 1 is faster.",
         "",
     ]
     for result in results:
-        against = {r["name"]: r for r in result["against_nncf_defaults"]["rows"]}
-        lines += [
-            f"| {_cpu(result)} | median ms | against FP32 | against NNCF's defaults (a second run) |",
-            "|---|---|---|---|",
-        ]
-        for r in result["latency"]["rows"]:
-            other = against.get(r["name"])
-            cells = (TITLES[r["name"]], f"{r['median_ms']:.2f}", _ratio(r), _ratio(other) if other else "-")
+        against = {r["name"]: r for r in result["ratios"]["nncf_defaults"]}
+        lines += [f"| {_cpu(result)} | median ms | against FP32 | against NNCF's defaults |", "|---|---|---|---|"]
+        for r in result["ratios"]["fp32"]:
+            cells = (TITLES[r["name"]], f"{r['median_ms']:.2f}", _ratio(r), _ratio(against[r["name"]]))
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", _source(result), ""]
     return lines[:-1]
@@ -179,17 +176,17 @@ def engines(results: Results) -> list[str]:
 
 
 def _ratio(row: dict[str, Any]) -> str:
-    interval = row["ratio_interval"]
-    return f"{row['ratio']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+    return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
 
 
 def _source(result: dict[str, Any]) -> str:
     machine = result["machine"]
     flags = ", ".join(f for f in machine["flags"] if "vnni" in f or f in ("avx2", "avx512f", "amx_int8"))
+    note = f"{result['note']}; " if "note" in result else ""
     used = {k: machine["versions"][k] for k in ("openvino", "nncf", "torch") if k in machine["versions"]}
     return (
         f"{machine['cpu']}, {machine['logical_cores']} cores, {flags}; "
-        f"{', '.join(f'{k} {v}' for k, v in used.items())}; `{result['command']}`."
+        f"{', '.join(f'{k} {v}' for k, v in used.items())}; {note}`{result['command']}`."
     )
 
 

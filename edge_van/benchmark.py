@@ -28,6 +28,10 @@ DISTURBED = 1.3
 """A p90 this many times the median: something else ran."""
 
 
+RATIOS_APART = 0.05
+"""How far the ratio of two medians may be from the median of the paired ratios before a reader is told."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One model to time: its name in the table, the runtime, the file, the runtime's options."""
@@ -48,7 +52,7 @@ def measure_latency(
     seed: int = 0,
     progress: Advance | None = None,
 ) -> Latency:
-    """Time every candidate once per round, the order turned by one each round, after a warm-up. Batch 1.
+    """Time every candidate once per round, in a new random order each round, after a warm-up. Batch 1.
 
     ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round; its interval is a
     bootstrap's. Stops at ``rounds``, or after ``max_seconds`` once 100 rounds are done (the record says how many).
@@ -69,23 +73,28 @@ def measure_latency(
         for session, feed in sessions:
             for _ in range(WARMUP_ROUNDS):
                 session.run(feed)
-        samples = _sample(sessions, rounds, max_seconds, progress)
+        samples = _sample(sessions, rounds, max_seconds, generator, progress)
+        used = threads or sessions[names.index(baseline)][0].threads or 0
     base = samples[:, names.index(baseline)]
     rows = tuple(_row(c, samples[:, i], base) for i, c in enumerate(candidates))
     load = load_average()
-    return Latency(1, threads or 0, WARMUP_ROUNDS, len(samples), baseline, rows, load, _notes(rows, load))
+    return Latency(1, used, WARMUP_ROUNDS, len(samples), baseline, rows, load, _notes(rows, baseline, load))
 
 
 def _sample(
-    sessions: list[tuple[Session, dict[str, NDArray[Any]]]], rounds: int, max_seconds: float, progress: Advance | None
+    sessions: list[tuple[Session, dict[str, NDArray[Any]]]],
+    rounds: int,
+    max_seconds: float,
+    generator: np.random.Generator,
+    progress: Advance | None,
 ) -> NDArray[np.float64]:
-    """(rounds, candidates) milliseconds."""
+    """(rounds, candidates) milliseconds. A model finds the caches as the one before it left them: in a fixed order it
+    would always be the same one."""
     samples: list[list[float]] = []
     stop = time.perf_counter() + max_seconds
     while len(samples) < rounds and (len(samples) < MIN_ROUNDS or time.perf_counter() < stop):
         row = [0.0] * len(sessions)
-        for step in range(len(sessions)):
-            i = (step + len(samples)) % len(sessions)
+        for i in generator.permutation(len(sessions)):
             session, feed = sessions[i]
             start = time.perf_counter()
             session.run(feed)
@@ -106,27 +115,39 @@ def _feed(session: Session, generator: np.random.Generator) -> dict[str, NDArray
     return feed
 
 
-def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
+def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, Interval]:
+    """The median of base / times over the rounds (both (rounds,), milliseconds), and a bootstrap's 95 % interval."""
     from scipy.stats import bootstrap
 
     ratios = base / times
     middle = float(np.median(ratios))
-    interval = Interval(middle, middle)
-    if float(ratios.std()) > 0.0:
-        found = bootstrap((ratios,), np.median, n_resamples=999, rng=0, method="percentile").confidence_interval
-        interval = Interval(float(found.low), float(found.high))
+    if float(ratios.std()) == 0.0:
+        return middle, Interval(middle, middle)
+    found = bootstrap((ratios,), np.median, n_resamples=999, rng=0, method="percentile").confidence_interval
+    return middle, Interval(float(found.low), float(found.high))
+
+
+def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
+    middle, interval = paired_ratio(base, times)
     median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
     raw = tuple(round(float(t), 4) for t in times)
     return LatencyRow(candidate.name, candidate.runtime, median, p90, p99, middle, interval, raw)
 
 
-def _notes(rows: Sequence[LatencyRow], load: float) -> tuple[str, ...]:
+def _notes(rows: Sequence[LatencyRow], baseline: str, load: float) -> tuple[str, ...]:
     """What a reader should know before believing the absolute times."""
     notes = [
         f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, trust the "
         f"ratio rather than the milliseconds"
         for row in rows
         if row.p90_ms > DISTURBED * row.median_ms
+    ]
+    base_ms = next((row.median_ms for row in rows if row.name == baseline), 0.0)
+    notes += [
+        f"{row.name}: its paired ratio is {row.ratio:.2f}, that of the medians {base_ms / row.median_ms:.2f}: the "
+        f"machine changed its speed during the run, measure again on an idle one"
+        for row in rows
+        if base_ms and abs(base_ms / row.median_ms / row.ratio - 1.0) > RATIOS_APART
     ]
     if load > 2 * (os.cpu_count() or 1):
         notes.append(f"load average {load}: more work than cores")

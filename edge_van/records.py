@@ -123,6 +123,8 @@ class SchemeResult:
     images: int
     target: str = "openvino"  # or "tensorrt"
     float_type: str = "float32"  # what is not quantised computes in
+    layers_in_float: tuple[str, ...] = ()
+    """Quantised layers that the CPU which made the bundle computes in float nevertheless; OpenVINO only."""
     accuracy: Accuracy | None = None
     """Measured on the exact graph, through ONNX Runtime; without the changes by class."""
 

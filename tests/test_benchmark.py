@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +122,24 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[dict[str, 
     return order, feeds
 
 
-def test_the_order_turns_by_one_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order, _ = watched(monkeypatch)
     candidates = [Candidate(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
     measure_latency(candidates, baseline="b", rounds=MIN_ROUNDS, threads=1)
     warmup, timed = order[: 3 * WARMUP_ROUNDS], order[3 * WARMUP_ROUNDS :]
     assert sorted(warmup) == sorted("abc" * WARMUP_ROUNDS)
-    assert "".join(timed) == ("abcbcacab" * MIN_ROUNDS)[: 3 * MIN_ROUNDS]
+    rounds = ["".join(timed[i : i + 3]) for i in range(0, len(timed), 3)]
+    assert {"".join(sorted(names)) for names in rounds} == {"abc"}
+    assert set(rounds) == {"abc", "acb", "bac", "bca", "cab", "cba"}
+    # each comes after each of the others about as often: none always finds the caches of the same one
+    after = Counter(pair for names in rounds for pair in pairwise(names))
+    assert min(after[a, b] for a in "abc" for b in "abc" if a != b) > MIN_ROUNDS / 6
+
+
+def test_the_number_of_threads_is_the_engines_own(chains: tuple[Path, Path]) -> None:
+    candidates = [Candidate("small", "openvino", chains[0])]
+    latency = measure_latency(candidates, baseline="small", rounds=MIN_ROUNDS)
+    assert 1 <= latency.threads <= (os.cpu_count() or 1)
 
 
 def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, Path]) -> None:
@@ -180,10 +194,23 @@ def test_a_candidate_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_disturbed_run_says_so() -> None:
-    steady = benchmark._row(Candidate("steady", "openvino", Path("a")), np.full(100, 2.0), np.full(100, 4.0))
+    steady = benchmark._row(Candidate("steady", "openvino", Path("a")), np.full(100, 4.0), np.full(100, 4.0))
     times = np.where(np.arange(100) % 5 == 0, 9.0, 2.0)
     rough = benchmark._row(Candidate("rough", "openvino", Path("b")), times, np.full(100, 4.0))
-    assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (2.0, 2.0, 2.0)
-    notes = benchmark._notes((steady, rough), 0.0)
+    assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (1.0, 1.0, 1.0)
+    notes = benchmark._notes((steady, rough), "steady", 0.0)
     assert [note.split(":")[0] for note in notes] == ["rough"]
-    assert any("more work than cores" in note for note in benchmark._notes((), 1e4))
+    assert any("more work than cores" in note for note in benchmark._notes((), "steady", 1e4))
+
+
+def test_a_clock_that_changed_is_noticed() -> None:
+    """Half of the rounds run twice as fast; the baseline is fast in one round more than the other model."""
+    base = np.array([10.0] * 49 + [20.0] * 51)
+    times = np.array([5.0] * 51 + [10.0] * 49)
+    rows = tuple(
+        benchmark._row(Candidate(name, "openvino", Path(name)), values, base)
+        for name, values in (("fp32", base), ("int8", times))
+    )
+    assert rows[1].ratio == 2.0
+    [note] = [note for note in benchmark._notes(rows, "fp32", 0.0) if "medians" in note]
+    assert "its paired ratio is 2.00, that of the medians 4.00" in note

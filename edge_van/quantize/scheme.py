@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -107,6 +107,11 @@ def get_scheme(name: str) -> Scheme:
     if name not in SCHEMES:
         raise UsageError(f"unknown quantisation scheme {name!r}; known: {', '.join(SCHEMES)}")
     return SCHEMES[name]
+
+
+def for_openvino(name: str) -> Scheme:
+    """The scheme called ``name`` as a CPU takes it: with 7-bit weights, whatever it has for other engines."""
+    return replace(get_scheme(name), weight_bits=7)
 
 
 def module_path(node: Node) -> str:

@@ -30,6 +30,7 @@ class Session(ABC):
     runtime: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    threads: int | None = None  # how many CPU threads the engine uses, where it says so
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch. The arrays' names, dtypes and shapes must be the inputs'; else ``UsageError``.

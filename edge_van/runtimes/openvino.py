@@ -55,6 +55,7 @@ class OpenVINOSession(Session):
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
+        self.threads = int(self._model.get_property("INFERENCE_NUM_THREADS"))
         self._request = self._model.create_infer_request()
         self.inputs = tuple(_info(port, f"input_{i}") for i, port in enumerate(self._model.inputs))
         self.outputs = tuple(_info(port, f"output_{i}") for i, port in enumerate(self._model.outputs))
@@ -68,7 +69,7 @@ class OpenVINOSession(Session):
         return [
             (p.node_name, p.node_type, p.exec_type, p.real_time.total_seconds() * 1e3)
             for p in self._request.profiling_info
-            if p.real_time.total_seconds() > 0
+            if p.status == type(p).Status.EXECUTED
         ]
 
     def close(self) -> None:

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from edge_van.decode import decode
 from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
-from edge_van.export.openvino import INPUT, OUTPUT, check_openvino, export_openvino
+from edge_van.export.openvino import (
+    INPUT,
+    INT8_FLOOR_DB,
+    OUTPUT,
+    RESIZE_FLOOR_DB,
+    check_openvino,
+    export_openvino,
+    layers_in_float,
+)
 from edge_van.fold import FoldedVAN, fold
 from edge_van.input_spec import InputSpec
 from edge_van.measure import relative_error, sqnr_db
@@ -107,7 +115,7 @@ def test_float_ir_agrees_with_torch(exported: Exported) -> None:
     pixels = smooth_pixels(4, *SPEC.size, seed=5)
     expected = logits_of(exported.folded, exported, pixels)
     assert relative_error(run_each(exported.float_ir, pixels), expected) <= 1e-3
-    assert check_openvino(exported.float_ir, pixels, expected, quantized=False) > 60
+    assert check_openvino(exported.float_ir, pixels, expected) > 60
 
 
 def test_channels_come_in_rgb_order_and_are_normalised_apart(exported: Exported) -> None:
@@ -152,6 +160,15 @@ def test_int8_ir_runs_in_integer_kernels(exported: Exported) -> None:
     assert any(kind == "FullyConnected" for _, kind, _, _ in rows)
 
 
+def test_which_quantised_layers_a_cpu_computes_in_float(exported: Exported) -> None:
+    pixels, layers = smooth_pixels(1, *SPEC.size), exported.quantized.layers
+    assert "head" in layers
+    assert layers_in_float(exported.int8_ir, layers, pixels) == ()
+    assert layers_in_float(exported.int8_ir, [*layers, "block9.0.mlp.fc1"], pixels) == ("block9.0.mlp.fc1",)
+    with pytest.raises(VerificationError, match=rf"none of the {len(layers)} quantised layers of model\.xml"):
+        layers_in_float(exported.float_ir, layers, pixels)
+
+
 def test_float_ir_runs_in_float_kernels(exported: Exported) -> None:
     with OpenVINOSession(exported.float_ir, profile=True) as session:
         session.run({INPUT: smooth_pixels(1, *SPEC.size)})
@@ -164,7 +181,7 @@ def test_float_ir_runs_in_float_kernels(exported: Exported) -> None:
 def test_int8_ir_agrees_with_its_graph(exported: Exported) -> None:
     pixels = smooth_pixels(4, *SPEC.size, seed=5)
     expected = logits_of(exported.quantized.graph, exported, pixels)
-    assert check_openvino(exported.int8_ir, pixels, expected, quantized=True) >= 20
+    assert check_openvino(exported.int8_ir, pixels, expected, floor_db=20.0) >= 20
     assert sqnr_db(logits_of(exported.folded, exported, pixels), run_each(exported.int8_ir, pixels)) > 15
 
 
@@ -173,11 +190,11 @@ def test_other_logits_than_expected_are_caught(exported: Exported) -> None:
     expected = logits_of(exported.folded, exported, pixels)
     shifted = expected + np.abs(expected).max() * np.float32(0.01)
     with pytest.raises(VerificationError, match=r"model\.xml run by OpenVINO computes other logits .* relative"):
-        check_openvino(exported.float_ir, pixels, shifted, quantized=False)
+        check_openvino(exported.float_ir, pixels, shifted)
     for wrong in (-expected, expected * np.float32("nan")):
-        for quantized, path in ((False, exported.float_ir), (True, exported.int8_ir)):
+        for floor, path in ((None, exported.float_ir), (INT8_FLOOR_DB, exported.int8_ir)):
             with pytest.raises(VerificationError, match="dB SQNR"):
-                check_openvino(path, pixels, wrong, quantized=quantized)
+                check_openvino(path, pixels, wrong, floor_db=floor)
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
@@ -220,7 +237,12 @@ def test_the_resize_inside_is_the_hosts(
         assert np.array_equal(decode(buffer.getvalue(), inside), image)  # the host sends it as it is
         decoded.append(decode(buffer.getvalue(), replace(inside, source_size=None)))
     from_host = run_each(exported.float_ir, np.stack(decoded))
-    assert sqnr_db(from_host, from_device) >= 20
+    measured = sqnr_db(from_host, from_device)
+    assert measured >= RESIZE_FLOOR_DB[interpolation]
+    # what is nearly right is told from what is
+    other = "bilinear" if interpolation == "bicubic" else "bicubic"
+    wrong = export_openvino(exported.float_onnx, replace(inside, interpolation=other), tmp_path / "wrong.xml")
+    assert sqnr_db(from_host, run_each(wrong, raw)) < measured - 6
     assert (from_host.argmax(1) == from_device.argmax(1)).all()
 
 
