@@ -11,6 +11,7 @@ def main() -> None:
     try:
         from edge_van.cli import main as run
     except KeyboardInterrupt:
+        sys.stderr.write("edge-van: interrupted\n")
         sys.exit(130)
     run()
 

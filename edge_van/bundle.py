@@ -31,6 +31,7 @@ from edge_van.atomic import (
 )
 from edge_van.bundle_files import FileProblem, file_entry, problem_of, strangers, walk
 from edge_van.errors import BundleError, UsageError
+from edge_van.input_spec import is_utf8
 from edge_van.manifest import (
     MANIFEST_NAME,
     MANIFEST_PARTIAL,
@@ -102,7 +103,12 @@ class BundleWriter:
 
     def __init__(self, output: Path, *, force: bool = False) -> None:
         # The parent is resolved, the name is not: an output that is a link must be seen as one.
-        self.output = output.resolve() if output.name in ("", "..") else output.parent.resolve() / output.name
+        if not is_utf8(str(output)):
+            raise UsageError(f"the output {str(output)!r} is no UTF-8, which the engines need: give another path")
+        try:
+            self.output = output.resolve() if output.name in ("", "..") else output.parent.resolve() / output.name
+        except RuntimeError as error:
+            raise UsageError(f"the output {output} lies under a ring of links: give another path") from error
         self.force = force
         self._folder: Path | None = None
         self._lock = -1

@@ -107,7 +107,8 @@ def load_checkpoint(
     claim = claimed_variant(metadata, sidecar)
     if claim is not None and claim != name:
         raise CheckpointError(
-            f"{path} says it is {printable(claim)!r}, but its tensors are those of {_described(van, name)}; get it anew"
+            f"{path} or the JSON beside it says that it is {printable(claim)!r}, but its tensors are those of "
+            f"{_described(van, name)}; mend what it says, or get the right weights"
         )
     found = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van, by_hand)
     return LoadedCheckpoint(
@@ -203,6 +204,8 @@ def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, A
     choices: list[str] = []
     while isinstance(content, dict) and len(names) < 4:
         name = next((n for n in order if isinstance(content.get(n), dict) and content[n]), None)
+        if name is None and not use_ema and any(_has_tensors(content.get(n)) for n in _EMA_ENTRIES):
+            raise CheckpointError(f"{path} holds averaged (EMA) weights only; leave --no-ema out to take them")
         if name is None:
             return content, ".".join(names) or None, choices
         names.append(name)

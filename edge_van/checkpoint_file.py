@@ -163,7 +163,8 @@ def _torch_reason(error: Exception) -> str:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuses a zip that torch.save did not write, or one that unpacks to more than it is."""
+    """Refuses a zip that torch.save did not write, one that unpacks to more than it is, or one with a bit turned over:
+    torch itself looks at no checksum."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -185,6 +186,18 @@ def _check_zip(path: Path) -> None:
         raise CheckpointError(
             f"{path} is a zip archive with compressed or oversized entries ({path.stat().st_size} bytes unpack to "
             f"{unpacked}); torch.save stores them uncompressed: {_WEIGHTS_ALONE}"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is damaged or cut off ({printable(error)}): copy or download it again"
+        ) from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged or cut off (the checksum of {printable(damaged)} does not fit): copy or download it "
+            f"again"
         )
 
 

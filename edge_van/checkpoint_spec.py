@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class FoundSpec:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``; a ``CheckpointError`` where there is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({printable(error)}); mend it or move it away") from error
     if not isinstance(values, dict):
@@ -83,9 +84,9 @@ def read_sidecar(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def claimed_variant(metadata: Mapping[str, str], sidecar: Mapping[str, Any]) -> str | None:
-    """The variant that the header, or else the JSON beside the file, names."""
+    """The variant that the header, or else the JSON beside the file, names; ``van_b0`` and ``VAN-B0`` are b0."""
     claim = metadata.get(METADATA_VARIANT) or sidecar.get("variant")
-    return None if claim is None else str(claim)
+    return None if claim is None else re.sub(r"^van[-_ ]?", "", str(claim).strip().lower())
 
 
 def find_spec(
@@ -111,6 +112,9 @@ def find_spec(
     if given:
         if isinstance(given.get("size"), int):
             given["size"] = [given["size"]] * 2
+        for field in ("mean", "std"):
+            if isinstance(given.get(field), int | float):  # one for all channels, as the flag takes it
+                given[field] = [given[field]] * 3
         settled = {*given, *by_hand, "classes"}
         missing = [name for name, field in _SIDECAR_FIELDS.items() if field not in settled]
         warned = (

@@ -6,14 +6,16 @@ the exit code is the error's (see ``edge_van.errors``), 130 for an interrupt.
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edge_van import __version__
-from edge_van.cli_types import Limit, Sizes, Triple
+from edge_van.cli_types import Limit, Sizes, Triple, Verbs, class_names, verbose_option
 from edge_van.errors import (
     BundleError,
     EdgeVanError,
@@ -30,21 +32,9 @@ _POINTS = Limit(0, 100)
 INTERRUPTED = 130
 
 
-class _Verbs(click.Group):
-    """Every verb takes ``--verbose`` too, so that it can be appended to a command line that failed."""
-
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        cmd.params.append(_verbose_option())
-        super().add_command(cmd, name)
-
-
-def _verbose_option() -> click.Option:
-    return click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
-
-
 @click.group(
-    cls=_Verbs,
-    params=[_verbose_option()],
+    cls=Verbs,
+    params=[verbose_option()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, package_name="edge-van")
@@ -72,7 +62,7 @@ def cli() -> None:
 @click.option("--mean", type=Triple(), help="On a 0..1 scale.")
 @click.option("--std", type=Triple(), help="On a 0..1 scale.")
 @click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
     "--no-ema", "use_ema", flag_value=False, default=True, help="The plain weights where a file has averaged ones too."
 )
@@ -94,7 +84,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     changes = {k: flags[k] for k in ("samples", "activation")} | {"max_drop_points": flags["max_drop"]}
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
-    overrides |= {"size": flags["input_size"], "classes": _class_names(flags["classes"])}
+    overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}
     options = QuantizeOptions(
         recipe=recipe,
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
@@ -105,19 +95,23 @@ def quantize(as_json: bool, **flags: Any) -> None:
         },
     )
     bundle = run(options, Terminal())
-    if as_json:
-        _print_json(bundle.manifest)
-    else:
-        from edge_van.show import show_bundle
+    try:
+        if as_json:
+            _print_json(bundle.manifest)
+        else:
+            from edge_van.show import show_bundle
 
-        show_bundle(bundle)
-    bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
+            show_bundle(bundle)
+    finally:  # a closed pipe must not hide a gate
+        bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
 
 
 @cli.command()
 @click.argument("bundle", type=_PATH)
 @click.option("--data", type=_PATH, required=True, help="Labelled images: folder or zip, one folder a class.")
-@click.option("--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.")
+@click.option(
+    "--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [default: no limit]"
+)
 @click.option(
     "--scheme", help="A TensorRT graph (int8, int8_pointwise, fp16), computed exactly, instead of OpenVINO's."
 )
@@ -132,7 +126,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
     """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
     from edge_van.bundle import open_bundle
     from edge_van.data import BrokenImage
-    from edge_van.gates import accuracy_gate
+    from edge_van.gates import accuracy_gate, doubts
     from edge_van.progress import Terminal
     from edge_van.validate_bundle import validate_bundle
 
@@ -149,6 +143,8 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
 
         show_accuracy(accuracy)
     if max_drop is not None:
+        if doubt := doubts(accuracy, max_drop):
+            reporter.note(f"warning: {doubt}")
         accuracy_gate(accuracy, max_drop)
 
 
@@ -196,13 +192,33 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
 
 
 @cli.command()
+@click.argument("bundle", type=_PATH, required=False)
 @click.option("--variant", metavar="b0..b6", help="One variant only.")
-@click.option("--input-size", type=Sizes(), default="224", show_default=True)
-@click.option("--kernel-size", type=click.IntRange(1, 255), default=21, show_default=True, help="Of the LKA table.")
+@click.option("--input-size", type=Sizes(), help="What the network sees.  [default: 224]")
+@click.option("--kernel-size", type=click.IntRange(1, 255), help="Of the LKA table.  [default: 21]")
 @click.option("--dla", is_flag=True, help="What a Jetson's DLA would take of the network, layer by layer, instead.")
 @click.option("--json", "as_json", is_flag=True)
-def info(variant: str | None, input_size: tuple[int, int], kernel_size: int, dla: bool, as_json: bool) -> None:
-    """Parameters and MACs of every variant beside the paper's, and the paper's LKA complexity table."""
+def info(
+    bundle: Path | None,
+    variant: str | None,
+    input_size: tuple[int, int] | None,
+    kernel_size: int | None,
+    dla: bool,
+    as_json: bool,
+) -> None:
+    """Parameters and MACs of every variant beside the paper's; with BUNDLE, what was measured of it."""
+    if bundle is not None:
+        if dla or (variant, input_size, kernel_size) != (None, None, None):
+            raise UsageError("info tells of a BUNDLE or of the variants: leave the other flags out")
+        from edge_van.bundle import open_bundle
+        from edge_van.show import show_bundle
+
+        opened = open_bundle(bundle)
+        _print_json(opened.manifest) if as_json else show_bundle(opened)
+        return
+    if dla and kernel_size is not None:
+        raise UsageError("--dla reports on the network as it is, with the LKA of 21: leave --kernel-size out")
+    input_size, kernel_size = input_size or (224, 224), kernel_size or 21
     if dla:
         from edge_van.dla import dla_report
         from edge_van.show import show_dla
@@ -244,16 +260,6 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
         raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
 
 
-def _class_names(path: Path | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--classes takes a text file, one name a line; {path} cannot be read: {error}") from None
-    return tuple(line.strip() for line in lines if line.strip())
-
-
 def _print_json(value: Any) -> None:
     import msgspec
 
@@ -263,6 +269,10 @@ def _print_json(value: Any) -> None:
 def main() -> None:
     """The console script: runs a verb, turns an error into one line on standard error and its exit code."""
     verbose = "--verbose" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal has no letters for
+    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said by its name
     try:
         code = cli.main(standalone_mode=False)
     except EdgeVanError as error:
@@ -279,6 +289,10 @@ def main() -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("edge-van: interrupted; nothing half-written was left", err=True)  # click ended the line of the ^C
         code = INTERRUPTED
+    except SystemExit as stop:  # SIGTERM or SIGHUP, see edge_van.atomic
+        code = stop.code
+        if isinstance(code, int) and code > 128:
+            click.echo("edge-van: terminated; nothing half-written was left", err=True)
     except BrokenPipeError:
         code = 1
     except ModuleNotFoundError as error:  # the slim install of a device has no torch: said here for every verb at once

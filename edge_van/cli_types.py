@@ -1,13 +1,16 @@
-"""The kinds of values that flags take, beyond click's own.
+"""The kinds of values that flags take, beyond click's own, and the flag that every verb has.
 
 In: the text of a flag. Out: a checked value, or click's usage error.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edge_van.errors import UsageError
 
 if TYPE_CHECKING:
     _SizesBase = click.ParamType[tuple[int, int]]
@@ -24,8 +27,8 @@ class Sizes(_SizesBase):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(p.isdecimal() for p in parts):
-            self.fail(f"{value!r} is no size: give pixels (224) or height x width (224x320)", param, ctx)
+        if len(parts) > 2 or not all(p.isdecimal() and len(p) < 10 for p in parts):
+            self.fail(f"{str(value)[:40]!r} is no size: give pixels (224) or height x width (224x320)", param, ctx)
         return int(parts[0]), int(parts[-1])
 
 
@@ -60,3 +63,26 @@ class Limit(_NumberBase):
         if not self.low <= number <= self.high:
             self.fail(f"{value!r} is not a number from {self.low:g} to {self.high:g}", param, ctx)
         return number
+
+
+class Verbs(click.Group):
+    """Every verb takes ``--verbose`` too, so that it can be appended to a command line that failed."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params.append(verbose_option())
+        super().add_command(cmd, name)
+
+
+def verbose_option() -> click.Option:
+    return click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+def class_names(path: Path | None) -> tuple[str, ...] | None:
+    """The names in the file of ``--classes``, None without one; a ``UsageError`` for a file that is no text."""
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--classes takes a text file, one name a line; {path} cannot be read: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())

@@ -115,8 +115,12 @@ def open_images(
 def splits(path: Path) -> tuple[Path, Path | None]:
     """(images to measure on, images to calibrate on) for a folder with train/ beside val/, validation/ or test/; the
     folder itself and None for any other."""
-    held_out = [path / name for name in ("val", "validation", "test") if (path / name).is_dir()]
-    if held_out and (path / "train").is_dir():
+    try:
+        held_out = [path / name for name in ("val", "validation", "test") if (path / name).is_dir()]
+        has_train = (path / "train").is_dir()
+    except OSError:  # a name too long for the system, say: opening it says why
+        return path, None
+    if held_out and has_train:
         return held_out[0], path / "train"
     return path, None
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import platform
-import re
 import sys
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from edge_van import __version__
 from edge_van.bundle import MANIFEST_NAME, open_bundle, verify
@@ -57,7 +60,7 @@ def inspect_install() -> list[Check]:
     try:
         logging.disable(logging.WARNING)
         with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
-            return checks + [_library(*row) for row in _libraries(needed)]
+            return checks + [_of_the_right_version(_library(*row), row, needed) for row in _libraries(needed)]
     finally:
         logging.disable(level)
 
@@ -68,7 +71,10 @@ def inspect_bundle(path: Path) -> list[Check]:
         bundle = open_bundle(path)
         problems = verify(bundle)
     except BundleError as error:
-        there = (path / MANIFEST_NAME).exists()
+        try:
+            there = (path / MANIFEST_NAME).exists()
+        except OSError:  # a name too long for the system, say
+            there = False
         fix = "make or copy the bundle again" if there else "give the folder of a bundle, as quantize wrote it"
         return [Check("manifest", "broken" if there else "missing", None, str(error), fix)]
     manifest = bundle.manifest
@@ -107,17 +113,21 @@ def cpu_check(model: str | None, flags: Collection[str]) -> Check:
     return Check("cpu", "ok", None, detail, None)
 
 
-def quantize_needs() -> list[str]:
-    """The distributions of the ``quantize`` extra as edge-van's own metadata has them; none where it is not there."""
+def quantize_needs() -> dict[str, SpecifierSet]:
+    """The distributions of the ``quantize`` extra with the versions they must have, as edge-van's own metadata says;
+    none where it is not there."""
     try:
-        requirements = metadata.requires("edge-van") or []
+        requirements = [Requirement(line) for line in metadata.requires("edge-van") or []]
     except metadata.PackageNotFoundError:
-        return []
-    found = (re.fullmatch(r"([\w.-]+).*;.*\bextra\s*==\s*['\"]quantize['\"].*", line) for line in requirements)
-    return [re.sub(r"[-_.]+", "-", match[1]).lower() for match in found if match]
+        return {}
+    return {
+        canonicalize_name(r.name): r.specifier
+        for r in requirements
+        if r.marker is not None and not r.marker.evaluate({"extra": ""}) and r.marker.evaluate({"extra": "quantize"})
+    }
 
 
-def _libraries(needed: Sequence[str]) -> list[_Row]:
+def _libraries(needed: Iterable[str]) -> list[_Row]:
     """``_LIBRARIES``, then what else is ``needed`` to quantise."""
     known = {distribution for row in _LIBRARIES for distribution in row[2]}
     modules = {name: _MODULES.get(name, name.replace("-", "_")) for name in needed if name not in known}
@@ -143,6 +153,19 @@ def _library(name: str, module: str, distributions: tuple[str, ...], fix: str, p
         lines = str(error).strip().splitlines() or ["no message"]
         return Check(name, "broken", installed, f"{type(error).__name__}: {lines[-1].strip()}", again)
     return Check(name, "ok", installed or str(getattr(loaded, "__version__", "unknown")), detail, None)
+
+
+def _of_the_right_version(check: Check, row: _Row, needed: Mapping[str, SpecifierSet]) -> Check:
+    """One that works and is of a version edge-van does not take is broken."""
+    wanted = next((needed[d] for d in row[2] if d in needed), None)
+    if (
+        check.status != "ok"
+        or check.version is None
+        or wanted is None
+        or wanted.contains(check.version, prereleases=True)
+    ):
+        return check
+    return replace(check, status="broken", detail=f"edge-van needs {wanted}", fix=_QUANTIZE)
 
 
 def _installed_version(distribution: str) -> str | None:

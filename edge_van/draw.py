@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Draw:
     excluded: int  # their content is among the excluded hashes
     repeated: int  # their content was drawn before
     unreadable: tuple[BrokenImage, ...]
+    hashes: tuple[str, ...]  # of the contents drawn, in the same order
 
     @property
     def left_out(self) -> int:
@@ -52,7 +54,7 @@ def draw_balanced(images: ImageSet, count: int, *, seed: int, exclude_hashes: fr
     # in the order in which each class first came up: it decides, by the seed, which classes get one image more
     turns = deque(deque(candidates) for candidates in per_class.values())
     drawn: list[int] = []
-    drawn_hashes: set[str] = set()
+    drawn_hashes: dict[str, None] = {}  # in order
     excluded = repeated = 0
     unreadable: list[BrokenImage] = []
     while turns and len(drawn) < count:
@@ -68,11 +70,16 @@ def draw_balanced(images: ImageSet, count: int, *, seed: int, exclude_hashes: fr
                 excluded += digest in exclude_hashes
                 repeated += digest in drawn_hashes
                 continue
-            drawn_hashes.add(digest)
+            drawn_hashes[digest] = None
             drawn.append(index)
             turns.append(candidates)
             break
-    return Draw(tuple(drawn), excluded, repeated, tuple(unreadable))
+    return Draw(tuple(drawn), excluded, repeated, tuple(unreadable), tuple(drawn_hashes))
+
+
+def fingerprint(contents: Iterable[str]) -> str:
+    """One sha256 for a set of content hashes, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()
 
 
 def hashes(images: ImageSet, workers: int | None = None) -> frozenset[str]:

@@ -5,19 +5,24 @@ In: an ``Accuracy`` or a ``Latency`` and a limit. Out: nothing, or the gate's er
 
 from __future__ import annotations
 
+from math import ceil
+
 from edge_van.errors import AccuracyGateError, LatencyGateError
 from edge_van.records import Accuracy, Latency, Manifest
 
+ACCURACY_ADVICE = 'more --samples, or a recipe with openvino_scheme = "asymmetric", may lose less'
+
 
 def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float | None) -> None:
-    """Both gates of a finished bundle. Without an OpenVINO model, one of TensorRT's INT8 graphs must be within the
-    limit: a device takes the fastest that is."""
+    """Both gates of a finished bundle: OpenVINO's model, and one of TensorRT's INT8 graphs, must be within the limit.
+
+    A device takes the fastest graph that is, so one is enough.
+    """
     if manifest.accuracy is not None:
         accuracy_gate(manifest.accuracy, max_drop_points)
-    else:
-        measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
-        if measured:
-            accuracy_gate(min(measured, key=lambda a: a.top1_drop_points), max_drop_points)
+    measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
+    if measured:
+        accuracy_gate(min(measured, key=lambda a: a.top1_drop_points), max_drop_points)
     if manifest.latency is not None and min_speedup is not None:
         latency_gate(manifest.latency, min_speedup)
 
@@ -26,10 +31,24 @@ def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:
     """``AccuracyGateError`` where top-1 drops by more than ``max_drop_points``."""
     if accuracy.top1_drop_points > max_drop_points:
         raise AccuracyGateError(
-            f"INT8 loses {accuracy.top1_drop_points:.2f} points of top-1 "
+            f"{accuracy.model} loses {accuracy.top1_drop_points:.2f} points of top-1 "
             f"(95 % interval {accuracy.top1_drop_interval.low:.2f} to {accuracy.top1_drop_interval.high:.2f}), "
-            f"{max_drop_points:g} are allowed"
+            f"{max_drop_points:g} are allowed: {ACCURACY_ADVICE}"
         )
+
+
+def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
+    """What to know of a drop within the limit that these images cannot tell from one over it; None if they can."""
+    low, high = accuracy.top1_drop_interval.low, accuracy.top1_drop_interval.high
+    if not accuracy.top1_drop_points <= max_drop_points < high:
+        return None
+    # the interval's half width goes down with the square root of the number of images
+    room = max_drop_points - accuracy.top1_drop_points
+    needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}" if room > 0 else "more"
+    return (
+        f"{accuracy.images:,} images do not show that {accuracy.model} loses at most {max_drop_points:g} points (95 % "
+        f"interval {low:+.2f} to {high:+.2f}): {needed} would be needed"
+    )
 
 
 def latency_gate(latency: Latency, min_speedup: float) -> None:
@@ -38,5 +57,6 @@ def latency_gate(latency: Latency, min_speedup: float) -> None:
     if row.ratio < min_speedup:
         raise LatencyGateError(
             f"INT8 is {row.ratio:.2f} times as fast as FP32 (95 % interval {row.ratio_interval.low:.2f} to "
-            f"{row.ratio_interval.high:.2f}), {min_speedup:g} was asked for"
+            f"{row.ratio_interval.high:.2f}), {min_speedup:g} was asked for: measure on an idle machine, or try "
+            f"--activation hardswish, which is faster and a little less accurate"
         )

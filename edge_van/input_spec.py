@@ -14,6 +14,17 @@ from edge_van.errors import UsageError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MAX_SIDE = 8192
+LARGEST_MEAN, SMALLEST_STD = 1e3, 1e-6
+"""Beyond these a normalised pixel says nothing in float32."""
+
+
+def is_utf8(text: str) -> bool:
+    """Whether ``text`` can be written: a file's name may hold bytes that are no text, and JSON half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -42,21 +53,30 @@ class InputSpec:
             value = getattr(self, name)
             if value is None and name == "source_size":
                 continue
-            if len(value) != 2 or not all(isinstance(v, int) and 1 <= v <= MAX_SIDE for v in value):
+            if len(value) != 2 or not all(type(v) is int and 1 <= v <= MAX_SIDE for v in value):  # True is no side
                 raise UsageError(f"{name} is (height, width), each from 1 to {MAX_SIDE}; got {value!r}")
-        if not 0.0 < self.crop <= 1.0:
+        if isinstance(self.crop, bool) or not 0.0 < self.crop <= 1.0:
             raise UsageError(f"crop is a share of the resized side, over 0 and up to 1; got {self.crop!r}")
+        if max(self.size) > MAX_SIDE * self.crop:
+            raise UsageError(
+                f"crop {self.crop!r} of {self.size[0]}x{self.size[1]} px asks for a resize to over {MAX_SIDE} px: "
+                f"give a larger share"
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {self.interpolation!r}")
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if len(value) != 3 or not all(math.isfinite(v) for v in value):
-                raise UsageError(f"{name} is three finite numbers (R, G, B, on a 0..1 scale); got {value!r}")
-        if min(self.std) <= 0.0:
-            raise UsageError(f"std must be over 0 in every channel; got {self.std!r}")
+            if len(value) != 3 or not all(math.isfinite(v) and abs(v) <= LARGEST_MEAN for v in value):
+                raise UsageError(
+                    f"{name} is three finite numbers (R, G, B, on a 0..1 scale) up to {LARGEST_MEAN:g}; got {value!r}"
+                )
+        if min(self.std) < SMALLEST_STD:
+            raise UsageError(f"std must be over 0 in every channel, at least {SMALLEST_STD:g}; got {self.std!r}")
         if self.classes is not None:
             if not isinstance(self.classes, tuple) or not all(isinstance(c, str) for c in self.classes):
                 raise UsageError(f"class names are a list of strings; got {str(self.classes)[:80]}")
+            if unwritable := [c for c in self.classes if not is_utf8(c)]:
+                raise UsageError(f"class names are written as UTF-8, which {unwritable[0]!r} is not: rename it")
             repeated = sorted(c for c, count in Counter(self.classes).items() if count > 1)
             if not self.classes or repeated:
                 raise UsageError(

@@ -72,7 +72,19 @@ def decoded(raw: bytes, where: str) -> Manifest:
     except RecursionError as error:
         raise BundleError(f"{where} is nested too deep for a manifest: make or copy the bundle again") from error
     _check_entries(manifest.files, where)
+    _check_consistent(manifest, where)
     return manifest
+
+
+def _check_consistent(manifest: Manifest, where: str) -> None:
+    """What the types alone do not say."""
+    classes, limit = manifest.input_spec.classes, manifest.recipe.get("max_drop_points", 1.0)
+    if manifest.num_classes < 1 or (classes is not None and len(classes) != manifest.num_classes):
+        raise BundleError(
+            f"{where} has {manifest.num_classes} classes and {len(classes or ())} names for them: make the bundle again"
+        )
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise BundleError(f"{where} has a recipe with max_drop_points {limit!r}, no number: make the bundle again")
 
 
 def _check_version(head: _Head, where: str) -> None:

@@ -17,18 +17,19 @@ from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, 
 from edge_van.benchmark import measure_latency
 from edge_van.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
-from edge_van.data import BrokenImage, ImageSet, open_images, splits
+from edge_van.data import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.draw import hashes
 from edge_van.errors import UsageError
 from edge_van.export.models import ExportedModels, export_models
 from edge_van.fold import fold
+from edge_van.gates import doubts
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions
-from edge_van.progress import SILENT, Reporter
+from edge_van.progress import SILENT, Reporter, one_line
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 from edge_van.quantize.recipe import Recipe
-from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest
+from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest, SchemeResult
 from edge_van.runtimes import open_model
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.validate import validate
@@ -86,6 +87,8 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
         for warning in warnings:
             reporter.note(f"warning: {warning}")
         held_out, training = _open_data(options, spec, loaded.van.num_classes, stack)
+        if spec.source_size is not None:  # images of another size are said before any work
+            next(stream(held_out, spec, batch_size=1, indices=[0], strict=True))
         if spec.classes is None:
             spec = replace(spec, classes=held_out.classes)
             names = ", ".join((held_out.classes or ())[:3])
@@ -121,15 +124,10 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
             _note_broken(probed, "the schemes' SQNR", reporter, warnings)
         else:
             accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
-            chance = 1.0 / folded.num_classes
-            if accuracy.top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
-                warnings.append(
-                    f"FP32's top-1 of {accuracy.top1_fp32_percent:.2f} % is near chance for {folded.num_classes} "
-                    f"classes: check the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
-                )
             latency = _latency(exported, reporter)
             if not has_vnni():
                 warnings.append("this CPU has no VNNI: INT8 gains less here than on one that has it")
+        broken: list[BrokenImage] = []
         schemes = measure_schemes(
             writer.path,
             exported.schemes,
@@ -140,14 +138,18 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
             limit=options.recipe.tensorrt_images,
             reporter=reporter,
             strict=options.strict,
+            on_broken=broken.append,
         )
+        if accuracy is None:  # else they are named already
+            _note_broken(broken, "the schemes' accuracy", reporter, warnings)
+        warnings += _accuracy_warnings(accuracy, schemes, folded.num_classes, options.recipe.max_drop_points)
         manifest = Manifest(
             schema_version=MANIFEST_SCHEMA_VERSION,
             edge_van_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             variant=name,
             num_classes=folded.num_classes,
-            checkpoint=loaded.name,
+            checkpoint=one_line(loaded.name),
             checkpoint_sha256=loaded.sha256,
             checkpoint_layout=loaded.layout,
             input_spec=spec,
@@ -278,6 +280,26 @@ def _validate(
         )
     _note_broken(broken, "accuracy", reporter, warnings)
     return accuracy
+
+
+def _accuracy_warnings(
+    accuracy: Accuracy | None, schemes: tuple[SchemeResult, ...], num_classes: int, max_drop_points: float
+) -> list[str]:
+    """What to doubt of the figures, though they pass."""
+    measured = [a for a in (accuracy, *(s.accuracy for s in schemes if s.quantized_layers)) if a is not None]
+    found = []
+    chance = 1.0 / num_classes
+    if measured and measured[0].top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
+        found.append(
+            f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
+            f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
+        )
+    for a in measured:
+        if a.top1_drop_points > max_drop_points:
+            found.append(f"{a.model} loses {a.top1_drop_points:.2f} points, {max_drop_points:g} are allowed")
+        elif doubt := doubts(a, max_drop_points):
+            found.append(doubt)
+    return found
 
 
 def _latency(exported: ExportedModels, reporter: Reporter) -> Latency:

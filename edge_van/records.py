@@ -54,6 +54,8 @@ class Accuracy:
     inference_s: float = 0.0
     wait_s: float = 0.0
     """Seconds the engines stood still because no decoded image was ready."""
+    model: str = "INT8"
+    """What stands beside FP32, and what computed it: "INT8", or a TensorRT graph or engine by its name."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ class SchemeResult:
     images: int
     target: str = "openvino"  # or "tensorrt"
     float_type: str = "float32"  # what is not quantised computes in
-    layers_in_float: tuple[str, ...] = ()
-    """Quantised layers that the CPU which made the bundle computes in float nevertheless; OpenVINO only."""
     accuracy: Accuracy | None = None
     """Measured on the exact graph, through ONNX Runtime; without the changes by class."""
+    layers_in_float: tuple[str, ...] = ()
+    """Quantised layers that the CPU which made the bundle computes in float nevertheless; OpenVINO only."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ class CalibrationRecord:
     images: int
     left_out: int  # drawn but also in the validation images, repeated, or unreadable
     seed: int
+    images_sha256: str = ""
+    """Of the sorted sha256 of every image's bytes: the same set gives the same, whatever it is called."""
+    validation_sha256: str = ""
+    """The same of all images that accuracy was measured on or chosen from."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edge_van.data import ImageSet
+from edge_van.data import BrokenImage, ImageSet
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Reporter
 from edge_van.records import SchemeResult
@@ -34,6 +34,7 @@ def measure_schemes(
     limit: int,
     reporter: Reporter,
     strict: bool = False,
+    on_broken: Callable[[BrokenImage], None] | None = None,
 ) -> tuple[SchemeResult, ...]:
     """Measure TensorRT's schemes on ``limit`` images, evenly spread, against the float32 file ``reference``.
 
@@ -59,6 +60,9 @@ def measure_schemes(
             limit=limit,
             strict=strict,
             progress=advance,
+            on_broken=on_broken,
         )
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
-    return tuple(replace(s, accuracy=replace(found[s.name], classes=())) if s.name in found else s for s in schemes)
+    return tuple(
+        replace(s, accuracy=replace(found[s.name], classes=(), model=s.name)) if s.name in found else s for s in schemes
+    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from edge_van.progress import one_line
 from edge_van.records import Accuracy, Latency, SchemeResult
 
 if TYPE_CHECKING:
@@ -28,9 +29,26 @@ UNLIMITED_WIDTH = 500
 """Columns where standard output is no terminal: nothing is cut off or broken in a file or a pipe."""
 
 
+class _Console(Console):
+    """Prints lines with everything unprintable escaped: names in a stranger's bundle may hold terminal codes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(one_line(o) if isinstance(o, str) else o for o in objects), **options)
+
+
+class _Table(Table):
+    """The same for a table, its title to the left."""
+
+    def __init__(self, title: str | None = None) -> None:
+        super().__init__(title=None if title is None else one_line(title), title_justify="left")
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(one_line(c) if isinstance(c, str) else c for c in cells), **options)
+
+
 def _console() -> Console:
     """No markup and no emoji codes: paths, class names and ``edge-van[quantize]`` are shown as they are."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH
     return console
@@ -61,7 +79,7 @@ def show_bundle(bundle: Bundle) -> None:
 
 
 def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
-    table = Table(title="Schemes (against FP32 on held-out images, computed exactly)", title_justify="left")
+    table = _Table(title="Schemes (against FP32 on held-out images, computed exactly)")
     for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", "top-1 drop (95 % interval)", "images"):
         table.add_column(column, justify="left" if column.startswith(("file", "INT8")) else "right", overflow="fold")
     for s in schemes:
@@ -83,8 +101,8 @@ def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
     """Top-1 and top-5 of both, the drop with its interval; with ``classes`` the ones that changed most."""
     console, a = _console(), accuracy
-    table = Table(title=f"Accuracy on {a.images} images of {a.data}", title_justify="left")
-    for column in ("", "FP32", "INT8", "drop in points (95 % interval)"):
+    table = _Table(title=f"Accuracy on {a.images} images of {a.data}")
+    for column in ("", "FP32", one_line(a.model), "drop in points (95 % interval)"):
         table.add_column(column, justify="right" if column else "left")
     interval = a.top1_drop_interval
     table.add_row(
@@ -108,7 +126,7 @@ def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
 
 
 def _show_classes(console: Console, accuracy: Accuracy) -> None:
-    table = Table(title="Classes that changed most", title_justify="left")
+    table = _Table(title="Classes that changed most")
     for column in ("class", "images", "recall FP32 %", "recall INT8 %", "predictions that moved, to"):
         table.add_column(column, justify="left" if column in ("class", "predictions that moved, to") else "right")
     ranked = sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
@@ -125,9 +143,7 @@ def _show_classes(console: Console, accuracy: Accuracy) -> None:
 
 
 def _show_latency(console: Console, latency: Latency) -> None:
-    table = Table(
-        title=f"Latency on this CPU, batch {latency.batch}, {latency.rounds} interleaved rounds", title_justify="left"
-    )
+    table = _Table(title=f"Latency on this CPU, batch {latency.batch}, {latency.rounds} interleaved rounds")
     for column in ("OpenVINO", "median ms", "p90 ms", "p99 ms", f"times {latency.baseline.upper()} (95 % interval)"):
         table.add_column(column, justify="left" if column == "OpenVINO" else "right")
     for row in latency.rows:
@@ -149,7 +165,7 @@ def show_engines(bundle: Bundle, tag: str) -> None:
     """The summary of ``build``: one row an engine, then the choice."""
     console, found = _console(), bundle.manifest.engines[tag]
     rows = {row.scheme: row for row in found.choice.table}
-    table = Table(title=f"Engines for {tag}", title_justify="left")
+    table = _Table(title=f"Engines for {tag}")
     columns = ("scheme", "layers by datatype", "plan MB", "built in s", "top-1 drop", "median ms", "p99 ms")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:2] else "right")
@@ -182,7 +198,7 @@ def show_dla(report: DLAReport) -> None:
     title = (
         f"VAN-{report.variant} at {report.input_size[0]}x{report.input_size[1]} px on a DLA, by the documented rules"
     )
-    table = Table(title=title, title_justify="left")
+    table = _Table(title=title)
     for column in ("layer", "operator", "DLA", "why not"):
         table.add_column(column, overflow="fold")
     for layer in report.layers:
@@ -198,7 +214,7 @@ def show_dla(report: DLAReport) -> None:
 def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:
     """Variants beside the paper, and the cost of a K x K convolution three ways."""
     console = _console()
-    table = Table(title="Variants, counted beside the paper's figures", title_justify="left")
+    table = _Table(title="Variants, counted beside the paper's figures")
     for column in ("variant", "embed dims", "depths", "params M", "paper", "GMACs", "paper", "ImageNet top-1 %"):
         table.add_column(column, justify="left" if column in ("variant", "embed dims", "depths") else "right")
     for v in variants:
@@ -218,9 +234,8 @@ def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity],
 
 def _show_complexity(console: Console, complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:
     """P(K, d) and F(K, d) of the paper's section 3.1."""
-    table = Table(
+    table = _Table(
         title=f"A {kernel_size}x{kernel_size} convolution over b0's first stage (32 channels, 56x56)",
-        title_justify="left",
     )
     for column in ("form", "dilation", "params", "GMACs"):
         table.add_column(column, justify="left" if column == "form" else "right")
@@ -234,7 +249,7 @@ def _show_complexity(console: Console, complexity: Sequence[Complexity], kernel_
 def show_checks(checks: Sequence[Check]) -> None:
     """One line a check."""
     console = _console()
-    table = Table()
+    table = _Table()
     for column in ("check", "status", "version", "detail"):
         table.add_column(column, overflow="fold")
     for c in checks:

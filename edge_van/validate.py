@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
-from edge_van.errors import BundleError, DataError, UsageError
+from edge_van.errors import BundleError, DataError, UsageError, VerificationError
 from edge_van.input_spec import InputSpec
 from edge_van.measure import in_top_k, paired_drop_interval, to_db
-from edge_van.progress import Advance
+from edge_van.progress import Advance, one_line
 from edge_van.records import Accuracy, ClassChange, Interval
 from edge_van.runtimes import Session
 
@@ -43,7 +43,10 @@ class _Tally:
     def add(self, fp32: NDArray[Any], int8: NDArray[Any], labels: NDArray[np.int64]) -> None:
         for name, logits in (("fp32", fp32), ("int8", int8)):
             if not np.isfinite(logits).all():
-                raise DataError(f"the {name.upper()} model returned logits that are not finite")
+                raise VerificationError(
+                    f"the {name.upper()} model returned logits that are not finite: run edge-van doctor BUNDLE, and "
+                    f"make the bundle again"
+                )
             right = logits.argmax(1) == labels
             self.right[name].append(right)
             self.hits[name] += np.bincount(labels[right], minlength=self.num_classes)
@@ -179,7 +182,7 @@ def _record(
         if tally.images[c]
     )
     return Accuracy(
-        data=images.source.name,
+        data=one_line(images.source.name),
         images=n,
         broken=len(stats.broken),
         top1_fp32_percent=100.0 * float(right["fp32"].mean()),

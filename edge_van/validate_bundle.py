@@ -68,7 +68,7 @@ def validate_bundle(
                 sessions.append(stack.enter_context(NormalizedSession(session, spec)))
         total = min(limit or len(images), len(images))
         advance = stack.enter_context(reporter.stage("Measuring accuracy", total))
-        return validate(
+        measured = validate(
             sessions[0],
             sessions[1],
             images,
@@ -80,6 +80,8 @@ def validate_bundle(
             progress=advance,
             on_broken=on_broken,
         )
+    name = scheme if record is None else f"engine {record.scheme}"
+    return measured if name is None else replace(measured, model=name)
 
 
 def _engine(bundle: Bundle, target: str, scheme: str | None) -> EngineRecord:

@@ -145,6 +145,12 @@ def test_the_weights_are_their_own_copy(tmp_path: Path, state: State):
     assert all(p.is_contiguous() and p.requires_grad for p in loaded.van.parameters())
 
 
+def test_averaged_weights_alone(tmp_path: Path, state: State):
+    path = saved(tmp_path / "v.pth", {"model_ema": state, "epoch": 3})
+    assert_same(load_checkpoint(path), state)
+    assert "averaged (EMA) weights only; leave --no-ema out" in refused(path, use_ema=False)
+
+
 def test_loading_leaves_the_random_numbers_alone(tmp_path: Path, state: State):
     path = saved(tmp_path / "v.pth", state)
     torch.manual_seed(5)
@@ -226,7 +232,7 @@ def test_own_safetensors_carry_their_variant(tmp_path: Path, state: State):
     assert load_checkpoint(path).variant == "b0"
     assert path.stat().st_size < 0.52 * sum(t.numel() * 4 for t in b0.values())
     save_safetensors(path, state, SPEC, "b0", half=True)
-    assert "says it is 'b0'" in refused(path)
+    assert "says that it is 'b0'" in refused(path)
 
 
 def test_the_same_weights_make_the_same_file(tmp_path: Path, state: State):

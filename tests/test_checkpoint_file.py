@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import pickle
+import re
 import struct
 import time
 import zipfile
@@ -133,6 +134,15 @@ def bad_files(folder: Path, state: State) -> dict[str, tuple[bytes, str]]:
         "packed.pth": (packed(folder / "p.pth", folder / "good.pth").read_bytes(), "stores them uncompressed"),
         "text.pth": (b"just some words", "no file of a known kind"),
     }
+
+
+def test_a_bit_that_turned_over_is_seen(tmp_path: Path, state: State):
+    path = saved(tmp_path / "v.pth", state)
+    data = bytearray(path.read_bytes())
+    weight = next(t for t in state.values() if t.numel() > 8).numpy().tobytes()
+    data[data.find(weight) + 3] ^= 0x40
+    path.write_bytes(data)
+    assert re.search(r"damaged or cut off \(the checksum of \S+ does not fit\)", refused(path))
 
 
 def test_bad_files_each_get_one_line(tmp_path: Path, state: State):

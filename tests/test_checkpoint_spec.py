@@ -96,11 +96,25 @@ def test_a_json_that_says_less_is_filled_up_and_announced(tmp_path: Path, state:
     assert load_checkpoint(path).spec_is_default
 
 
+@pytest.mark.parametrize("spelling", ["b0", "B0", "van_b0", "VAN-B0", "van b0"])
+def test_a_variant_may_be_called_in_several_ways(tmp_path: Path, spelling: str):
+    path = saved(tmp_path / "v.pth", VAN("b0", 5).state_dict())
+    (tmp_path / "v.json").write_text("\ufeff" + json.dumps({**SIDECAR, "variant": spelling}), encoding="utf-8")
+    assert load_checkpoint(path).variant == "b0"
+
+
+def test_one_number_is_for_all_channels(tmp_path: Path, state: State):
+    path = saved(tmp_path / "v.pth", state)
+    (tmp_path / "v.json").write_text(json.dumps({**SIDECAR, "mean": 0.4, "std": 1}))
+    spec = load_checkpoint(path).spec
+    assert (spec.mean, spec.std) == ((0.4, 0.4, 0.4), (1.0, 1.0, 1.0))
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"sha256": "0" * 64}, "sha256"),
-        ({"variant": "b0"}, "says it is 'b0'"),
+        ({"variant": "b0"}, "says that it is 'b0'"),
         ({"classes": list("abc")}, "3 class names, but the head has 5"),
         ({"classes": list("abcda")}, "repeated: a"),
         ({"classes": "abcde"}, "list of names"),

@@ -326,7 +326,7 @@ sys.meta_path.insert(0, Interrupted())
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "edge-van: interrupted\n")
 
 
 def test_info(command: Run) -> None:
@@ -344,6 +344,61 @@ def test_info(command: Run) -> None:
     assert "cheapest dilation for K = 21: d = 3" in out
     assert "b1" not in out.split("convolution over")[0]
     assert command("info", "--kernel-size", "0")[0] == 2
+
+
+def test_info_of_a_bundle(command: Run, tmp_path: Path) -> None:
+    bundle = make(tmp_path / "b").path
+    code, out, err = command("info", bundle)
+    assert (code, err) == (0, "")
+    assert "VAN-" in out
+    assert "Bundle:" in out
+    code, out, _ = command("info", bundle, "--json")
+    assert code == 0
+    assert json.loads(out)["schema_version"] == 1
+    for flags in (("--variant", "b0"), ("--dla",), ("--input-size", 64), ("--kernel-size", 21)):
+        assert command("info", bundle, *flags)[0] == 2
+    code, _, err = command("info", "--dla", "--kernel-size", "7")
+    assert code == 2
+    assert "leave --kernel-size out" in error_line(err)
+    assert command("info", tmp_path / "none")[0] == 1
+
+
+def test_paths_that_no_system_has(command: Run, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 300)
+    bundle = make(tmp_path / "b").path
+    (tmp_path / "loop").symlink_to("loop")
+    for code, arguments in (
+        (1, ("doctor", long)),
+        (1, ("validate", bundle, "--data", long)),
+        (2, ("quantize", "--output", tmp_path / "loop" / "x")),
+        (2, ("quantize", "--output", tmp_path / "o\udcff")),
+        (2, ("quantize", "--input-size", "9" * 5000)),
+        (2, ("quantize", "--crop", "1e-320")),
+    ):
+        found, out, err = command(*arguments)
+        assert "unexpected" not in error_line(err)
+        assert (found, out) == (code, "") or arguments[0] == "doctor"
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f"samples = 0x{'f' * 20000}")
+    code, _, err = command("quantize", "--recipe", recipe)
+    assert code == 2
+    assert "far too large" in error_line(err)
+
+
+def test_a_terminal_without_the_letters(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "ü日").path
+    command = [sys.executable, "-m", "edge_van", "info", str(bundle)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xfc\\u65e5" in done.stdout
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "9" * 30, "x"])
+def test_a_seed_that_is_none(command: Run, seed: str) -> None:
+    code, out, err = command("quantize", "--seed", seed)
+    assert (code, out) == (2, "")
+    assert "--seed" in error_line(err)
 
 
 def test_doctor_of_a_bundle(command: Run, tmp_path: Path) -> None:

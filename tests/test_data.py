@@ -342,7 +342,7 @@ def test_known_and_repeated_contents_are_left_out(tmp_path: Path) -> None:
     draw = draw_balanced(images, 100, seed=0, exclude_hashes=known)
     assert per_class(images, draw) == {"a": 5, "b": 2}
     assert (draw.excluded, draw.repeated, draw.left_out) == (8, 5, 13)
-    assert draw_balanced(images, 9, seed=0, exclude_hashes=hashes(images)) == Draw((), 20, 0, ())
+    assert draw_balanced(images, 9, seed=0, exclude_hashes=hashes(images)) == Draw((), 20, 0, (), ())
 
 
 def test_only_what_comes_up_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

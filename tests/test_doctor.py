@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import make
+from packaging.specifiers import SpecifierSet
 
 from edge_van import __version__, doctor
 from edge_van.doctor import Check, cpu_check, inspect_bundle, inspect_install, quantize_needs
@@ -61,7 +62,19 @@ def test_each_of_them_is_imported(monkeypatch: pytest.MonkeyPatch, name: str) ->
 def test_requirements_are_read_whatever_they_look_like(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["click>=8", 'A_b.c [x] (>=1) ; (python_version > "3") and extra == "quantize"', "d; extra == 'quantize-x'"]
     monkeypatch.setattr(metadata, "requires", lambda name: lines)
-    assert quantize_needs() == ["a-b-c"]
+    assert quantize_needs() == {"a-b-c": SpecifierSet(">=1")}
+
+
+@pytest.mark.parametrize(("wanted", "status"), [(">=1", "ok"), ("==0.0.1", "broken"), (">=1,<1.1", "broken")])
+def test_a_version_that_edge_van_does_not_take_is_broken(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, status: str
+) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda name: [f'numpy{wanted}; extra == "quantize"'])
+    [found] = [c for c in inspect_install() if c.name == "numpy"]
+    assert found.status == status
+    if status == "broken":
+        assert found.detail == f"edge-van needs {SpecifierSet(wanted)}"
+        assert found.fix == "pip install 'edge-van[quantize]'"
 
 
 def test_without_metadata_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import pytest
 from bundle_samples import ACCURACY, MANIFEST
 
 from edge_van.errors import AccuracyGateError, LatencyGateError
-from edge_van.gates import accuracy_gate, bundle_gate, latency_gate
-from edge_van.records import Interval, Latency, LatencyRow, SchemeResult
+from edge_van.gates import accuracy_gate, bundle_gate, doubts, latency_gate
+from edge_van.records import Accuracy, Interval, Latency, LatencyRow, SchemeResult
 
 LATENCY = Latency(
     batch=1,
@@ -56,3 +56,22 @@ def test_a_bundle_for_tensorrt_alone() -> None:
     bundle_gate(only, 0.5, None)
     with pytest.raises(AccuracyGateError, match="0\\.50 points"):
         bundle_gate(only, 0.4, None)  # that fp16 loses nothing does not make INT8 good
+    good = replace(only, accuracy=replace(ACCURACY, top1_drop_points=0.0))
+    bundle_gate(good, 0.5, None)
+    with pytest.raises(AccuracyGateError, match="0\\.50 points"):
+        bundle_gate(good, 0.4, None)  # nor does that OpenVINO's model is
+
+
+def test_what_these_images_cannot_tell() -> None:
+    def drop(points: float, half: float, images: int = 1000) -> Accuracy:
+        interval = Interval(points - half, points + half)
+        return replace(ACCURACY, top1_drop_points=points, top1_drop_interval=interval, images=images)
+
+    assert doubts(drop(0.1, 0.2), 1.0) is None
+    assert doubts(drop(2.0, 0.2), 1.0) is None  # the gate says that
+    assert doubts(drop(0.5, 0.5), 1.0) is None
+    found = doubts(drop(0.5, 1.0), 1.0)
+    assert found is not None
+    assert found.startswith("1,000 images do not show that INT8 loses at most 1 points")
+    assert "(95 % interval -0.50 to +1.50): about 4,000 would be needed" in found
+    assert (doubts(drop(1.0, 0.1), 1.0) or "").endswith("more would be needed")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from bundle_samples import UNSAFE, make, one_line
+from bundle_samples import MANIFEST, UNSAFE, make, one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,13 +50,13 @@ def tuple_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...
     return st.lists(values, max_size=2).map(tuple)
 
 
-side = st.integers(1, 8192)
+side = st.integers(1, 4096)
 spec = st.builds(
     InputSpec,
     size=st.tuples(side, side),
-    crop=st.floats(0.01, 1.0),
+    crop=st.floats(0.5, 1.0),
     interpolation=st.sampled_from(INTERPOLATIONS),
-    mean=three(number),
+    mean=three(st.floats(-1e3, 1e3)),
     std=three(st.floats(1e-3, 1e3)),
     classes=st.none() | st.lists(text, min_size=1, max_size=3, unique=True).map(tuple),
     source_size=st.none() | st.tuples(side, side),
@@ -71,11 +71,34 @@ latency = st.builds(Latency, count, count, count, count, text, tuple_of(row), nu
 machine = st.builds(Machine, text, text, count, count, number, tuple_of(text), text, text, words, number)
 scheme = st.builds(SchemeResult, text, text, st.booleans(), tuple_of(text), count, number, number, count)
 recipe = st.dictionaries(text, text | st.integers(-(2**63), 2**64 - 1) | number | st.booleans(), max_size=3)
+
+
+def with_as_many_classes(manifest: Manifest) -> Manifest:
+    names = manifest.input_spec.classes
+    return replace(manifest, num_classes=max(manifest.num_classes, 1) if names is None else len(names))
+
+
 manifests = st.builds(
     Manifest, st.just(MANIFEST_SCHEMA_VERSION), text, text, text, count, text, text, text, spec, text, recipe,
     st.builds(CalibrationRecord, text, count, count, count), tuple_of(scheme), words, files, machine,
     st.none() | accuracy, st.none() | latency, tuple_of(text),
-)  # fmt: skip
+).map(with_as_many_classes)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": -5}, "-5 classes"),
+        ({"num_classes": 7}, "7 classes and 2 names"),
+        ({"recipe": {"max_drop_points": "abc"}}, "max_drop_points 'abc', no number"),
+        ({"recipe": {"max_drop_points": True}}, "no number"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    document = msgspec.to_builtins(MANIFEST) | change
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(document))
+    with pytest.raises(BundleError, match=message):
+        read_manifest(tmp_path)
 
 
 @settings(max_examples=60, deadline=None)

@@ -343,6 +343,7 @@ def test_a_signal_to_the_real_process(
         assert err.splitlines()[-1] == "edge-van: interrupted; nothing half-written was left"
     else:
         assert process.returncode == 128 + signal.SIGTERM
+        assert err.splitlines()[-1] == "edge-van: terminated; nothing half-written was left"
     assert tree(tmp_path) == before
 
 
@@ -459,6 +460,24 @@ def test_strict_is_said_before_any_export(command: Run, root: Path, tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.usefixtures("replayed")
+def test_a_folder_whose_name_is_no_text(options: QuantizeOptions, root: Path, tmp_path: Path) -> None:
+    data = tmp_path / "v\udcff"
+    shutil.copytree(root / "data" / "val", data)
+    manifest = quantize(replace(options, data=data, calibration=root / "data" / "train")).manifest
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.data == "v\\udcff"
+
+
+def test_images_of_another_size_are_said_before_any_work(command: Run, root: Path, tmp_path: Path) -> None:
+    flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--output", tmp_path / "b")
+    code, out, err = command("quantize", *flags, "--source-size", "48x40")
+    assert (code, out) == (1, "")
+    assert "48" in error_line(err)
+    assert "..." not in err  # no stage began
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_strict_validate(command: Run, root: Path, runs: dict[str, Finished], tmp_path: Path) -> None:
     shutil.copytree(root / "data" / "val", tmp_path / "val")
     (name, *_) = broken_images(tmp_path / "val" / "bee")
@@ -481,6 +500,6 @@ def test_the_gate_of_quantize_keeps_the_bundle(
     code, out, err = command("quantize", *flags, "--output", tmp_path / "b", "--max-drop", 0.5, "--json")
     assert code == 3
     assert json.loads(out)["accuracy"]["top1_drop_points"] == 1.0
-    assert error_line(err).endswith("0.5 are allowed")
+    assert "0.5 are allowed: more --samples" in error_line(err)
     assert verify(open_bundle(tmp_path / "b")) == []
     assert command("quantize", *flags, "--output", tmp_path / "c", "--max-drop", 1)[0] == 0

@@ -26,6 +26,19 @@ def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None
     assert "top-5" not in out
 
 
+def test_a_strangers_terminal_codes_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "x\x1b]0;title\x07\x1b[31my"
+    classes = (ClassChange(evil, 5, 80.0, 60.0, {evil: 3}),)
+    accuracy = replace(ACCURACY, data=evil, model=evil, classes=classes)
+    show_accuracy(accuracy)
+    show_checks([Check(evil, "ok", evil, evil, evil)])
+    show_bundle(Bundle(Path(evil), replace(MANIFEST, variant=evil, warnings=(evil,), accuracy=accuracy)))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert out.count("x\\x1b]0;title\\x07\\x1b[31my") > 8
+
+
 def test_an_extra_is_not_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show_checks([Check("torch", "missing", None, "not installed", "pip install 'edge-van[quantize]'")])
     assert "not installed (pip install 'edge-van[quantize]')" in capsys.readouterr().out

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
-from edge_van.draw import draw_balanced
+from edge_van.draw import draw_balanced, fingerprint
 from edge_van.errors import DataError
 from edge_van.input_spec import InputSpec
-from edge_van.progress import Advance
+from edge_van.progress import Advance, one_line
 from edge_van.records import CalibrationRecord
 
 
@@ -102,5 +102,9 @@ def load_calibration(
             f"{draw.repeated} repeat another, {len(broken)} are broken): give other images with --calibration"
         )
     pixels = np.concatenate(parts)
-    record = CalibrationRecord(images.source.name, len(pixels), draw.left_out, seed)
+    unread = {image.name for image in stats.broken}
+    used = [h for i, h in zip(draw.indices, draw.hashes, strict=True) if images.items[i].name not in unread]
+    record = CalibrationRecord(
+        one_line(images.source.name), len(pixels), draw.left_out, seed, fingerprint(used), fingerprint(exclude_hashes)
+    )
     return CalibrationImages(pixels, spec, batch), record

@@ -100,6 +100,8 @@ def load_recipe(path: Path | None = None) -> Recipe:
         return Recipe(**values)
     except UsageError as error:
         raise UsageError(f"recipe {path or default}: {error}") from None
+    except ValueError:  # Python does not print an integer of thousands of digits
+        raise UsageError(f"recipe {path or default}: a number is far too large; see the default recipe") from None
     except TypeError:  # only the default can lack a key, and only where it was edited
         missing = [field.name for field in fields(Recipe) if field.name not in values]
         raise UsageError(f"{default} lacks {', '.join(missing)}; install edge-van again") from None
@@ -107,7 +109,7 @@ def load_recipe(path: Path | None = None) -> Recipe:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"recipe {path} does not exist; check the path, or leave it out for the default") from None
     except OSError as error:
