@@ -117,12 +117,12 @@ def _feed(session: Session, generator: np.random.Generator) -> dict[str, NDArray
 
 def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, Interval]:
     """The median of base / times over the rounds (both (rounds,), milliseconds), and a bootstrap's 95 % interval."""
-    from scipy.stats import bootstrap
-
     ratios = base / times
     middle = float(np.median(ratios))
     if float(ratios.std()) == 0.0:
         return middle, Interval(middle, middle)
+    from scipy.stats import bootstrap  # a device that times one model needs no scipy
+
     found = bootstrap((ratios,), np.median, n_resamples=999, rng=0, method="percentile").confidence_interval
     return middle, Interval(float(found.low), float(found.high))
 

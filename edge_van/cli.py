@@ -17,6 +17,7 @@ import click
 from edge_van import __version__
 from edge_van.cli_types import Limit, Sizes, Triple, Verbs, class_names, verbose_option
 from edge_van.errors import (
+    AccuracyGateError,
     BundleError,
     EdgeVanError,
     MissingRuntimeError,
@@ -187,6 +188,11 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
         from edge_van.show import show_engines
 
         show_engines(updated, tag)
+    from edge_van.engine_record import over_the_limit
+
+    choice = updated.manifest.engines[tag].choice
+    if over_the_limit(choice):
+        raise AccuracyGateError(f"no engine is active: {choice.reason}")
     if built.failed:
         raise VerificationError(f"not built: {'; '.join(f'{name}: {why}' for name, why in built.failed.items())}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge_van.errors import MissingRuntimeError, UsageError
@@ -53,6 +54,10 @@ class Target:
 
 def find_target(options: EnginesOptions) -> Target:
     """``MissingRuntimeError`` where nothing here can build, ``UsageError`` for what cannot be meant."""
+    if find_spec("onnx") is None:
+        raise MissingRuntimeError(
+            "building an engine needs onnx, which is not installed: pip install 'edge-van[tensorrt]'"
+        )
     if options.runtime not in (None, *RUNTIMES):
         raise UsageError(f"engines are built by {', '.join(RUNTIMES)}, not {options.runtime!r}")
     if options.runtime is None and options.compute_capabilities:

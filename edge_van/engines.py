@@ -6,10 +6,12 @@ listed in its manifest.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from edge_van.atomic import (
     clear_errors,
     explained,
     hidden_folder,
+    lock_folder,
     put_in_place,
     raise_on_termination,
 )
@@ -76,14 +79,15 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
     output = bundle.path / "tensorrt" / tag
     updated = bundle
     signals = raise_on_termination()
-    partial, lock = None, -1
+    partial, lock, turn = None, -1, -1
     try:
         with clear_errors(output):
             output.parent.mkdir(exist_ok=True)
+            turn = lock_folder(output.parent)  # one build of a bundle at a time: each keeps what the one before it made
             clean_up_after_killed_runs(output)
             partial, lock = hidden_folder(output)
         records, failed = _build_all(bundle, schemes, partial, target, build, reporter)
-        records |= _kept(bundle, output, partial, schemes, tag)
+        records |= _kept(bundle, output, partial, records, tag)
         choice = _choose(bundle, records, failed, partial, target, build, options, reporter)
         with clear_errors(output):
             (partial / ACTIVE_NAME).write_bytes(encode_record(choice))
@@ -111,15 +115,17 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
+        if turn >= 0:
+            os.close(turn)
         for number, handler in signals.items():
             signal.signal(number, handler)
     return BuiltEngines(updated, tag, failed)
 
 
 def _kept(
-    bundle: Bundle, output: Path, partial: Path, schemes: dict[str, SchemeResult], tag: str
+    bundle: Bundle, output: Path, partial: Path, built: Mapping[str, EngineRecord], tag: str
 ) -> dict[str, EngineRecord]:
-    """Engines of schemes that were not asked for now, carried over where their graph has not changed."""
+    """Engines of schemes that were not built now, carried over where plan and graph are what they were."""
     manifest = read_manifest(bundle.path)  # as it is by now
     there = manifest.engines.get(tag)
     hashes = {entry.path: entry.sha256 for entry in manifest.files}
@@ -127,10 +133,21 @@ def _kept(
     kept = {}
     for record in () if there is None else there.engines:
         name = record.scheme
-        if name not in schemes and hashes.get(files.get(name, "")) == record.onnx_sha256 and (output / name).is_dir():
-            shutil.copytree(output / name, partial / name)
-            kept[name] = record
+        same_graph = hashes.get(files.get(name, "")) == record.onnx_sha256
+        if name in built or not same_graph or not _is_whole(output / name / PLAN_NAME, record):
+            continue
+        fresh = {p.name for p in (partial / name).glob("*")}  # the log of a build that failed just now stays
+        shutil.copytree(output / name, partial / name, dirs_exist_ok=True, ignore=lambda *_, fresh=fresh: fresh)
+        kept[name] = record
     return kept
+
+
+def _is_whole(plan: Path, record: EngineRecord) -> bool:
+    """A plan that was damaged since is never taken over, and so never hashed anew as if it were good."""
+    try:
+        return hashlib.sha256(plan.read_bytes()).hexdigest() == record.plan_sha256
+    except OSError:
+        return False
 
 
 def _schemes(bundle: Bundle, names: tuple[str, ...]) -> dict[str, SchemeResult]:
@@ -210,8 +227,12 @@ def _choose(
         for name in (*records, *reversed(records)):  # there and back: a GPU that warms up slows all alike
             try:
                 samples[name] += _time(name, folder, target, reporter)
+                if not samples[name]:
+                    notes[name] = "not timed: no inference was counted"
             except EdgeVanError as error:
                 notes[name] = f"not timed: {error}"
+            except Exception as error:  # noqa: BLE001  whatever a driver does, the engines that were built are kept
+                notes[name] = f"not timed: {type(error).__name__}: {error}"
         times = {n: (float(np.median(s)), float(np.percentile(s, 99))) for n, s in samples.items() if n not in notes}
     table = []
     for scheme in bundle.manifest.schemes:
@@ -220,7 +241,10 @@ def _choose(
         drop = None if scheme.accuracy is None else scheme.accuracy.top1_drop_points
         median, p99 = times.get(scheme.name, (None, None))
         table.append(SchemeTiming(scheme.name, drop, median, p99, notes.get(scheme.name, "")))
-    return choose_engine(tuple(table), options.max_drop_points)
+    timed_by = (
+        "trtexec, GPU compute time" if target.tool is not None else "wall time with the copies to and from the GPU"
+    )
+    return choose_engine(tuple(table), options.max_drop_points, timed_by if times else "")
 
 
 def _time(name: str, folder: Path, target: Target, reporter: Reporter) -> tuple[float, ...]:

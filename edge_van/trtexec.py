@@ -6,6 +6,7 @@ In: an ONNX file. Out: the same folder as ``export.tensorrt`` makes, and GPU tim
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def find_trtexec(binary: Path | None = None) -> Trtexec:
     reasons = []
     for found in candidates:
         try:
-            done = subprocess.run([found, "--help"], capture_output=True, text=True, timeout=60, check=False)
+            done = _run([str(found), "--help"], timeout_s=60)
             tool = Trtexec(found, parse_summary(done.stdout + done.stderr).version)
         except (OSError, subprocess.TimeoutExpired) as error:
             reasons.append(f"{found}: {error}")
@@ -61,8 +62,12 @@ def find_trtexec(binary: Path | None = None) -> Trtexec:
             said = (done.stderr or done.stdout).strip().splitlines()
             reasons.append(f"{found}: exit code {done.returncode}, {said[-1] if said else 'no output'}")
         else:
-            require_version(tool.version)
-            return tool
+            try:
+                require_version(tool.version)
+            except MissingRuntimeError as error:
+                reasons.append(f"{found}: {error}")
+            else:
+                return tool
     raise MissingRuntimeError(
         f"trtexec does not run ({'; '.join(reasons)}): on a Jetson install libnvinfer-bin, or give its path"
     )
@@ -87,8 +92,10 @@ def build_command(
         command += [f"--{kind}Shapes={input_shape}" for kind in ("min", "opt", "max")]
     if tool.major < 9:
         command += [f"--{flag.lower()}" for flag in flags]
-    elif tool.major == 10:
+    elif tool.major < 11:
         command += ["--stronglyTyped"]  # 11 is nothing else, and refuses the flag
+    if tool.major < 11:
+        command += ["--noTF32"]  # what the graph calls float32 is that
     return command
 
 
@@ -107,10 +114,15 @@ def time_command(tool: Trtexec, folder: Path, *, warm_up_ms: int = 500, duration
     return command
 
 
+def _run(command: list[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    # what it prints need not be UTF-8
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
+
+
 def run(command: list[str], log: Path, *, timeout_s: float = BUILD_TIMEOUT_S) -> Summary:
     """Run trtexec, keep what it says in ``log``; ``VerificationError`` with its last error where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = _run(command, timeout_s=timeout_s)
     except OSError as error:
         raise MissingRuntimeError(f"trtexec does not run ({command[0]}: {error})") from error
     except subprocess.TimeoutExpired as error:
@@ -119,6 +131,10 @@ def run(command: list[str], log: Path, *, timeout_s: float = BUILD_TIMEOUT_S) ->
         raise VerificationError(f"trtexec was not done after {timeout_s:.0f} s: {' '.join(command)}") from error
     text = done.stdout + done.stderr
     log.write_text(f"{' '.join(command)}\n{text}", encoding="utf-8")
+    if "&&&&" not in text:  # it ended before it could say anything
+        code, lines = done.returncode, text.strip().splitlines()
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}, out of memory perhaps"
+        raise VerificationError(f"trtexec failed ({how}): {lines[-1] if lines else 'it said nothing'}")
     summary = parse_summary(text)
     if done.returncode != 0 or not summary.passed:
         errors = [line for line in text.splitlines() if "[E]" in line]
@@ -156,7 +172,7 @@ def build_engine_with_trtexec(
         layers = parse_layer_json((folder / LAYERS_NAME).read_text(encoding="utf-8"))
         rows = precision_table(layers, onnx_layers(model))
         if not allow_fallback:
-            require_precision(rows)
+            require_precision(rows, floats=tool.major >= 9)
         plan = unproved.read_bytes()
     except FileNotFoundError as error:
         raise VerificationError(f"trtexec passed and left no {error.filename}") from error

@@ -86,9 +86,11 @@ def parse_summary(text: str) -> Summary:
 
 
 def _line(text: str, name: str) -> str | None:
-    # the last one: with --loadEngine behind --saveEngine a log may hold two runs
+    # the last one: with --loadEngine behind --saveEngine a log may hold two runs. A verbose one explains its words too:
+    # "Latency: the summation of ..."
     found = re.findall(rf"^{_PREFIX}{re.escape(name)}: (.*)$", text, re.MULTILINE)
-    return str(found[-1]) if found else None
+    figures = [line for line in found if re.match(rf"(?:[a-z]+ = )?{_NUMBER}\b", line, re.IGNORECASE)]
+    return str((figures or found)[-1]) if found else None
 
 
 def _single(text: str, name: str, unit: str) -> float | None:
@@ -118,6 +120,8 @@ def parse_times(text: str) -> tuple[float, ...]:
     Before 8.6 the key is "computeMs" as well; entries that hold no finite number are a ``DataError``.
     """
     entries = _json_list(text, "--exportTimes")
+    if not entries:
+        raise DataError("trtexec's --exportTimes holds no inference: let it run longer")
     times = []
     for i, entry in enumerate(entries):
         value = entry.get("computeMs") if isinstance(entry, dict) else None

@@ -17,6 +17,7 @@ from edge_van.engine_record import (
     SchemeTiming,
     choose_engine,
     encode_record,
+    over_the_limit,
     read_engine_record,
 )
 from edge_van.errors import BundleError
@@ -71,7 +72,13 @@ def test_the_fastest_within_the_limit() -> None:
     assert choose_engine(table, 0.0).active == "fp16"
     choice = choose_engine(table[3:], 5.0)
     assert choice.active is None
-    assert "no engine" in choice.reason
+    assert choice.reason == "the accuracy of no engine that was timed is known: run edge-van quantize again with --data"
+    assert not over_the_limit(choice)
+    assert choose_engine(table[3:4], 5.0).reason == "no engine was timed"
+    slow = choose_engine(table[:2], 0.1)
+    assert slow.reason == "every engine loses over 0.1 points, the best 0.30"
+    assert over_the_limit(slow)
+    assert not over_the_limit(choose_engine(table, 1.0))
     assert choose_engine(table, 1.0).reason == (
         "int8_pointwise is the fastest within 1 points: 0.700 ms, the next fp16 with 0.900 ms"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
-from cli_samples import error_line, run
+from cli_samples import error_line, run, start
 from PIL import Image
 
 from edge_van import engine_target, engines, validate_bundle
@@ -138,6 +140,30 @@ def test_an_interrupt_leaves_what_was_there(
     assert not list((bundle.path / "tensorrt").glob(".*"))
 
 
+def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build_engines(bundle, CARDS, SILENT)
+    plan = bundle.path / "tensorrt" / before.target / "int8" / PLAN_NAME
+    content = plan.read_bytes()
+    monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
+    built = build_engines(before.bundle, CARDS, SILENT)
+    assert built.failed == {"int8": "no kernel for it"}
+    assert {e.scheme for e in built.bundle.manifest.engines[built.target].engines} == {"int8", "int8_pointwise"}
+    assert plan.read_bytes() == content
+    assert (plan.parent / LOG_NAME).read_text() == "what the builder said"
+    assert verify(built.bundle) == []
+
+
+def test_a_damaged_engine_is_not_taken_over(bundle: Bundle) -> None:
+    built = build_engines(bundle, CARDS, SILENT)
+    plan = bundle.path / "tensorrt" / built.target / "int8" / PLAN_NAME
+    data = bytearray(plan.read_bytes())
+    data[len(data) // 2] ^= 1
+    plan.write_bytes(data)
+    again = build_engines(built.bundle, replace(CARDS, schemes=("int8_pointwise",)), SILENT)
+    assert [e.scheme for e in again.bundle.manifest.engines[built.target].engines] == ["int8_pointwise"]
+    assert not plan.exists()
+
+
 def test_files_and_manifest_change_together(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     before = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
 
@@ -177,18 +203,66 @@ def test_the_fastest_within_the_limit_is_active(bundle: Bundle, monkeypatch: pyt
 
 
 def test_what_cannot_be_timed_is_kept_and_not_chosen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def time(name: str, *_: object) -> tuple[float, ...]:
+    def timing(name: str, *_: object) -> tuple[float, ...]:
         if name == "int8":
             raise MissingRuntimeError("no memory on this GPU")
         return (2.0, 2.2)
 
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
-    monkeypatch.setattr(engines, "_time", time)
+    monkeypatch.setattr(engines, "_time", timing)
     built = build_engines(bundle, CARDS, SILENT)
     found = built.bundle.manifest.engines[built.target]
     assert [e.scheme for e in found.engines] == ["int8", "int8_pointwise"]
     assert found.choice.active == "int8_pointwise"
     assert [row.note for row in found.choice.table] == ["not timed: no memory on this GPU", ""]
+
+
+@pytest.mark.parametrize("broken", [IndexError("out of bounds"), ModuleNotFoundError("No module named 'scipy'"), None])
+def test_whatever_happens_while_timing_the_engines_are_kept(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, broken: Exception | None
+) -> None:
+    def timing(*_: object) -> tuple[float, ...]:
+        if broken is not None:
+            raise broken
+        return ()
+
+    monkeypatch.setattr(engine_target, "device", lambda: ADA)
+    monkeypatch.setattr(engines, "_time", timing)
+    built = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT)
+    choice = built.bundle.manifest.engines[built.target].choice
+    assert (choice.active, choice.reason, choice.timed_by) == (None, "no engine was timed", "")
+    assert choice.table[0].note.startswith(
+        "not timed: " + ("no inference" if broken is None else type(broken).__name__)
+    )
+
+
+def test_no_engine_within_the_limit_is_the_accuracy_gate(
+    bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_target, "device", lambda: ADA)
+    monkeypatch.setattr(engines, "_time", lambda *_: (1.0,))
+    code, out, err = run(
+        capfd, monkeypatch, "build", bundle.path, "--compute-capability", "SM89", "--max-drop", 0.1, "--json"
+    )
+    assert code == 3
+    assert "every engine loses over 0.1 points, the best 0.20" in error_line(err)
+    assert json.loads(out)["choice"]["timed_by"] == "wall time with the copies to and from the GPU"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_real_build(bundle: Bundle, number: signal.Signals) -> None:
+    process = start("build", bundle.path, "--compute-capability", "SM89")
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).startswith("Building int8"):
+        assert line, "ended before the signal"
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
+    assert "Traceback" not in err
+    assert open_bundle(bundle.path).manifest == bundle.manifest
+    assert verify(bundle) == []
+    assert not list((bundle.path / "tensorrt").glob("*"))
 
 
 def test_engines_for_another_card_are_not_timed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,9 @@ def stand_in(folder: Path, digits: str, layers: str = "{}", fails: bool = False)
     ("version", "has", "has_not"),
     [
         ("8.6.2", {"--skipInference", "--int8", "--fp16"}, {"--stronglyTyped", "--buildOnly"}),
-        ("10.3.0", {"--skipInference", "--stronglyTyped"}, {"--int8", "--fp16"}),
-        ("11.1.0", {"--skipInference"}, {"--stronglyTyped", "--int8", "--fp16", "--best"}),
+        ("9.3.0", {"--skipInference", "--stronglyTyped", "--noTF32"}, {"--int8", "--fp16"}),
+        ("10.3.0", {"--skipInference", "--stronglyTyped", "--noTF32"}, {"--int8", "--fp16"}),
+        ("11.1.0", {"--skipInference"}, {"--stronglyTyped", "--noTF32", "--int8", "--fp16", "--best"}),
     ],
 )
 def test_build_flags(version: str, has: set[str], has_not: set[str]) -> None:
@@ -112,9 +113,14 @@ def test_no_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_trtexec(Path("/bin/true"))
 
 
-def test_an_old_one_is_refused(tmp_path: Path) -> None:
+def test_an_old_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = stand_in(tmp_path / "bin", "8502")
     with pytest.raises(MissingRuntimeError, match=r"TensorRT 8\.5\.2 is too old: 8\.6"):
-        find_trtexec(stand_in(tmp_path / "bin", "8502"))
+        find_trtexec(old)
+    works = stand_in(tmp_path / "jetpack", "100300")
+    monkeypatch.setattr(trtexec, "JETPACK_TRTEXEC", works)
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+    assert find_trtexec() == Trtexec(works, "10.3.0")
 
 
 def test_one_on_path_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +178,24 @@ def test_a_fallback_is_an_error(graphs: dict[str, Path], tmp_path: Path) -> None
     assert not list(tmp_path.glob("*.engine"))
     record = build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7", allow_fallback=True)
     assert len(record.warnings) == 45
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'error while loading shared libraries: libnvdla_compiler.so' >&2; exit 127", "exit code 127.*libnvdla"),
+        ("printf 'bad \\377 byte\\n' >&2; exit 3", "exit code 3.*bad"),
+        ("kill -9 $$", "SIGKILL"),
+    ],
+)
+def test_a_failure_without_a_banner(graphs: dict[str, Path], tmp_path: Path, script: str, said: str) -> None:
+    broken = tmp_path / "trtexec"
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    broken.chmod(0o755)
+    with pytest.raises(VerificationError, match=said):
+        build_engine_with_trtexec(
+            Trtexec(broken, "10.3.0"), graphs["int8"], tmp_path, "int8", gpu="Orin", capability="8.7"
+        )
 
 
 def test_a_failure_quotes_the_last_error(graphs: dict[str, Path], tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ TIMES = {
 
 def test_times() -> None:
     assert parse_times(json.dumps([TIMES, TIMES | {"computeMs": 1}])) == (0.5, 1.0)
-    assert parse_times("[]") == ()
+    with pytest.raises(DataError, match="holds no inference"):
+        parse_times("[]")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,32 +178,58 @@ def precision_table(layers: Iterable[EngineLayer], wanted: Iterable[ONNXLayer]) 
         for node in kernel.onnx_nodes:
             by_node.setdefault(node, []).append(kernel)
     rows = []
-    for layer in wanted:
-        # a kernel that holds the weight convolves; others with the name prepare its input or scale its output
-        holding = [k for k in by_node.get(layer.name, []) if _weight_type(k, layer) is not None]
-        if not holding:
+    layers_wanted = tuple(wanted)
+    # a kernel that holds the weight convolves; others with the name prepare its input or scale its output
+    candidates = [[k for k in by_node.get(layer.name, []) if _weights_of(k, layer)] for layer in layers_wanted]
+    proved = _each_its_own(layers_wanted, candidates)
+    for index, (layer, holding) in enumerate(zip(layers_wanted, candidates, strict=True)):
+        if index not in proved:
             rows.append(PrecisionRow(layer.name, layer.datatype, FUSED, ""))
             continue
         # where several do, the widest counts: a proof must not rest on the one that suits it
-        widest = max(holding, key=lambda k: _WIDTH.get(_runs_in(k, layer), len(_WIDTH)))
+        widest = max(holding, key=lambda k: _width(_runs_in(k, layer)))
         rows.append(PrecisionRow(layer.name, layer.datatype, _runs_in(widest, layer), widest.name))
     return tuple(rows)
 
 
-def _weight_type(kernel: EngineLayer, layer: ONNXLayer) -> str | None:
-    """The datatype of the layer's weight among the kernel's constants; None if it is not there.
+def _each_its_own(layers: Sequence[ONNXLayer], candidates: Sequence[Sequence[EngineLayer]]) -> frozenset[int]:
+    """Indices of the layers that have a weight in a kernel to themselves: one constant proves one layer.
+
+    Several layers of one shape may stand in the names of one kernel. The largest matching, by augmenting paths.
+    """
+    slots = [
+        [(id(k), i) for k in kernels for i in _weights_of(k, layer)]
+        for layer, kernels in zip(layers, candidates, strict=True)
+    ]
+    owner: dict[tuple[int, int], int] = {}
+
+    def place(layer: int, seen: set[tuple[int, int]]) -> bool:
+        for slot in slots[layer]:
+            if slot not in seen:
+                seen.add(slot)
+                if slot not in owner or place(owner[slot], seen):
+                    owner[slot] = layer
+                    return True
+        return False
+
+    return frozenset(index for index in range(len(layers)) if place(index, set()))
+
+
+def _weights_of(kernel: EngineLayer, layer: ONNXLayer) -> dict[int, str]:
+    """The datatypes of what may be the layer's weight among the kernel's constants, by their positions.
 
     Depthwise weights may be padded to 4 channels, a 1x1 convolution's may lie there as a matrix, a matrix may be padded
     for alignment, and some logs state nothing but the number of values.
     """
     weight = layer.weight_shape
-    for shape, datatype in kernel.constants:
+    found = {}
+    for i, (shape, datatype) in enumerate(kernel.constants):
         same_kernel = len(shape) == len(weight) == 4 and shape[0] == weight[0] and shape[2:] == weight[2:]
         if same_kernel or _same_matrix(weight, shape):
-            return datatype
+            found[i] = datatype
     if kernel.weights is not None and kernel.weights[0] == math.prod(weight):
-        return kernel.weights[1]
-    return None
+        found[len(kernel.constants)] = kernel.weights[1]
+    return found
 
 
 def _same_matrix(weight: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -220,9 +246,13 @@ def _same_matrix(weight: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 def _runs_in(kernel: EngineLayer, layer: ONNXLayer) -> str:
     """INT8 only where the activation and the weight are; otherwise the wider of the two."""
-    weight = _weight_type(kernel, layer) or "unknown"
+    weight = max(_weights_of(kernel, layer).values(), key=_width)
     first = kernel.inputs[0][1] if kernel.inputs else "unknown"
-    return max(first, weight, key=lambda datatype: _WIDTH.get(datatype, len(_WIDTH)))
+    return max(first, weight, key=_width)
+
+
+def _width(datatype: str) -> int:
+    return _WIDTH.get(datatype, len(_WIDTH))
 
 
 def check_precision(rows: Iterable[PrecisionRow]) -> tuple[str, ...]:
@@ -237,9 +267,12 @@ def check_precision(rows: Iterable[PrecisionRow]) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def require_precision(rows: Iterable[PrecisionRow]) -> None:
-    """Raise ``VerificationError`` where ``check_precision`` finds anything."""
-    if problems := check_precision(rows):
+def require_precision(rows: Iterable[PrecisionRow], *, floats: bool = True) -> None:
+    """Raise ``VerificationError`` where ``check_precision`` finds anything; without ``floats``, at INT8 layers alone.
+
+    TensorRT 8 is told which datatypes it may use, not which it must: a float layer may be in the wider one there.
+    """
+    if problems := check_precision(row for row in rows if floats or row.scheme == INT8):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise VerificationError(
             f"the engine is not what the scheme says: {problems[0]}{more}; --allow-fallback takes it with a warning"

@@ -66,6 +66,10 @@ def _violations(model: Any) -> Iterator[str]:
             yield from _pair_violations(node, constants, opset, onnx)
         elif node.op_type in _LAYERS:
             yield from _layer_violations(node, constants, producer)
+        if node.op_type == "DequantizeLinear" and (above := producer.get(node.input[0])) is not None:
+            scales = [constants.get(n.input[1]) for n in (above, node)]
+            if above.op_type == "QuantizeLinear" and not _equal(*scales):
+                yield f"{node.input[1]} is another scale than {above.input[1]}, which quantised the same tensor"
 
 
 def _pair_violations(node: Any, constants: dict[str, np.ndarray], opset: int, onnx: Any) -> Iterator[str]:
@@ -95,8 +99,16 @@ def _pair_violations(node: Any, constants: dict[str, np.ndarray], opset: int, on
         yield f"{node.input[0]} is a constant of {source.dtype} behind DequantizeLinear; expected int8 weights"
     if source is None and scale is not None and scale.size != 1:
         yield f"{node.input[1]} has {scale.size} scales for the activation {node.input[0]}; expected one per tensor"
-    if source is not None and scale is not None and scale.size not in (1, *source.shape[:2]):
-        yield f"{node.input[1]} has {scale.size} scales for weights of shape {source.shape}; expected one a channel"
+    if source is not None and scale is not None and scale.size != 1:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if axis != 0 or scale.size != source.shape[0]:
+            yield (
+                f"{node.input[1]} has {scale.size} scales along axis {axis} for weights of shape {source.shape}; "
+                f"expected one an output channel, axis 0"
+            )
+    zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if zero_point is not None and scale is not None and zero_point.size != scale.size:
+        yield f"{node.input[2]} has {zero_point.size} zero points for {scale.size} scales; expected as many"
 
 
 def _layer_violations(node: Any, constants: dict[str, np.ndarray], producer: dict[str, Any]) -> Iterator[str]:
@@ -104,8 +116,26 @@ def _layer_violations(node: Any, constants: dict[str, np.ndarray], producer: dic
     from_dequantize = [
         (p := producer.get(name)) is not None and p.op_type == "DequantizeLinear" for name in node.input[:2]
     ]
+    for name in node.input[:2]:
+        if (p := producer.get(name)) is not None and p.op_type == "QuantizeLinear":
+            yield f"{name} goes into {node.name} as int8; expected a DequantizeLinear between"
     if from_dequantize[0] != from_dequantize[1]:
         half = node.input[from_dequantize.index(False)]
         yield f"{half} is float where the other operand of {node.name} is quantised; expected both or neither"
     if len(node.input) > 2 and node.input[2] not in constants:
         yield f"{node.input[2]}, the bias of {node.name}, is computed (int32 behind DQ?); expected a float constant"
+    elif len(node.input) > 2:
+        bias, wanted = constants[node.input[2]].dtype, _float_type(node, constants, producer)
+        if bias not in (np.float16, np.float32) or (wanted is not None and bias != wanted):
+            yield f"{node.input[2]}, the bias of {node.name}, is {bias}; expected {wanted or 'float32 or float16'}"
+
+
+def _float_type(node: Any, constants: dict[str, np.ndarray], producer: dict[str, Any]) -> np.dtype[Any] | None:
+    """What a layer computes in beside int8: its weight's type, or its weight's scale's; None where neither is known."""
+    source = producer.get(node.input[1])
+    found = constants.get(node.input[1] if source is None else source.input[1] if len(source.input) > 1 else "")
+    return None if found is None else found.dtype
+
+
+def _equal(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    return first is not None and second is not None and first.dtype == second.dtype and np.array_equal(first, second)

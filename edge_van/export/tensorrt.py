@@ -104,7 +104,7 @@ def build_engine(
     rows = precision_table(layers, onnx_layers(model))
     warnings = check_precision(rows)
     if not options.allow_fallback:
-        require_precision(rows)
+        require_precision(rows, floats=_strongly_typed(trt, options.runtime))
     return write_engine(
         folder,
         plan,
@@ -134,10 +134,15 @@ class _Log:
                 self.lines: list[str] = []
                 self.errors: list[str] = []
 
+                self.raised: BaseException | None = None
+
             def log(self, severity: Any, message: str) -> None:
-                self.lines.append(f"{severity.name}: {message}")
-                if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                    self.errors.append(message)
+                try:
+                    self.lines.append(f"{severity.name}: {message}")
+                    if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                        self.errors.append(message)
+                except BaseException as error:  # noqa: BLE001  an interrupt must not cross C++: kept, and raised behind it
+                    self.raised = self.raised or error
 
         return Kept()
 
@@ -155,6 +160,8 @@ def _build(
         raise VerificationError(f"{trt.__name__} {trt.__version__} cannot parse the graph: {said}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if hasattr(trt.BuilderFlag, "TF32"):  # on by default: what the graph calls float32 would have 10 bits
+        config.clear_flag(trt.BuilderFlag.TF32)
     if not _strongly_typed(trt, options.runtime):
         for name in flags_of(model):
             config.set_flag(getattr(trt.BuilderFlag, name))
@@ -168,13 +175,14 @@ def _build(
         shapes = [(batch, *tuple(tensor.shape)[1:]) for batch in (1, 1, options.max_batch)]
         profile.set_shape(tensor.name, *shapes)
     config.add_optimization_profile(profile)
-    cache_state = _load_timing_cache(config, options.timing_cache)
+    cache_state = _load_timing_cache(config, options.timing_cache, log)
     monitor = None
-    if progress is not None and hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = monitor = _monitor(trt, progress)
+    if hasattr(trt, "IProgressMonitor"):  # without it an interrupt ends the build only when it is done
+        config.progress_monitor = monitor = _monitor(trt, log, progress or (lambda phase: None))
     plan = builder.build_serialized_network(network, config)
-    if monitor is not None and monitor.raised is not None:
-        raise monitor.raised
+    del monitor
+    if log.raised is not None:
+        raise log.raised
     if plan is None:
         raise VerificationError(
             f"{trt.__name__} {trt.__version__} cannot build the engine: {'; '.join(log.errors[-3:]) or 'see the log'}"
@@ -206,8 +214,8 @@ def flags_of(model: Any) -> tuple[str, ...]:
 
 
 def _strongly_typed(trt: ModuleType, runtime: str) -> bool:
-    """TensorRT before 10 chooses datatypes by builder flags; from 10 on the graph says them."""
-    return runtime == "tensorrt_rtx" or int(trt.__version__.split(".")[0]) >= 10
+    """TensorRT 8 chooses datatypes by builder flags; from 9 on the graph says them."""
+    return runtime == "tensorrt_rtx" or int(trt.__version__.split(".")[0]) >= 9
 
 
 def _network_flags(trt: ModuleType) -> int:
@@ -229,20 +237,25 @@ def _for_version(trt: ModuleType, runtime: str, model: Any) -> Any:
     return for_tensorrt_8(model)
 
 
-def _monitor(trt: ModuleType, progress: Progress) -> Any:
+def _monitor(trt: ModuleType, log: Any, progress: Progress) -> Any:
+    """Tells ``progress`` each phase; what it or a signal raises goes to ``log.raised`` and ends the build."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.raised: BaseException | None = None
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             try:
                 progress(name)
             except BaseException as error:  # noqa: BLE001  an interrupt must not cross C++: kept, and raised behind it
-                self.raised = self.raised or error
+                log.raised = log.raised or error
 
         def step_complete(self, name: str, step: int) -> bool:
-            return self.raised is None  # False ends the build
+            try:
+                return log.raised is None  # False ends the build
+            except BaseException as error:  # noqa: BLE001
+                log.raised = log.raised or error
+                return False
 
         def phase_finish(self, name: str) -> None:
             pass
@@ -250,17 +263,24 @@ def _monitor(trt: ModuleType, progress: Progress) -> Any:
     return Monitor()
 
 
-def _load_timing_cache(config: Any, path: Path | None) -> str:
+def _load_timing_cache(config: Any, path: Path | None, log: Any) -> str:
+    """ "none", "new", "reused", or "refused": of another version or GPU, or damaged, and begun anew."""
     if path is None:
         return "none"
-    content = path.read_bytes() if path.exists() else b""
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UsageError(f"the timing cache {path} cannot be read ({error.strerror}): give another file") from error
+    said = len(log.lines)
     cache = config.create_timing_cache(content)
-    # a cache of another version or GPU is refused here, and the builder goes on without its timings
-    if cache is not None and config.set_timing_cache(cache, False) and content:
-        return "reused"
-    if cache is None:
+    # one that is damaged is replaced by an empty one with nothing but a warning
+    doubted = any("timing cache" in line.lower() and "fail" in line.lower() for line in log.lines[said:])
+    taken = cache is not None and config.set_timing_cache(cache, False)
+    if not taken:
         config.set_timing_cache(config.create_timing_cache(b""), False)
-    return "new"
+    if not content:
+        return "new"
+    return "reused" if taken and not doubted else "refused"
 
 
 def _save_timing_cache(config: Any, path: Path | None) -> None:

@@ -7,7 +7,7 @@ the recipe asks for; checked against TensorRT's rules and run once against the f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 
     from edge_van.input_spec import InputSpec
 
+PARSER_OPSET = 20
+"""The first with Gelu, and the last that the parser of TensorRT 10.3 (JetPack 6.1 and 6.2) is documented for."""
 FLOAT16_FLOOR_DB = 40.0
 """Least SQNR of float16 logits against float32's: half precision has 11 bits, and a VAN-B0 keeps over 60 dB."""
 TIE_FLOOR_DB = 25.0
 """The same for a Q/DQ graph, where rounding to float16 turns quantisation ties over; its own noise is near 30 dB."""
+
+
+def _at_opset(model: Any, opset: int) -> None:
+    """In place: called an older opset, which the operators of a VAN do not differ in (the checker looks at each)."""
+    for imported in model.opset_import:
+        if imported.domain in ("", "ai.onnx"):
+            imported.version = min(imported.version, opset)
 
 
 def float16_floor_db(quantized_db: float | None) -> float:
@@ -57,6 +66,7 @@ def write_tensorrt_graph(
         model = to_float16(model)
     if input_type == "uint8":
         model = with_uint8_input(model, spec)
+    _at_opset(model, PARSER_OPSET)
     onnx.checker.check_model(model, full_check=True)
     check_qdq_rules(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

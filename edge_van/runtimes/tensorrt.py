@@ -19,7 +19,8 @@ from edge_van.runtimes.base import Session, TensorInfo
 from edge_van.runtimes.cuda import Buffers, Device, device
 
 _HOW = {
-    "tensorrt": "on a Jetson it comes with JetPack (apt install python3-libnvinfer); use that system's Python packages",
+    "tensorrt": "on a Jetson it comes with JetPack 7 (apt install python3-libnvinfer, and a virtual environment with "
+    "--system-site-packages); JetPack 6 has it for Python 3.10 alone, and trtexec builds and times there",
     "tensorrt_rtx": "pip install 'edge-van[tensorrt-rtx]'",
 }
 

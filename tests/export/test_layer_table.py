@@ -106,6 +106,29 @@ def test_a_float_type_that_nobody_asked_for(asked: str, runs_in: str) -> None:
     assert check_precision([PrecisionRow("x", asked, asked, "k"), PrecisionRow("y", asked, "fused", "")]) == ()
 
 
+def test_one_constant_proves_one_layer() -> None:
+    twins = [ONNXLayer("a", (32, 32, 1, 1), "int8"), ONNXLayer("b", (32, 32, 1, 1), "int8")]
+    weight = tensor("32,32,1,1", "Int8")
+    both = line("both", "correlation", tensor("1,32,4,4", "Int8"), [weight], ["a", "b"])
+    rows = precision_table(parse_layer_log([both]), twins)
+    assert sorted(row.runs_in for row in rows) == ["fused", "int8"]
+    assert len(check_precision(rows)) == 1
+    # two constants, or a kernel for each with both names, prove both
+    two = line("two", "correlation", tensor("1,32,4,4", "Int8"), [weight, weight], ["a", "b"])
+    own = line("own", "correlation", tensor("1,32,4,4", "Int8"), [weight], ["a"])
+    for log in ([two], [both, own], [own, both]):
+        assert [row.runs_in for row in precision_table(parse_layer_log(log), twins)] == ["int8", "int8"]
+
+
+def test_where_floats_are_free_only_int8_is_held() -> None:
+    rows = [PrecisionRow("x", "fp16", "fp32", "k"), PrecisionRow("y", "int8", "int8", "k")]
+    require_precision(rows, floats=False)
+    with pytest.raises(VerificationError, match="x is fp16 in the graph and runs in fp32"):
+        require_precision(rows)
+    with pytest.raises(VerificationError, match="z is INT8"):
+        require_precision([*rows, PrecisionRow("z", "int8", "fp16", "k")], floats=False)
+
+
 def test_of_several_kernels_with_the_weight_the_widest_counts() -> None:
     again = line("again", "correlation", tensor("1,8,4,4", "Half"), [tensor("8,4,5,5", "Half")], ["dw"])
     for log in ([LOG[2], again], [again, LOG[2]]):

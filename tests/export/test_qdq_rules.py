@@ -93,6 +93,21 @@ def old_opset(model: Any) -> None:
     model.opset_import[0].version = 18
 
 
+def another_scale_behind(model: Any) -> None:
+    model.graph.initializer.append(constant("other", 0.2, np.float32))
+    model.graph.node[1].input[1] = "other"
+
+
+def along_the_inputs(model: Any) -> None:
+    model.graph.node[2].attribute[0].i = 1
+    put("w_scale", [0.1] * 3, np.float32)(model)
+    put("w_zero", [0] * 3, np.int8)(model)
+
+
+def int8_into_a_layer(model: Any) -> None:
+    model.graph.node[3].input[0] = "xq"
+
+
 def test_a_good_graph_is_summed_up(model: Any) -> None:
     found = check_qdq_rules(model)
     assert (found.int8_layers, found.float_layers) == (("first",), ("second",))
@@ -111,7 +126,7 @@ def test_a_good_graph_is_summed_up(model: Any) -> None:
         (put("w_scale", [0.1, np.nan, 0.1, 0.1], np.float32), r"w_scale is a scale of nan"),
         (put("x_scale", -0.1, np.float32), r"x_scale is a scale of -0\.1"),
         (put("x_scale", [0.1] * 3, np.float32), r"x_scale has 3 scales for the activation x"),
-        (put("w_scale", [0.1] * 7, np.float32), r"w_scale has 7 scales for weights of shape \(4, 3, 1, 1\)"),
+        (put("w_scale", [0.1] * 7, np.float32), r"w_scale has 7 scales along axis 0 for weights of shape \(4, 3, 1, 1\)"),
         (put("w", np.ones((4, 3, 1, 1)), np.uint8), r"w is a constant of uint8 behind DequantizeLinear"),
         (bias_behind_dequantize, r"bias_q is a constant of int32 behind DequantizeLinear"),
         (drop("x_scale"), r"x_scale is a scale computed at run time"),
@@ -119,6 +134,12 @@ def test_a_good_graph_is_summed_up(model: Any) -> None:
         (without_zero_point, r"xq is quantised to uint8"),
         (integer_operator, r"first is a ConvInteger"),
         (float_weight, r"w2 is float where the other operand of first is quantised"),
+        (put("x_zero", [0, 0, 0], np.int8), r"x_zero has 3 zero points for 1 scales"),
+        (put("bias", [0] * 4, np.int32), r"bias, the bias of first, is int32; expected float32"),
+        (put("bias", [0.0] * 4, np.float16), r"bias, the bias of first, is float16; expected float32"),
+        (another_scale_behind, r"other is another scale than x_scale, which quantised the same tensor"),
+        (along_the_inputs, r"w_scale has 3 scales along axis 1 .* axis 0"),
+        (int8_into_a_layer, r"xq goes into first as int8"),
         (old_opset, r"x_scale is a float16 scale in opset 18"),
     ],
     ids=lambda value: None if callable(value) else value[:24],
@@ -140,7 +161,7 @@ def test_what_is_refused_here_tensorrt_refuses_too(model: Any, tmp_path: Path) -
         return bool(trt.OnnxParser(network, logger).parse(candidate.SerializeToString()))
 
     assert parses(model)
-    for edit in (put("x_zero", 3, np.int8), bias_behind_dequantize):
+    for edit in (put("x_zero", 3, np.int8), bias_behind_dequantize, put("bias", [0] * 4, np.int32), int8_into_a_layer):
         broken = onnx.ModelProto.FromString(model.SerializeToString())
         edit(broken)
         assert not parses(broken)
