@@ -16,8 +16,8 @@ TITLES = {
     "fp32": "FP32, folded",
     "bf16": "BF16, folded",
     "nncf_defaults": "`nncf.quantize`, defaults, unfolded",
-    "nncf_defaults_bf16": "... with bf16 for the rest, OpenVINO's default here",
-    "openvino_bf16": "... with bf16 for the rest",
+    "nncf_defaults_bf16": "`nncf.quantize`, defaults, bf16 for the rest (OpenVINO's own choice here)",
+    "openvino_bf16": "`openvino` (ships), bf16 for the rest",
     "nncf_defaults_unfolded": "`nncf.quantize`, defaults, unfolded",
     "openvino": "`openvino`: asymmetric; gate, residual and LayerNorm too (ships)",
     "asymmetric": "`asymmetric`: convolutions and head only",
@@ -94,7 +94,8 @@ def latency(results: Results) -> list[str]:
     lines = [
         f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {len(runs)} runs of {runs[0]['rounds']} "
         f"interleaved rounds in random order; ratios are medians of paired ratios, in brackets the lowest and highest "
-        f"end of the runs' 95 % intervals (bootstrap). Over 1 is faster.",
+        f"end of the runs' 95 % intervals (bootstrap). Over 1 is faster. Ours take the camera's bytes, NNCF's model the "
+        f"float input it has.",
         "",
     ]
     for result in results:
@@ -200,8 +201,8 @@ def _sources(results: Results) -> list[str]:
     return [line for result in results for line in (_source(result), "")][:-1]
 
 
-def main() -> None:
-    """Rewrite the README between its marks. Machines whose CPU multiplies int8 in one instruction come first."""
+def block() -> str:
+    """What stands between the README's marks. Machines whose CPU multiplies int8 in one instruction come first."""
     parts: list[str] = []
     for name, table in (
         ("ptq_accuracy", accuracy),
@@ -213,10 +214,15 @@ def main() -> None:
         found.sort(key=lambda result: not any("vnni" in flag for flag in result["machine"]["flags"]))
         if found:
             parts += [*table(found), ""]
+    return "\n".join(parts).rstrip()
+
+
+def main() -> None:
+    """Rewrite the README between its marks."""
     text = README.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    README.write_text(f"{head}{BEGIN}\n" + "\n".join(parts).rstrip() + f"\n{END}{tail}")
+    README.write_text(f"{head}{BEGIN}\n{block()}\n{END}{tail}")
 
 
 if __name__ == "__main__":
