@@ -79,7 +79,7 @@ class TensorRTSession(Session):
                 f"{self.runtime} {trt.__version__} cannot open {path.name} on this GPU ({gpu.name}): it was built by "
                 f"another version, for another GPU, or is damaged; build it again with edge-van build"
             )
-        self._context = self._engine.create_execution_context()
+        self._context = self._make_context(trt)
         if self._context is None:
             raise MissingRuntimeError(f"{self.runtime} has no memory for {path.name} on this GPU ({gpu.name})")
         self._buffers = Buffers()
@@ -87,6 +87,9 @@ class TensorRTSession(Session):
         is_input = {n: self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         self.inputs = tuple(self._info(trt, n) for n in names if is_input[n])
         self.outputs = tuple(self._info(trt, n) for n in names if not is_input[n])
+
+    def _make_context(self, trt: Any) -> Any:
+        return self._engine.create_execution_context()
 
     def _info(self, trt: Any, name: str) -> TensorInfo:
         shape = tuple(None if d < 0 else int(d) for d in self._engine.get_tensor_shape(name))

@@ -5,6 +5,8 @@ In: an engine's plan, its record beside it. Out: a ``Session``. Not yet run on h
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_van.runtimes.tensorrt import TensorRTSession
 
 
@@ -12,3 +14,9 @@ class TensorRTRTXSession(TensorRTSession):
     """The same calls as TensorRT's, in the library ``tensorrt_rtx``."""
 
     runtime = "tensorrt_rtx"
+
+    def _make_context(self, trt: Any) -> Any:
+        """Kernels for a shape are made before it is run: by default stand-ins run meanwhile, and would be timed."""
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        return self._engine.create_execution_context(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -15,6 +15,7 @@ from edge_van.runtimes import cuda, open_model
 from edge_van.runtimes import tensorrt as trt_runtime
 from edge_van.runtimes.cuda import Device, checked, device
 from edge_van.runtimes.tensorrt import check_fits, load_tensorrt
+from edge_van.runtimes.tensorrt_rtx import TensorRTRTXSession
 
 RECORD = EngineRecord(
     schema_version=ENGINE_SCHEMA_VERSION,
@@ -146,3 +147,16 @@ def test_cuda_python_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingRuntimeError, match="cuda-python is not installed"):
         device()
+
+
+def test_rtx_specialises_its_kernels_before_it_runs() -> None:
+    """The names are the real library's; the engine, which needs a GPU, stands in."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    config, asked = SimpleNamespace(), []
+    session = object.__new__(TensorRTRTXSession)
+    session._engine = SimpleNamespace(create_runtime_config=lambda: config, create_execution_context=asked.append)
+    session._make_context(trt)
+    assert asked == [config]
+    assert config.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"
+    assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
+    assert hasattr(trt.ICudaEngine, "create_runtime_config")
