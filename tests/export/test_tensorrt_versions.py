@@ -56,10 +56,11 @@ def test_the_oldest_version(version: str, fits: bool) -> None:
             require_version(version)
 
 
+Opened = tuple[trt_runtime.TensorRTSession, tensorrt_stand_in.Asked]
+
+
 @pytest.fixture
-def session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[trt_runtime.TensorRTSession, tensorrt_stand_in.Asked]:
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     trt, asked = tensorrt_stand_in.library("10.3.0")
     monkeypatch.setattr(trt_runtime, "load_tensorrt", lambda runtime: trt)
     monkeypatch.setattr(trt_runtime, "device", lambda: Device("Orin", "8.7"))
