@@ -255,7 +255,7 @@ def test_a_signal_ends_a_real_build(bundle: Bundle, number: signal.Signals) -> N
     assert process.stderr is not None
     while not (line := process.stderr.readline()).startswith("Building int8"):
         assert line, "ended before the signal"
-    time.sleep(1.0)
+    time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err

@@ -50,6 +50,8 @@ def test_every_convolution_runs_as_its_graph_says(
     assert record.compute_capabilities == (card,)
     assert read_engine_record(tmp_path) == record
     assert (tmp_path / PLAN_NAME).stat().st_size == record.plan_bytes
+    # what makes an INT8 plan large: the source of its kernels, compiled on the card when it is first run
+    assert b"__device__" in (tmp_path / PLAN_NAME).read_bytes()
     assert "Layers:" in (tmp_path / LOG_NAME).read_text()
     assert phases
 
