@@ -215,7 +215,7 @@ def _choose(
     reporter: Reporter,
 ) -> EngineChoice:
     """Among the schemes with an engine; every row without a time says why."""
-    notes = dict(failed)
+    notes = {name: why for name, why in failed.items() if name not in records}  # else an earlier one is still there
     times: dict[str, tuple[float, float]] = {}
     cards = build.compute_capabilities
     if target.gpu is None:

@@ -145,8 +145,11 @@ def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, m
     plan = bundle.path / "tensorrt" / before.target / "int8" / PLAN_NAME
     content = plan.read_bytes()
     monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
+    monkeypatch.setattr(engine_target, "device", lambda: ADA)
+    monkeypatch.setattr(engines, "_time", lambda name, *_: (1.0 if name == "int8" else 2.0,))
     built = build_engines(before.bundle, CARDS, SILENT)
     assert built.failed == {"int8": "no kernel for it"}
+    assert built.bundle.manifest.engines[built.target].choice.active == "int8"  # it can still be chosen
     assert {e.scheme for e in built.bundle.manifest.engines[built.target].engines} == {"int8", "int8_pointwise"}
     assert plan.read_bytes() == content
     assert (plan.parent / LOG_NAME).read_text() == "what the builder said"
