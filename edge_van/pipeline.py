@@ -19,7 +19,7 @@ from edge_van.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
 from edge_van.data import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.draw import hashes
-from edge_van.errors import UsageError
+from edge_van.errors import DataError, UsageError
 from edge_van.export.models import ExportedModels, export_models
 from edge_van.fold import fold
 from edge_van.gates import doubts
@@ -36,6 +36,7 @@ from edge_van.validate import validate
 
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32
+SIZED_IMAGES = 8
 NEAR_CHANCE = 0.05
 """An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
 FREE_SPACE_FACTOR = 4
@@ -87,8 +88,8 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
         for warning in warnings:
             reporter.note(f"warning: {warning}")
         held_out, training = _open_data(options, spec, loaded.van.num_classes, stack)
-        if spec.source_size is not None:  # images of another size are said before any work
-            next(stream(held_out, spec, batch_size=1, indices=[0], strict=True))
+        if spec.source_size is not None:
+            _require_source_size(held_out, spec)
         if spec.classes is None:
             spec = replace(spec, classes=held_out.classes)
             names = ", ".join((held_out.classes or ())[:3])
@@ -212,6 +213,14 @@ def _open_data(
     held_out = stack.enter_context(open_images(data, classes=spec.classes, num_classes=num_classes))
     training = stack.enter_context(open_images(calibration, classes=spec.classes, labelled=False))
     return held_out, training
+
+
+def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
+    """Images of another size than a camera's are said before any work: the first few tell."""
+    broken: list[BrokenImage] = []
+    first = range(min(SIZED_IMAGES, len(images)))
+    if next(stream(images, spec, batch_size=1, indices=list(first), on_broken=broken.append), None) is None:
+        raise DataError(f"{images.source}: {broken[0].name} does not do for --source-size: {broken[0].reason}")
 
 
 def _calibration(
