@@ -27,7 +27,7 @@ class Asked:
         self.addresses: dict[str, int] = {}
 
 
-def library(version: str) -> tuple[ModuleType, Asked]:
+def module_of(version: str) -> tuple[ModuleType, Asked]:
     """The module of that version, and what it was asked."""
     asked, major = Asked(), int(version.split(".")[0])
     module: Any = ModuleType("tensorrt")

@@ -31,7 +31,7 @@ from edge_van.runtimes.cuda import Device
 def test_what_each_version_is_asked(
     graphs: dict[str, Path], version: str, scheme: str, half: bool, flags: set[str], network_flags: int
 ) -> None:
-    trt, asked = tensorrt_stand_in.library(version)
+    trt, asked = tensorrt_stand_in.module_of(version)
     model = onnx.load(graphs[scheme])
     model = to_float16(model) if half else model
     assert _build(trt, model, BuildOptions("tensorrt"), _Log.make(trt), None) == (b"plan", "none")
@@ -61,7 +61,7 @@ Opened = tuple[trt_runtime.TensorRTSession, tensorrt_stand_in.Asked]
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    trt, asked = tensorrt_stand_in.library("10.3.0")
+    trt, asked = tensorrt_stand_in.module_of("10.3.0")
     monkeypatch.setattr(trt_runtime, "load_tensorrt", lambda runtime: trt)
     monkeypatch.setattr(trt_runtime, "device", lambda: Device("Orin", "8.7"))
     monkeypatch.setattr(trt_runtime, "Buffers", tensorrt_stand_in.Buffers)
