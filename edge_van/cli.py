@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from edge_van import __version__
-from edge_van.cli_types import Limit, Sizes, Triple, Verbs, class_names, verbose_option
+from edge_van.cli_types import Limit, Sizes, Triple, Verbs, class_names, print_json, verbose_option
 from edge_van.errors import (
     AccuracyGateError,
     BundleError,
@@ -98,7 +98,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     bundle = run(options, Terminal())
     try:
         if as_json:
-            _print_json(bundle.manifest)
+            print_json(bundle.manifest)
         else:
             from edge_van.show import show_bundle
 
@@ -138,7 +138,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
 
     accuracy = validate_bundle(open_bundle(bundle), data, reporter, on_broken=on_broken, **flags)
     if as_json:
-        _print_json(accuracy)
+        print_json(accuracy)
     else:
         from edge_van.show import show_accuracy
 
@@ -183,7 +183,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
     updated, tag = built.bundle, built.target
     if as_json:
         found = updated.manifest.engines[tag]
-        _print_json({"target": tag, "engines": found.engines, "choice": found.choice})
+        print_json({"target": tag, "engines": found.engines, "choice": found.choice})
     else:
         from edge_van.show import show_engines
 
@@ -220,7 +220,7 @@ def info(
         from edge_van.show import show_bundle
 
         opened = open_bundle(bundle)
-        _print_json(opened.manifest) if as_json else show_bundle(opened)
+        print_json(opened.manifest) if as_json else show_bundle(opened)
         return
     if dla and kernel_size is not None:
         raise UsageError("--dla reports on the network as it is, with the LKA of 21: leave --kernel-size out")
@@ -230,7 +230,7 @@ def info(
         from edge_van.show import show_dla
 
         report = dla_report(variant or "b0", input_size)
-        _print_json(report) if as_json else show_dla(report)
+        print_json(report) if as_json else show_dla(report)
         return
     from edge_van.info import best_dilation, complexity_table, variant_table
 
@@ -238,7 +238,7 @@ def info(
     complexity = complexity_table(kernel_size)
     best = best_dilation(kernel_size)
     if as_json:
-        _print_json({"variants": variants, "complexity": complexity, "best_dilation": best})
+        print_json({"variants": variants, "complexity": complexity, "best_dilation": best})
     else:
         from edge_van.show import show_info
 
@@ -254,7 +254,7 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
 
     checks = inspect_install() if bundle is None else inspect_bundle(bundle)
     if as_json:
-        _print_json(checks)
+        print_json(checks)
     else:
         from edge_van.show import show_checks
 
@@ -264,12 +264,6 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
     if failed:
         kind, of = (MissingRuntimeError, "") if bundle is None else (BundleError, f" of {bundle}")
         raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def main() -> None:

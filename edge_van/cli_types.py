@@ -1,4 +1,4 @@
-"""The kinds of values that flags take, beyond click's own, and the flag that every verb has.
+"""What every verb shares: the kinds of values that flags take, beyond click's own, ``--verbose``, JSON output.
 
 In: the text of a flag. Out: a checked value, or click's usage error.
 """
@@ -86,3 +86,10 @@ def class_names(path: Path | None) -> tuple[str, ...] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes takes a text file, one name a line; {path} cannot be read: {error}") from None
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def print_json(value: Any) -> None:
+    """``value`` as one JSON document on standard output."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())

@@ -1,0 +1,249 @@
+"""What ``edge-van benchmark`` writes and reads again: every raw sample, how it was taken, on what, and what to doubt.
+
+In: measured numbers, or ``benchmark.json``. Out: frozen records checked by type and version; no engine, no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_van.errors import UsageError
+from edge_van.records import Interval, Machine
+
+BENCHMARK_SCHEMA_VERSION = 1
+OLDEST_BENCHMARK_SCHEMA_VERSION = 1
+BENCHMARK_KIND = "edge-van benchmark"
+BENCHMARK_NAME = "benchmark.json"
+MAX_RESULT_BYTES = 256 * 2**20
+
+Scenario = Literal["single_stream", "multi_stream", "offline"]
+SCENARIOS: tuple[Scenario, ...] = ("single_stream", "multi_stream", "offline")
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """How the run was asked for: what a second run needs to be the same."""
+
+    scenarios: tuple[Scenario, ...]
+    threads: int | None  # CPU threads an engine may use; None: the engine's own choice
+    streams: int  # requests in flight at once in the offline scenario
+    batches: tuple[int, ...]  # of the offline scenario
+    multi_stream_samples: int  # images in one query of the multi-stream scenario
+    warmup_runs: int
+    samples: int  # rounds of the single-stream and multi-stream scenarios
+    min_duration_s: float  # of each interleaved scenario: rounds go on until both are reached
+    seed: int
+
+
+@dataclass(frozen=True)
+class BenchmarkBundle:
+    """Which bundle: enough to tell two runs of one from runs of two."""
+
+    name: str  # of its folder, made unique
+    variant: str
+    created: str
+    checkpoint_sha256: str
+    input_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BenchmarkModel:
+    """One model of the run. ``name`` is unique: runtime-precision, behind the bundle's name where there are more."""
+
+    name: str
+    bundle: str
+    runtime: str  # "openvino", "onnxruntime", "torch", "torch_compile", "tensorrt" or "tensorrt_rtx"
+    precision: str  # "fp32", "bf16", "int8", "int8_bf16" (INT8, the rest in bf16), or a TensorRT scheme
+    file: str  # in the bundle
+    file_bytes: int  # with the weights beside it
+    threads: int | None  # what the engine uses, where it says so
+
+
+@dataclass(frozen=True)
+class QueryLatency:
+    """Times of one model's queries, each timed once a round beside all others.
+
+    ``ratio`` is the median over the rounds of the baseline's time / this one's in the same round: over 1 is faster.
+    """
+
+    model: str
+    images_per_query: int
+    samples_ms: tuple[float, ...]
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    coefficient_of_variation: float  # standard deviation / mean
+    ratio: float
+    ratio_interval: Interval
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second of one model at one batch size; ``slices`` are what the median and the spread are taken of."""
+
+    model: str
+    batch: int
+    streams: int
+    slices: tuple[float, ...]  # images/s, each over a slice of time between slices of the other models
+    images_per_s: float  # their median
+    coefficient_of_variation: float
+    ratio: float  # median over the slices of this / the baseline at the same batch size: over 1 is faster
+    ratio_interval: Interval
+    joules_per_image: float | None = None
+
+
+@dataclass(frozen=True)
+class Startup:
+    """One model in a process of its own. ``cached_*`` are a second process's, with what the first compiled on disk.
+
+    None where the engine keeps no compile cache.
+    """
+
+    model: str
+    load_ms: float
+    first_inference_ms: float
+    cached_load_ms: float | None
+    cached_first_inference_ms: float | None
+    peak_memory_mib: float  # resident, of the whole process
+    before_load_mib: float  # resident, with the engine imported and nothing loaded
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One executed kernel: its layer's name, its operator, the kernel the engine chose, median milliseconds."""
+
+    name: str
+    operator: str
+    kernel: str
+    median_ms: float
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """Kernels of one model in the order they ran, measured with the engine's own profiler on (which slows it)."""
+
+    model: str
+    runs: int
+    layers: tuple[LayerTime, ...]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a figure is not to be trusted. ``model`` is None where it concerns the whole run."""
+
+    kind: Literal["too_few_samples", "variation", "drift", "throttling", "other_load", "stolen_time"]
+    model: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the machine did meanwhile, of what the operating system tells."""
+
+    rounds: int  # kept
+    rounds_repeated: int  # thrown away, because they were disturbed, and measured again
+    other_cpu_percent: float | None  # share of the machine's CPU time that other processes took in what was kept
+    stolen_cpu_percent: float | None  # and that the hypervisor gave to other machines
+    throttle_events: int | None
+    load_average_1min: float
+    energy_source: str | None = None  # "rapl" or "rails": what joules are read from
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A model that could have been there, and why it is not."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """One interleaved run over every model; the content of ``benchmark.json``."""
+
+    schema_version: int
+    kind: str  # BENCHMARK_KIND
+    edge_van_version: str
+    created: str  # ISO 8601, UTC
+    command: str
+    bundles: tuple[BenchmarkBundle, ...]
+    machine: Machine
+    settings: BenchmarkSettings
+    baseline: str  # the model that ratios are taken to
+    models: tuple[BenchmarkModel, ...]
+    conditions: Conditions
+    single_stream: tuple[QueryLatency, ...] = ()
+    multi_stream: tuple[QueryLatency, ...] = ()
+    offline: tuple[Throughput, ...] = ()
+    startup: tuple[Startup, ...] = ()
+    layers: tuple[LayerProfile, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    skipped: tuple[Skipped, ...] = field(default=())
+
+
+def best_throughput(result: BenchmarkResult, model: str) -> Throughput | None:
+    """The offline scenario's figure: the batch size with the most images per second; None where none was measured."""
+    rows = [row for row in result.offline if row.model == model]
+    return max(rows, key=lambda row: row.images_per_s) if rows else None
+
+
+class _Head(msgspec.Struct):
+    """What a result of every version starts from."""
+
+    kind: str
+    schema_version: int
+    edge_van_version: str = "of unknown version"
+
+
+def read_benchmark(path: Path) -> BenchmarkResult:
+    """The result in ``path``; ``UsageError`` for a file that is none, is broken, or of a version that is not read."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_RESULT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give a file of edge-van benchmark") from error
+    advice = "give a file that edge-van benchmark wrote, or measure again"
+    if len(raw) > MAX_RESULT_BYTES:
+        raise UsageError(f"{path} is over {MAX_RESULT_BYTES // 2**20} MiB, no benchmark result is: {advice}")
+    try:
+        head = msgspec.json.decode(raw, type=_Head)
+        if head.kind != BENCHMARK_KIND:
+            raise UsageError(f"{path} is a {head.kind[:40]!r}, no {BENCHMARK_KIND}: {advice}")
+        if not OLDEST_BENCHMARK_SCHEMA_VERSION <= head.schema_version <= BENCHMARK_SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} has version {head.schema_version} of the format (written by edge-van "
+                f"{head.edge_van_version[:40]}), this edge-van reads {OLDEST_BENCHMARK_SCHEMA_VERSION} to "
+                f"{BENCHMARK_SCHEMA_VERSION}: measure again, or take the edge-van that wrote it"
+            )
+        result = msgspec.json.decode(raw, type=BenchmarkResult)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UsageError(f"{path} is no benchmark result ({' '.join(str(error).split())[:200]}): {advice}") from error
+    _check_consistent(result, path)
+    return result
+
+
+def _check_consistent(result: BenchmarkResult, path: Path) -> None:
+    """Rows name models that are there, and figures are positive: a report must not stumble over them."""
+    names = {model.name for model in result.models}
+    queries = (*result.single_stream, *result.multi_stream)
+    used = {row.model for row in (*queries, *result.offline, *result.startup, *result.layers)} | {result.baseline}
+    if unknown := sorted(used - names):
+        raise UsageError(f"{path} has figures of {unknown[0]!r}, which is not among its models: measure again")
+    times = [t for row in queries for t in (row.median_ms, row.p90_ms, row.p99_ms, row.ratio, *row.samples_ms)]
+    times += [value for row in result.offline for value in (row.images_per_s, row.ratio, *row.slices)]
+    if not all(0.0 < value < float("inf") for value in times) or not all(row.samples_ms for row in queries):
+        raise UsageError(f"{path} has a time or a rate that is no positive number: measure again")
+
+
+def benchmark_schema() -> dict[str, Any]:
+    """The JSON Schema of ``benchmark.json``."""
+    return msgspec.json.schema(BenchmarkResult)
+
+
+def encode_benchmark(result: BenchmarkResult) -> bytes:
+    """Readable JSON, the same bytes for the same result."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
