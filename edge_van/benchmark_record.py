@@ -230,7 +230,8 @@ def _check_consistent(result: BenchmarkResult, path: Path) -> None:
     """Rows name models that are there, and figures are positive: a report must not stumble over them."""
     names = {model.name for model in result.models}
     queries = (*result.single_stream, *result.multi_stream)
-    used = {row.model for row in (*queries, *result.offline, *result.startup, *result.layers)} | {result.baseline}
+    used = {result.baseline, *(row.model for row in queries), *(row.model for row in result.offline)}
+    used |= {row.model for row in result.startup} | {row.model for row in result.layers}
     if unknown := sorted(used - names):
         raise UsageError(f"{path} has figures of {unknown[0]!r}, which is not among its models: measure again")
     times = [t for row in queries for t in (row.median_ms, row.p90_ms, row.p99_ms, row.ratio, *row.samples_ms)]
