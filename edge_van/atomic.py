@@ -193,6 +193,25 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of ``path`` in one step: an interrupt leaves what was there, or the new file.
+
+    A link is replaced, not followed. ``BundleError`` where it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    handlers = raise_on_termination()
+    try:
+        with clear_errors(path):
+            write_durably(partial, content)
+            partial.replace(path)
+            sync(path.parent)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def sync(path: Path) -> None:
     """Wait until the disk has a file's bytes or a folder's entries."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -5,9 +5,8 @@ In: model files and the runtimes to open them with. Out: a ``Latency`` record wi
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from edge_van.machine import load_average
 from edge_van.progress import Advance
 from edge_van.records import Interval, Latency, LatencyRow
 from edge_van.runtimes import Session, open_model
+from edge_van.timing.interleave import Rounds, sample_rounds
 
 MIN_ROUNDS = 100
 WARMUP_ROUNDS = 10
@@ -56,6 +56,7 @@ def measure_latency(
 
     ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round; its interval is a
     bootstrap's. Stops at ``rounds``, or after ``max_seconds`` once 100 rounds are done (the record says how many).
+    Rounds that other work on the machine disturbed are measured again; see ``timing.interleave``.
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
     names = [c.name for c in candidates]
@@ -66,50 +67,51 @@ def measure_latency(
         )
     generator = np.random.default_rng(seed)
     with ExitStack() as stack:
-        sessions: list[tuple[Session, dict[str, NDArray[Any]]]] = []
+        sessions: list[Session] = []
+        turns: list[Callable[[], float]] = []
         for c in candidates:
             session = stack.enter_context(open_model(c.runtime, c.path, threads=threads, **c.options))
-            sessions.append((session, _feed(session, generator)))
-        for session, feed in sessions:
+            turn = query_turn(session, random_feed(session, generator))
             for _ in range(WARMUP_ROUNDS):
-                session.run(feed)
-        samples = _sample(sessions, rounds, max_seconds, generator, progress)
-        used = threads or sessions[names.index(baseline)][0].threads or 0
-    base = samples[:, names.index(baseline)]
-    rows = tuple(_row(c, samples[:, i], base) for i, c in enumerate(candidates))
-    load = load_average()
-    return Latency(1, used, WARMUP_ROUNDS, len(samples), baseline, rows, load, _notes(rows, baseline, load))
+                turn()
+            sessions.append(session)
+            turns.append(turn)
+        found = sample_rounds(
+            turns,
+            rounds=rounds,
+            min_rounds=MIN_ROUNDS,
+            max_seconds=max_seconds,
+            generator=generator,
+            progress=progress,
+        )
+        used = threads or sessions[names.index(baseline)].threads or 0
+    base = found.values[:, names.index(baseline)]
+    rows = tuple(_row(c, found.values[:, i], base) for i, c in enumerate(candidates))
+    notes = _notes(rows, baseline, found)
+    return Latency(1, used, WARMUP_ROUNDS, len(found.values), baseline, rows, load_average(), notes)
 
 
-def _sample(
-    sessions: list[tuple[Session, dict[str, NDArray[Any]]]],
-    rounds: int,
-    max_seconds: float,
-    generator: np.random.Generator,
-    progress: Advance | None,
-) -> NDArray[np.float64]:
-    """(rounds, candidates) milliseconds. A model finds the caches as the one before it left them: in a fixed order it
-    would always be the same one."""
-    samples: list[list[float]] = []
-    stop = time.perf_counter() + max_seconds
-    while len(samples) < rounds and (len(samples) < MIN_ROUNDS or time.perf_counter() < stop):
-        row = [0.0] * len(sessions)
-        for i in generator.permutation(len(sessions)):
-            session, feed = sessions[i]
-            start = time.perf_counter()
-            session.run(feed)
-            row[i] = (time.perf_counter() - start) * 1e3
-        samples.append(row)
-        if progress is not None:
-            progress(1)
-    return np.array(samples)
+def query_turn(session: Session, feed: dict[str, NDArray[Any]]) -> Callable[[], float]:
+    """A callable that runs ``feed`` twice and returns the second run's milliseconds.
+
+    The first run takes the model's turn over from the one before: its weights come back into the caches, and threads of
+    another engine that still spin go to sleep. What is timed is a query after a query, as a single stream sends them.
+    """
+
+    def turn() -> float:
+        session.run(feed)
+        start = time.perf_counter()
+        session.run(feed)
+        return (time.perf_counter() - start) * 1e3
+
+    return turn
 
 
-def _feed(session: Session, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Random pixels in the shape and dtype of every input, batch 1."""
+def random_feed(session: Session, generator: np.random.Generator, batch: int = 1) -> dict[str, NDArray[Any]]:
+    """Random pixels in the shape and dtype of every input; ``batch`` images where the model leaves that free."""
     feed = {}
     for info in session.inputs:
-        shape = tuple(1 if d is None else d for d in info.shape)
+        shape = tuple(batch if d is None else d for d in info.shape)
         pixels = generator.integers(0, 256, shape, dtype=np.uint8)
         feed[info.name] = pixels if info.dtype == np.uint8 else (pixels / 127.5 - 1.0).astype(info.dtype)
     return feed
@@ -134,7 +136,7 @@ def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.floa
     return LatencyRow(candidate.name, candidate.runtime, median, p90, p99, middle, interval, raw)
 
 
-def _notes(rows: Sequence[LatencyRow], baseline: str, load: float) -> tuple[str, ...]:
+def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[str, ...]:
     """What a reader should know before believing the absolute times."""
     notes = [
         f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, trust the "
@@ -149,6 +151,9 @@ def _notes(rows: Sequence[LatencyRow], baseline: str, load: float) -> tuple[str,
         for row in rows
         if base_ms and abs(base_ms / row.median_ms / row.ratio - 1.0) > RATIOS_APART
     ]
-    if load > 2 * (os.cpu_count() or 1):
-        notes.append(f"load average {load}: more work than cores")
+    if found.kept_disturbed:
+        notes.append(
+            f"{found.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by other work on this machine "
+            f"and could not be had without: measure again on an idle one"
+        )
     return tuple(notes)

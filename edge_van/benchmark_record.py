@@ -35,8 +35,10 @@ class BenchmarkSettings:
     multi_stream_samples: int  # images in one query of the multi-stream scenario
     warmup_runs: int
     samples: int  # rounds of the single-stream and multi-stream scenarios
-    min_duration_s: float  # of each interleaved scenario: rounds go on until both are reached
+    min_duration_s: float  # of each scenario: rounds go on until both are reached ...
     seed: int
+    max_duration_s: float = 60.0  # ... or this is over and there are as many rounds as a median needs
+    offline_slices: int = 10  # stretches of time of each model at each batch size, in turns with the others
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_van.benchmark_record import BENCHMARK_NAME
 from edge_van.errors import BundleError
 from edge_van.manifest import MANIFEST_NAME, MANIFEST_PARTIAL, check_relative
 from edge_van.records import FileEntry
 
-REPORT_NAME = "report.html"
-"""A bundle's report is made from the manifest, at any time: it belongs to the bundle without being listed."""
+REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
+UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME)
+"""What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
+
+
+def partial_name(name: str) -> str:
+    """What a file beside the listed ones is called until it is whole."""
+    return f".{name}.partial"
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def strangers(root: Path, listed: Collection[str]) -> list[str]:
     """What lies below ``root`` and is neither listed nor something edge-van itself puts beside the listed files."""
-    own = {*listed, REPORT_NAME, MANIFEST_PARTIAL}  # a killed update leaves the last
+    partials = {MANIFEST_PARTIAL, *map(partial_name, UNLISTED)}  # a killed command leaves them
+    own = {*listed, *UNLISTED, *partials}
     return [name for name, _ in walk(root) if name not in own]
 
 
@@ -74,7 +82,7 @@ def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_res
             return FileProblem(shown, "symlink", f"{shown} is a link, a bundle has none: copy what it points at")
         return FileProblem(shown, "special", f"{shown} is a device, pipe or socket: remove it")
     if entry is None or info is None:
-        if name == REPORT_NAME:
+        if name in UNLISTED:
             return None
         return FileProblem(shown, "extra", f"{shown} is not in the manifest: remove it")
     if info.st_size != entry.size_bytes:

@@ -15,7 +15,11 @@ from typing import Any
 import click
 
 from edge_van import __version__
-from edge_van.cli_types import Limit, Sizes, Triple, Verbs, class_names, print_json, verbose_option
+from edge_van.cli_benchmark import benchmark
+from edge_van.cli_predict import predict
+from edge_van.cli_quantize import quantize
+from edge_van.cli_report import report
+from edge_van.cli_types import POINTS, Sizes, Verbs, print_json, verbose_option
 from edge_van.errors import (
     AccuracyGateError,
     BundleError,
@@ -24,13 +28,18 @@ from edge_van.errors import (
     UsageError,
     VerificationError,
 )
-from edge_van.input_spec import INTERPOLATIONS
 from edge_van.progress import one_line
-from edge_van.quantize.recipe import ACTIVATIONS
 
 _PATH = click.Path(path_type=Path)
-_POINTS = Limit(0, 100)
 INTERRUPTED = 130
+_EXTRAS = {
+    "psutil": "benchmark",
+    "scipy": "benchmark",
+    "cpuinfo": "benchmark",
+    "matplotlib": "report",
+    "jinja2": "report",
+}
+"""What to install for a library that is missing; quantize holds all others."""
 
 
 @click.group(
@@ -44,74 +53,10 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--variant", metavar="b0..b6", help="The VAN that is expected; read from the checkpoint if left out.")
-@click.option("--checkpoint", metavar="FILE|imagenet1k|demo", help="The weights. Default: the embedded demo.")
-@click.option("--data", type=_PATH, help="Labelled images (folder or zip, one folder a class) to measure accuracy on.")
-@click.option("--calibration", type=_PATH, help="Training images that set the ranges; labels are not needed.")
-@click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")
-@click.option("--recipe", type=_PATH, help="A TOML file over the packaged defaults.")
-@click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
-@click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
-@click.option(
-    "--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
-)
-@click.option("--min-speedup", type=Limit(0, 1000), help="Least FP32 / INT8 latency; under it the exit code is 4.")
-@click.option("--input-size", type=Sizes(), help="What the network sees.")
-@click.option("--source-size", type=Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
-@click.option("--crop", type=float, help="Share of the resized image's side that the centre crop keeps.")
-@click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
-@click.option("--mean", type=Triple(), help="On a 0..1 scale.")
-@click.option("--std", type=Triple(), help="On a 0..1 scale.")
-@click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option(
-    "--no-ema", "use_ema", flag_value=False, default=True, help="The plain weights where a file has averaged ones too."
-)
-@click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
-@click.option("--output", type=_PATH, help="The bundle's folder.  [default: van_VARIANT_int8]")
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--json", "as_json", is_flag=True, help="The bundle's manifest as JSON on standard output.")
-def quantize(as_json: bool, **flags: Any) -> None:
-    """Turn a VAN checkpoint into a measured INT8 bundle."""
-    from dataclasses import replace
-
-    from edge_van.gates import bundle_gate
-    from edge_van.pipeline import QuantizeOptions
-    from edge_van.pipeline import quantize as run
-    from edge_van.progress import Terminal
-    from edge_van.quantize.recipe import load_recipe
-
-    recipe = load_recipe(flags["recipe"])
-    changes = {k: flags[k] for k in ("samples", "activation")} | {"max_drop_points": flags["max_drop"]}
-    recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
-    overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
-    overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}
-    options = QuantizeOptions(
-        recipe=recipe,
-        targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
-        spec_overrides=overrides,
-        **{
-            k: flags[k]
-            for k in ("variant", "checkpoint", "data", "calibration", "seed", "use_ema", "strict", "output", "force")
-        },
-    )
-    bundle = run(options, Terminal())
-    try:
-        if as_json:
-            print_json(bundle.manifest)
-        else:
-            from edge_van.show import show_bundle
-
-            show_bundle(bundle)
-    finally:  # a closed pipe must not hide a gate
-        bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
-
-
-@cli.command()
 @click.argument("bundle", type=_PATH)
 @click.option("--data", type=_PATH, required=True, help="Labelled images: folder or zip, one folder a class.")
 @click.option(
-    "--max-drop", type=_POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [default: no limit]"
+    "--max-drop", type=POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [default: no limit]"
 )
 @click.option(
     "--scheme", help="A TensorRT graph (int8, int8_pointwise, fp16), computed exactly, instead of OpenVINO's."
@@ -164,7 +109,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
     help="For tensorrt_rtx: a card to build for; give it again for more in one engine.",
 )
 @click.option("--scheme", "schemes", multiple=True, help="Build this scheme only; may be given again.")
-@click.option("--max-drop", type=_POINTS, help="Largest top-1 drop of the engine that is chosen.  [default: recipe's]")
+@click.option("--max-drop", type=POINTS, help="Largest top-1 drop of the engine that is chosen.  [default: recipe's]")
 @click.option("--max-batch", type=click.IntRange(1, 1024), default=1, show_default=True)
 @click.option("--timing-cache", type=_PATH, help="A file the builder's timings are read from and written to.")
 @click.option("--allow-fallback", is_flag=True, help="A layer in another datatype than its scheme says is a warning.")
@@ -266,6 +211,10 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
         raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
 
 
+for verb in (quantize, benchmark, report, predict):
+    cli.add_command(verb)
+
+
 def main() -> None:
     """The console script: runs a verb, turns an error into one line on standard error and its exit code."""
     verbose = "--verbose" in sys.argv
@@ -296,7 +245,8 @@ def main() -> None:
     except BrokenPipeError:
         code = 1
     except ModuleNotFoundError as error:  # the slim install of a device has no torch: said here for every verb at once
-        text = f"this needs {error.name}, which is not installed: pip install 'edge-van[quantize]'"
+        extra = _EXTRAS.get((error.name or "").split(".")[0], "quantize")
+        text = f"this needs {error.name}, which is not installed: pip install 'edge-van[{extra}]'"
         code = _fail(error, text, MissingRuntimeError.exit_code, verbose)
     except Exception as error:  # noqa: BLE001  a defect of ours: one line, and the way to the traceback
         text = f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     _SizesBase = click.ParamType[tuple[int, int]]
     _TripleBase = click.ParamType[tuple[float, ...]]
     _NumberBase = click.ParamType[float]
+    _NumbersBase = click.ParamType[tuple[int, ...]]
 else:  # not generic at run time before click 8.4
-    _SizesBase = _TripleBase = _NumberBase = click.ParamType
+    _SizesBase = _TripleBase = _NumberBase = _NumbersBase = click.ParamType
 
 
 class Sizes(_SizesBase):
@@ -63,6 +64,24 @@ class Limit(_NumberBase):
         if not self.low <= number <= self.high:
             self.fail(f"{value!r} is not a number from {self.low:g} to {self.high:g}", param, ctx)
         return number
+
+
+POINTS = Limit(0, 100)
+"""Percentage points of top-1."""
+
+
+class Numbers(_NumbersBase):
+    """Whole numbers from 1 to 1024 with commas, each once, in ascending order."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):  # click converts a default twice
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and len(part) <= 4 and 1 <= int(part) <= 1024 for part in parts):
+            self.fail(f"{str(value)[:40]!r} is no list of whole numbers from 1 to 1024 with commas (1,4,8)", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
 
 
 class Verbs(click.Group):

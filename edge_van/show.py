@@ -46,17 +46,25 @@ class _Table(Table):
         super().add_row(*(one_line(c) if isinstance(c, str) else c for c in cells), **options)
 
 
-def _console() -> Console:
-    """No markup and no emoji codes: paths, class names and ``edge-van[quantize]`` are shown as they are."""
+def console_for_results() -> Console:
+    """Standard output, without markup and emoji codes: paths and ``edge-van[quantize]`` are shown as they are."""
     console = _Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH
     return console
 
 
+def table_for_results(title: str, columns: Sequence[str], *, left: Sequence[str] = ()) -> Table:
+    """An empty table; the columns named in ``left`` are aligned to the left, numbers to the right."""
+    table = _Table(title=title)
+    for column in columns:
+        table.add_column(one_line(column), justify="left" if column in left else "right")
+    return table
+
+
 def show_bundle(bundle: Bundle) -> None:
     """The summary of ``quantize``."""
-    console, manifest = _console(), bundle.manifest
+    console, manifest = console_for_results(), bundle.manifest
     spec = manifest.input_spec
     console.print(
         f"VAN-{manifest.variant}, {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
@@ -100,7 +108,7 @@ def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
 
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
     """Top-1 and top-5 of both, the drop with its interval; with ``classes`` the ones that changed most."""
-    console, a = _console(), accuracy
+    console, a = console_for_results(), accuracy
     table = _Table(title=f"Accuracy on {a.images} images of {a.data}")
     for column in ("", "FP32", one_line(a.model), "drop in points (95 % interval)"):
         table.add_column(column, justify="right" if column else "left")
@@ -163,7 +171,7 @@ def _show_latency(console: Console, latency: Latency) -> None:
 
 def show_engines(bundle: Bundle, tag: str) -> None:
     """The summary of ``build``: one row an engine, then the choice."""
-    console, found = _console(), bundle.manifest.engines[tag]
+    console, found = console_for_results(), bundle.manifest.engines[tag]
     rows = {row.scheme: row for row in found.choice.table}
     table = _Table(title=f"Engines for {tag}")
     columns = ("scheme", "layers by datatype", "plan MB", "built in s", "top-1 drop", "median ms", "p99 ms")
@@ -194,7 +202,7 @@ def show_engines(bundle: Bundle, tag: str) -> None:
 
 def show_dla(report: DLAReport) -> None:
     """One row a layer, the sum below."""
-    console = _console()
+    console = console_for_results()
     title = (
         f"VAN-{report.variant} at {report.input_size[0]}x{report.input_size[1]} px on a DLA, by the documented rules"
     )
@@ -213,7 +221,7 @@ def show_dla(report: DLAReport) -> None:
 
 def show_info(variants: Sequence[VariantInfo], complexity: Sequence[Complexity], kernel_size: int, best: int) -> None:
     """Variants beside the paper, and the cost of a K x K convolution three ways."""
-    console = _console()
+    console = console_for_results()
     table = _Table(title="Variants, counted beside the paper's figures")
     for column in ("variant", "embed dims", "depths", "params M", "paper", "GMACs", "paper", "ImageNet top-1 %"):
         table.add_column(column, justify="left" if column in ("variant", "embed dims", "depths") else "right")
@@ -248,7 +256,7 @@ def _show_complexity(console: Console, complexity: Sequence[Complexity], kernel_
 
 def show_checks(checks: Sequence[Check]) -> None:
     """One line a check."""
-    console = _console()
+    console = console_for_results()
     table = _Table()
     for column in ("check", "status", "version", "detail"):
         table.add_column(column, overflow="fold")

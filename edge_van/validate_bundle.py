@@ -48,7 +48,7 @@ def validate_bundle(
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
         )
-        record = None if engine is None else _engine(bundle, engine, scheme)
+        record = None if engine is None else find_engine(bundle, engine, scheme)
         files = (
             _files(bundle, scheme) if record is None else (FP32_ONNX, f"tensorrt/{engine}/{record.scheme}/{PLAN_NAME}")
         )
@@ -84,7 +84,7 @@ def validate_bundle(
     return measured if name is None else replace(measured, model=name)
 
 
-def _engine(bundle: Bundle, target: str, scheme: str | None) -> EngineRecord:
+def find_engine(bundle: Bundle, target: str, scheme: str | None) -> EngineRecord:
     """The target's engine of ``scheme``, by default its active one."""
     found = bundle.manifest.engines.get(target)
     if found is None:

@@ -1,12 +1,17 @@
 """What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from bundle_samples import MANIFEST
 from torch import Tensor, nn
 
+from edge_van.bundle import Bundle, BundleWriter
+from edge_van.input_spec import InputSpec
+from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.van import VAN, Block
 from edge_van.variants import Variant
 
@@ -55,6 +60,19 @@ def graphs(
     for name in ("int8", "int8_pointwise"):
         made[name] = export_onnx(convert(calibrated, SCHEMES[name]), folder / f"{name}.onnx", batch)
     return made
+
+
+@pytest.fixture(scope="session")
+def timed_bundle(graphs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of a narrow VAN at 64 px with both IRs and both ONNX files; read-only."""
+    from edge_van.export.openvino import export_openvino
+
+    spec = InputSpec(size=(64, 64))
+    with BundleWriter(tmp_path_factory.mktemp("timed") / "narrow_int8") as writer:
+        for name, onnx, ir in (("fp32", FP32_ONNX, FP32_IR), ("int8", OPENVINO_ONNX, INT8_IR)):
+            writer.path(onnx).write_bytes(graphs[name].read_bytes())
+            export_openvino(graphs[name], spec, writer.path(ir))
+        return writer.finish(replace(MANIFEST, num_classes=7, input_spec=spec))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_lat
 from edge_van.errors import BundleError, UsageError
 from edge_van.records import Latency, LatencyRow
 from edge_van.runtimes import Session
+from edge_van.timing.interference import Interference
+from edge_van.timing.interleave import Rounds
 
 
 def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:
@@ -81,8 +83,8 @@ def test_every_interval_holds_its_ratio(measured: tuple[Latency, list[int]]) -> 
 
 def test_every_sample_is_kept_and_the_figures_are_theirs(measured: tuple[Latency, list[int]]) -> None:
     latency, done = measured
-    assert latency.rounds == 120
-    assert done == [1] * 120
+    assert latency.rounds >= 120
+    assert sum(done) == 120
     assert (latency.batch, latency.threads, latency.warmup_rounds, latency.baseline) == (1, 1, WARMUP_ROUNDS, "small")
     assert latency.load_average_1min >= 0
     base = np.array(row_of(latency, "small").samples_ms)
@@ -126,7 +128,10 @@ def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_pa
     order, _ = watched(monkeypatch)
     candidates = [Candidate(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
     measure_latency(candidates, baseline="b", rounds=MIN_ROUNDS, threads=1)
-    warmup, timed = order[: 3 * WARMUP_ROUNDS], order[3 * WARMUP_ROUNDS :]
+    # each turn runs twice: what is timed comes after a run of the same model
+    assert order[::2] == order[1::2]
+    turns = order[::2]
+    warmup, timed = turns[: 3 * WARMUP_ROUNDS], turns[3 * WARMUP_ROUNDS :]
     assert sorted(warmup) == sorted("abc" * WARMUP_ROUNDS)
     rounds = ["".join(timed[i : i + 3]) for i in range(0, len(timed), 3)]
     assert {"".join(sorted(names)) for names in rounds} == {"abc"}
@@ -145,7 +150,7 @@ def test_the_number_of_threads_is_the_engines_own(chains: tuple[Path, Path]) -> 
 def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, Path]) -> None:
     candidates = [Candidate("small", "openvino", chains[0])]
     latency = measure_latency(candidates, baseline="small", rounds=10**6, threads=1, max_seconds=0.0)
-    assert latency.rounds == MIN_ROUNDS == len(latency.rows[0].samples_ms)
+    assert MIN_ROUNDS <= latency.rounds == len(latency.rows[0].samples_ms) < 10**6
 
 
 def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_a_candidates_options_reach_its_runtime(chains: tuple[Path, Path]) -> No
     with pytest.raises(UsageError, match="f64"):
         measure_latency([bad], baseline="small", rounds=MIN_ROUNDS)
     batched = Candidate("small", "openvino", chains[0], {"batch": 2})
-    assert measure_latency([batched], baseline="small", rounds=MIN_ROUNDS, threads=1).rounds == MIN_ROUNDS
+    assert measure_latency([batched], baseline="small", rounds=MIN_ROUNDS, threads=1).rounds >= MIN_ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -198,9 +203,14 @@ def test_a_disturbed_run_says_so() -> None:
     times = np.where(np.arange(100) % 5 == 0, 9.0, 2.0)
     rough = benchmark._row(Candidate("rough", "openvino", Path("b")), times, np.full(100, 4.0))
     assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (1.0, 1.0, 1.0)
-    notes = benchmark._notes((steady, rough), "steady", 0.0)
+    notes = benchmark._notes((steady, rough), "steady", rounds_of(100, 0))
     assert [note.split(":")[0] for note in notes] == ["rough"]
-    assert any("more work than cores" in note for note in benchmark._notes((), "steady", 1e4))
+    [note] = benchmark._notes((steady,), "steady", rounds_of(100, 7))
+    assert note.startswith("7 of 100 rounds were disturbed")
+
+
+def rounds_of(count: int, kept_disturbed: int) -> Rounds:
+    return Rounds(np.ones((count, 1)), 0, kept_disturbed, Interference(1.0, 0.0, 0.0, None))
 
 
 def test_a_clock_that_changed_is_noticed() -> None:
@@ -212,5 +222,5 @@ def test_a_clock_that_changed_is_noticed() -> None:
         for name, values in (("fp32", base), ("int8", times))
     )
     assert rows[1].ratio == 2.0
-    [note] = [note for note in benchmark._notes(rows, "fp32", 0.0) if "medians" in note]
+    [note] = [note for note in benchmark._notes(rows, "fp32", rounds_of(100, 0)) if "medians" in note]
     assert "its paired ratio is 2.00, that of the medians 4.00" in note

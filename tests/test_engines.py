@@ -388,8 +388,8 @@ def test_an_engine_that_is_not_there(
         (tag, "fp16", "has no engine of the scheme 'fp16'; it has int8, int8_pointwise"),
     ):
         with pytest.raises(UsageError, match=message):
-            validate_bundle._engine(bundle, target, scheme)
+            validate_bundle.find_engine(bundle, target, scheme)
     none = replace(found, choice=replace(found.choice, active=None, reason="not timed"))
     bundle = update_manifest(bundle, engines={tag: none})
     with pytest.raises(UsageError, match=r"is active \(not timed\): give --scheme int8\|int8_pointwise"):
-        validate_bundle._engine(bundle, tag, None)
+        validate_bundle.find_engine(bundle, tag, None)

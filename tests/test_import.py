@@ -16,7 +16,10 @@ import edge_van
 ROOT = Path(edge_van.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 320
-HEAVY = ("torch", "torchao", "nncf", "onnx", "onnxruntime", "openvino", "safetensors", "huggingface_hub", "scipy")
+HEAVY = (
+    *("torch", "torchao", "nncf", "onnx", "onnxruntime", "openvino", "safetensors", "huggingface_hub", "scipy"),
+    *("matplotlib", "jinja2"),
+)
 """None of these is on a device that has numpy, Pillow and one engine; and each takes long to import."""
 
 LIGHT = (

@@ -15,6 +15,7 @@ from edge_van.runtimes.base import Session, TensorInfo
 RUNTIMES: dict[str, str] = {
     "openvino": "edge_van.runtimes.openvino:OpenVINOSession",
     "onnxruntime": "edge_van.runtimes.onnxruntime:ONNXRuntimeSession",
+    "torch": "edge_van.runtimes.torch:TorchSession",
     "tensorrt": "edge_van.runtimes.tensorrt:TensorRTSession",
     "tensorrt_rtx": "edge_van.runtimes.tensorrt_rtx:TensorRTRTXSession",
 }

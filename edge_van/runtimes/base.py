@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -24,6 +24,15 @@ class TensorInfo:
     dtype: np.dtype[Any]
 
 
+class Kernel(NamedTuple):
+    """One executed kernel: its layer's name, its operator, the kernel the engine chose, milliseconds."""
+
+    name: str
+    operator: str
+    kernel: str
+    ms: float
+
+
 class Session(ABC):
     """An opened model. A context manager; not thread-safe."""
 
@@ -31,6 +40,7 @@ class Session(ABC):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     threads: int | None = None  # how many CPU threads the engine uses, where it says so
+    streams: int = 1  # how many requests ``run_many`` keeps in flight
 
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch. The arrays' names, dtypes and shapes must be the inputs'; else ``UsageError``.
@@ -51,6 +61,18 @@ class Session(ABC):
                     f"got {array.dtype} {tuple(array.shape)}"
                 )
         return self._run(feed)
+
+    def run_many(self, feed: dict[str, np.ndarray], count: int) -> None:
+        """Run the same feed ``count`` times for the time it takes; one after the other unless ``streams`` is over 1."""
+        for _ in range(count):
+            self.run(feed)
+
+    def profile(self, feed: dict[str, np.ndarray], runs: int) -> list[list[Kernel]]:
+        """Run ``feed`` so often; of each run every executed kernel. The session must be opened with ``profile=True``.
+
+        ``UsageError`` where the engine's own profiler is not read.
+        """
+        raise UsageError(f"{self.runtime}: the time of each layer is read from OpenVINO and ONNX Runtime only")
 
     @abstractmethod
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

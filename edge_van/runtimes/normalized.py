@@ -21,6 +21,7 @@ class NormalizedSession(Session):
             raise BundleError(f"{session.runtime}: a VAN has one input, this model has {len(session.inputs)}")
         self._session = session
         self.runtime = session.runtime
+        self.threads = session.threads
         self.outputs = session.outputs
         [info] = session.inputs
         self._inner = info

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
-from edge_van.runtimes.base import Session, TensorInfo
+from edge_van.runtimes.base import Kernel, Session, TensorInfo
+from edge_van.runtimes.stage_map import add_openvino_output, check_stage
 
 PRECISIONS = ("f32", "bf16")
 HINTS = ("LATENCY", "THROUGHPUT")
 
 
 class OpenVINOSession(Session):
-    """A compiled model; ``batch`` replaces the batch size the file was written with."""
+    """A compiled model; ``batch`` replaces the batch size the file was written with, ``stage_map`` adds the map of that
+    stage to the outputs."""
 
     runtime = "openvino"
 
@@ -32,7 +34,12 @@ class OpenVINOSession(Session):
         hint: str = "LATENCY",
         threads: int | None = None,
         profile: bool = False,
+        streams: int | None = None,
+        cache_dir: str | None = None,
+        stage_map: int | None = None,
     ) -> None:
+        """``streams``: how many requests ``run_many`` has in flight. ``cache_dir``: where compiled models are kept."""
+        check_stage(stage_map)
         if precision not in PRECISIONS or hint not in HINTS:
             raise UsageError(
                 f"OpenVINO takes a precision of {PRECISIONS} and a hint of {HINTS}, got {precision}, {hint}"
@@ -48,14 +55,22 @@ class OpenVINOSession(Session):
         }
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
+        if streams is not None:
+            config["NUM_STREAMS"] = streams
+        if cache_dir is not None:
+            config["CACHE_DIR"] = cache_dir
         try:
             model = core.read_model(path)
             if batch is not None:
                 model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+            if stage_map is not None:
+                add_openvino_output(model, stage_map)
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
         self.threads = int(self._model.get_property("INFERENCE_NUM_THREADS"))
+        self.streams = int(self._model.get_property("NUM_STREAMS"))
+        self._queue: Any = None
         self._request = self._model.create_infer_request()
         self.inputs = tuple(_info(port, f"input_{i}") for i, port in enumerate(self._model.inputs))
         self.outputs = tuple(_info(port, f"output_{i}") for i, port in enumerate(self._model.outputs))
@@ -64,16 +79,32 @@ class OpenVINOSession(Session):
         self._request.infer({i: feed[info.name] for i, info in enumerate(self.inputs)}, share_inputs=True)
         return {info.name: self._request.get_output_tensor(i).data.copy() for i, info in enumerate(self.outputs)}
 
-    def layer_times(self) -> list[tuple[str, str, str, float]]:
-        """(name, type, kernel, milliseconds) of every executed layer of the last run; needs ``profile=True``."""
+    def run_many(self, feed: dict[str, np.ndarray], count: int) -> None:
+        """As many requests in flight as the model has streams."""
+        if self._queue is None:
+            self._queue = _load().AsyncInferQueue(self._model, self.streams)
+        inputs = {i: feed[info.name] for i, info in enumerate(self.inputs)}
+        for _ in range(count):
+            self._queue.start_async(inputs, share_inputs=True)
+        self._queue.wait_all()
+
+    def layer_times(self) -> list[Kernel]:
+        """Every kernel of the last run; needs ``profile=True``."""
         return [
-            (p.node_name, p.node_type, p.exec_type, p.real_time.total_seconds() * 1e3)
+            Kernel(p.node_name, p.node_type, p.exec_type, p.real_time.total_seconds() * 1e3)
             for p in self._request.profiling_info
             if p.status == type(p).Status.EXECUTED
         ]
 
+    def profile(self, feed: dict[str, np.ndarray], runs: int) -> list[list[Kernel]]:
+        found = []
+        for _ in range(runs):
+            self.run(feed)
+            found.append(self.layer_times())
+        return found
+
     def close(self) -> None:
-        self._request = self._model = None
+        self._request = self._queue = self._model = None
 
 
 def has_bf16() -> bool:

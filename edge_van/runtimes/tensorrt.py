@@ -62,7 +62,12 @@ class TensorRTSession(Session):
 
     runtime = "tensorrt"
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, stage_map: int | None = None) -> None:
+        if stage_map is not None:
+            raise UsageError(
+                f"{self.runtime}: an engine shows no inner maps, its layers are fused: ask OpenVINO or ONNX Runtime "
+                f"for the map of stage {stage_map}, which run the same network"
+            )
         if threads is not None:
             raise UsageError(f"{self.runtime} runs on the GPU and takes no number of threads")
         if not path.is_file():

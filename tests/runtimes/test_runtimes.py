@@ -147,7 +147,7 @@ def test_batch_option_replaces_the_files_batch(free_batch: Path, one_image: Path
 def test_unknown_runtime_lists_the_known(one_image: Path) -> None:
     with pytest.raises(UsageError, match="unknown runtime 'tflite'; known: openvino, onnxruntime"):
         open_model("tflite", one_image)
-    assert set(RUNTIMES) == {*ENGINES, "tensorrt", "tensorrt_rtx"}  # those have a file of their own
+    assert set(RUNTIMES) == {*ENGINES, "torch", "tensorrt", "tensorrt_rtx"}  # those have a file of their own
 
 
 @pytest.mark.parametrize("runtime", ENGINES)

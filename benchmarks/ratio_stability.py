@@ -1,0 +1,107 @@
+"""How far the INT8 / FP32 ratio moves from run to run while the machine is made noisy, and how far the times do.
+
+In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. In every
+second run other processes work in bursts on every core; the clock, the turns and the repeats are those of
+``edge-van benchmark``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import RESULTS, write_result
+
+from edge_van.benchmark import Candidate, measure_latency
+from edge_van.bundle import open_bundle
+from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.records import Latency
+
+BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    bundle = open_bundle(args.bundle)
+    args.size, args.samples = bundle.manifest.input_spec.size[0], bundle.manifest.calibration.images
+    bundle.check(FP32_IR, INT8_IR)
+    candidates = [Candidate(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
+    runs: list[tuple[bool, Latency]] = []
+    for repeat in range(args.repeats):
+        noisy = repeat % 2 == 1
+        with bursts(repeat if noisy else None):
+            latency = measure_latency(candidates, baseline="fp32", rounds=args.rounds, max_seconds=120.0, seed=repeat)
+        runs.append((noisy, latency))
+        fp32, int8 = latency.rows
+        print(
+            f"run {repeat + 1:2d} {'noisy' if noisy else 'quiet'}: FP32 {fp32.median_ms:6.2f} ms, INT8 "
+            f"{int8.median_ms:6.2f} ms, ratio {int8.ratio:.3f} ({int8.ratio_interval.low:.3f} to "
+            f"{int8.ratio_interval.high:.3f}), {latency.rounds} rounds"
+        )
+    rows = [
+        {
+            "noisy": noisy,
+            "fp32_median_ms": latency.rows[0].median_ms,
+            "fp32_mean_ms": sum(latency.rows[0].samples_ms) / latency.rounds,
+            "int8_median_ms": latency.rows[1].median_ms,
+            "ratio": latency.rows[1].ratio,
+            "rounds": latency.rounds,
+            "notes": latency.notes,
+        }
+        for noisy, latency in runs
+    ]
+    spreads = {key: spread([float(row[key]) for row in rows]) for key in ("ratio", "fp32_median_ms", "int8_median_ms")}
+    for key, value in spreads.items():
+        print(f"{key}: largest minus smallest over the median, {100 * value:.1f} %")
+    write_result(args, {"repeats": args.repeats, "rounds": args.rounds, "runs": rows, "spreads": spreads})
+
+
+def spread(values: list[float]) -> float:
+    """(largest - smallest) / median."""
+    ordered = sorted(values)
+    return (ordered[-1] - ordered[0]) / ordered[len(ordered) // 2]
+
+
+@contextmanager
+def bursts(seed: int | None) -> Iterator[None]:
+    """One process a core that works and sleeps by turns of random length; none with ``seed`` None."""
+    children = []
+    if seed is not None:
+        for core in range(os.cpu_count() or 1):
+            arguments = [sys.executable, __file__, "--burst", str(100 * seed + core)]
+            children.append(subprocess.Popen(arguments))
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def burst(seed: int) -> None:
+    """The child: until it is killed."""
+    generator = random.Random(seed)
+    while True:
+        stop = time.perf_counter() + generator.uniform(*BURST_S)
+        while time.perf_counter() < stop:
+            pass
+        time.sleep(generator.uniform(*PAUSE_S))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--burst"]:
+        burst(int(sys.argv[2]))
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""``edge-van benchmark``: its flags, its table, its gate.
+
+In: arguments. Out: a ``benchmark.json``, a table or the same JSON on standard output, the latency gate's exit code.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, BenchmarkResult, Scenario
+from edge_van.cli_types import Limit, Numbers, print_json
+from edge_van.errors import UsageError
+
+_PATH = click.Path(path_type=Path)
+_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
+_LONGEST_S = 86_400.0
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=_PATH)
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(_RUNTIMES), help="This one only; repeatable.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice([s.replace("_", "-") for s in SCENARIOS]),
+    help="This one only; repeatable.  [default: all three]",
+)
+@click.option("--against", metavar="MODEL", help="What ratios are taken to.  [default: the first FP32 model]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: each engine's own choice]")
+@click.option("--streams", type=click.IntRange(1, 256), default=1, show_default=True, help="Offline: requests at once.")
+@click.option(
+    "--batch", "batches", type=Numbers(), default="1,4,8,16,32", show_default=True, help="Offline, with commas."
+)
+@click.option(
+    "--query-size", type=click.IntRange(2, 1024), default=8, show_default=True, help="MultiStream: images a query."
+)
+@click.option("--warm-up", "warmup_runs", type=click.IntRange(0, 10_000), default=10, show_default=True)
+@click.option(
+    "--samples", type=click.IntRange(10, 1_000_000), default=662, show_default=True, help="Queries of each model."
+)
+@click.option(
+    "--min-duration", type=Limit(0, _LONGEST_S), default=0.0, show_default=True, help="Seconds, of each scenario."
+)
+@click.option(
+    "--max-duration",
+    type=Limit(1, _LONGEST_S),
+    default=60.0,
+    show_default=True,
+    help="Seconds, of each scenario and batch size.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--no-startup", is_flag=True, help="Leave out load time, first inference and memory.")
+@click.option("--no-layers", is_flag=True, help="Leave out the time of each layer.")
+@click.option("--baseline", type=_PATH, help="An earlier result: no model may have become slower against its baseline.")
+@click.option(
+    "--max-slowdown", type=Limit(1, 1000), help="With --baseline; over it the exit code is 4.  [default: 1.10]"
+)
+@click.option("--output", type=_PATH, help=f"The result's file.  [default: {BENCHMARK_NAME} in a single BUNDLE]")
+@click.option("--force", is_flag=True, help="Replace a file that is no result of edge-van benchmark.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
+    """Time every runtime that is here, side by side in one run: latency, throughput, start-up, memory, layers."""
+    from edge_van.atomic import replace_file
+    from edge_van.benchmark_record import encode_benchmark, read_benchmark
+    from edge_van.bundle import open_bundle
+    from edge_van.progress import Terminal
+    from edge_van.timing.run import run_benchmark
+
+    if flags["max_slowdown"] is not None and flags["baseline"] is None:
+        raise UsageError("--max-slowdown compares with an earlier result: give it with --baseline FILE")
+    before = None if flags["baseline"] is None else read_benchmark(flags["baseline"])
+    opened = [open_bundle(path) for path in bundles]
+    output = flags["output"] or (bundles[0] / BENCHMARK_NAME if len(bundles) == 1 else None)
+    if output is not None:
+        _check_output(output, flags["force"])
+    options = _options(flags)
+    command = f"edge-van {shlex.join(Path(w).name if '/' in w else w for w in sys.argv[1:])}"
+    result = run_benchmark(opened, options, Terminal(), command)
+    if output is not None:
+        replace_file(output, encode_benchmark(result))
+    try:
+        if as_json:
+            print_json(result)
+        else:
+            from edge_van.show_benchmark import show_benchmark
+
+            show_benchmark(result, output, bundles)
+    finally:  # a closed pipe must not hide the gate
+        if before is not None:
+            _gate(before, result, flags["max_slowdown"] or 1.10)
+
+
+def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float) -> None:
+    from edge_van.timing.slowdown import slowdown_gate
+
+    slowdown_gate(before, now, max_slowdown)
+
+
+def _options(flags: dict[str, Any]) -> Any:
+    from edge_van.benchmark_record import BenchmarkSettings
+    from edge_van.timing.run import BenchmarkOptions
+
+    if flags["min_duration"] > flags["max_duration"]:
+        least, most = flags["min_duration"], flags["max_duration"]
+        raise UsageError(f"--min-duration {least:g} is over --max-duration {most:g}: raise the latter")
+    wanted: tuple[Scenario, ...] = tuple(
+        s for s in SCENARIOS if not flags["scenarios"] or s.replace("_", "-") in flags["scenarios"]
+    )
+    settings = BenchmarkSettings(
+        scenarios=wanted,
+        threads=flags["threads"],
+        streams=flags["streams"],
+        batches=flags["batches"],
+        multi_stream_samples=flags["query_size"],
+        warmup_runs=flags["warmup_runs"],
+        samples=flags["samples"],
+        min_duration_s=flags["min_duration"],
+        seed=flags["seed"],
+        max_duration_s=flags["max_duration"],
+    )
+    return BenchmarkOptions(
+        settings=settings,
+        runtimes=tuple(dict.fromkeys(flags["runtimes"])) or None,
+        against=flags["against"],
+        startup=not flags["no_startup"],
+        layers=not flags["no_layers"],
+    )
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Before minutes of work: an output that is in the way, or cannot be written."""
+    from edge_van.benchmark_record import read_benchmark
+
+    if output.is_dir() or not output.parent.is_dir():
+        what = "is a folder" if output.is_dir() else "lies in a folder that is not there"
+        raise UsageError(f"--output {output} {what}: give a file's path")
+    if output.exists() and not force:
+        try:
+            read_benchmark(output)
+        except UsageError as error:
+            raise UsageError(f"{output} is no result of edge-van benchmark: give --force to replace it") from error

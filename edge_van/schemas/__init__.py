@@ -1,0 +1,30 @@
+"""The published JSON Schemas of every file edge-van writes, one file a format and version.
+
+In: the records. Out: the schemas as text. ``python -m edge_van.schemas`` writes them anew after a record has changed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def published() -> dict[str, str]:
+    """File name to content, generated from the records as they are now; sorted keys, so that a change is seen."""
+    from edge_van.benchmark_record import BENCHMARK_SCHEMA_VERSION, benchmark_schema
+    from edge_van.manifest import manifest_schema
+    from edge_van.records import MANIFEST_SCHEMA_VERSION
+    from edge_van.report.record import REPORT_SCHEMA_VERSION, report_schema
+
+    schemas = {
+        f"benchmark-{BENCHMARK_SCHEMA_VERSION}.json": benchmark_schema(),
+        f"manifest-{MANIFEST_SCHEMA_VERSION}.json": manifest_schema(),
+        f"report-{REPORT_SCHEMA_VERSION}.json": report_schema(),
+    }
+    return {
+        name: json.dumps({"$schema": _DIALECT, **schema}, indent=2, sort_keys=True) + "\n"
+        for name, schema in schemas.items()
+    }

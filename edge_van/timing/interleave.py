@@ -1,0 +1,124 @@
+"""Several things measured in turns, so that a noisy machine falls on all alike; what was disturbed is measured again.
+
+In: one callable for each thing, which measures it once. Out: ``Rounds``: a row of values a round, and what the machine
+did meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.progress import Advance
+from edge_van.timing.interference import Interference, between, reading, total
+
+BLOCK_S = 0.5
+"""Rounds are kept or thrown away by blocks of this length: the kernel counts CPU time in steps of 10 ms."""
+MOST_REPEATED = 1.0
+"""A run gives up repeating once it has thrown away this many times the rounds it wanted; then it keeps the least
+disturbed and says so."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """``values`` is (rounds, things), in the order they were measured."""
+
+    values: NDArray[np.float64]
+    repeated: int
+    """Rounds that were disturbed and measured again."""
+    kept_disturbed: int
+    """Rounds that were disturbed and had to be kept."""
+    interference: Interference
+    """Of what was kept."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    rows: list[list[float]]
+    interference: Interference
+
+
+def sample_rounds(
+    measure: Sequence[Callable[[], float]],
+    *,
+    rounds: int,
+    min_rounds: int,
+    max_seconds: float,
+    generator: np.random.Generator,
+    min_seconds: float = 0.0,
+    progress: Advance | None = None,
+) -> Rounds:
+    """Call every one of ``measure`` once a round, in a new random order each round.
+
+    A fixed order would always have the same one find the caches as the same other one left them. Stops at the end of
+    the block in which ``rounds`` undisturbed rounds and ``min_seconds`` are reached, or ``max_seconds`` are over and
+    ``min_rounds`` are there: there can be more rounds than asked for. Whether a block of rounds was disturbed is judged
+    by other processes, the hypervisor and throttling alone, never by the values themselves: throwing away slow rounds
+    would flatter whatever is slow at times.
+    """
+    clean: list[_Block] = []
+    disturbed: list[_Block] = []
+    begin = time.perf_counter()
+    cores = os.cpu_count() or 1
+    reported = 0
+    while True:
+        kept, lost = _count(clean), _count(disturbed)
+        seconds = time.perf_counter() - begin
+        enough = kept >= rounds and seconds >= min_seconds
+        out_of_time = seconds >= max_seconds and kept + lost >= min_rounds
+        hopeless = lost > MOST_REPEATED * rounds and kept + lost >= rounds and seconds >= min_seconds
+        if enough or out_of_time or hopeless:
+            break
+        block = _block(measure, generator, cores)
+        (disturbed if block.interference.disturbed else clean).append(block)
+        # on a machine that stays busy it takes twice the rounds
+        reached = min(max(_count(clean), (_count(clean) + _count(disturbed)) // 2), rounds)
+        if progress is not None and reached > reported:
+            progress(reached - reported)
+            reported = reached
+    if progress is not None and reported < rounds:
+        progress(rounds - reported)
+    # what is disturbed anyway loses nothing by being more of it
+    return _chosen(clean, disturbed, rounds if kept < min_rounds or seconds < max_seconds else 0)
+
+
+def _count(blocks: Sequence[_Block]) -> int:
+    return sum(len(block.rows) for block in blocks)
+
+
+def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generator, cores: int) -> _Block:
+    before = reading()
+    stop = time.perf_counter() + BLOCK_S
+    rows: list[list[float]] = []
+    while not rows or time.perf_counter() < stop:
+        row = [0.0] * len(measure)
+        for i in generator.permutation(len(measure)):
+            row[i] = measure[i]()
+        rows.append(row)
+    return _Block(rows, between(before, reading(), cores))
+
+
+def _chosen(clean: list[_Block], disturbed: list[_Block], wanted: int) -> Rounds:
+    """The clean blocks, and of the others the least disturbed until there are ``wanted`` rounds."""
+    kept, needed = list(clean), wanted - _count(clean)
+    fill: list[_Block] = []
+    ranked = sorted(disturbed, key=lambda b: (bool(b.interference.throttles), _share(b.interference)))
+    while ranked and (needed > _count(fill) or not (kept or fill)):
+        fill.append(ranked.pop(0))
+    kept += fill
+    rows = [row for block in kept for row in block.rows]
+    return Rounds(
+        values=np.array(rows),
+        repeated=_count(ranked),
+        kept_disturbed=_count(fill),
+        interference=total(block.interference for block in kept),
+    )
+
+
+def _share(interference: Interference) -> float:
+    return interference.other_share + interference.stolen_share

@@ -1,0 +1,121 @@
+"""The sessions of a benchmark run: opened once, shared by the scenarios, one for each batch size where it is fixed.
+
+In: ``TimedModel`` records. Out: sessions and feeds of random pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.benchmark import random_feed
+from edge_van.benchmark_record import BenchmarkSettings, Skipped
+from edge_van.errors import EdgeVanError
+from edge_van.progress import Advance
+from edge_van.records import Manifest
+from edge_van.runtimes import Session, open_model
+from edge_van.timing.models import TimedModel
+
+Feed = dict[str, NDArray[Any]]
+
+
+class OpenedModels:
+    """A context manager. OpenVINO compiles a model for one batch size; the other engines take any."""
+
+    def __init__(self, settings: BenchmarkSettings, manifests: Sequence[Manifest], names: Sequence[str]) -> None:
+        self.settings = settings
+        self._resize_inside = {
+            name for name, m in zip(names, manifests, strict=True) if m.input_spec.source_size is not None
+        }
+        self._stack = ExitStack()
+        self._batch_stack = ExitStack()
+        self._single: dict[str, Session] = {}
+        self._batched: dict[tuple[str, int, int], Session] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_batch()
+        self._stack.close()
+
+    def open(self, model: TimedModel, **options: Any) -> Session:
+        """A new session, the caller's to close."""
+        threads = {"threads": self.settings.threads} if model.on_cpu else {}
+        candidate = model.candidate
+        return open_model(candidate.runtime, candidate.path, **{**candidate.options, **threads, **options})
+
+    def load(
+        self, models: Sequence[TimedModel], advance: Advance, skipped: list[Skipped], *, strict: bool
+    ) -> list[TimedModel]:
+        """Open every model for one image and run it once; those that fail are skipped, or with ``strict`` an error."""
+        left = []
+        for model in models:
+            try:
+                session = self._stack.enter_context(self.open(model))
+                session.run(self.feed(session, 1))
+            except EdgeVanError as error:
+                if strict:
+                    raise
+                skipped.append(Skipped(model.candidate.name, str(error)))
+            else:
+                self._single[model.candidate.name] = session
+                left.append(model)
+            advance(1)
+        return left
+
+    def feed(self, session: Session, batch: int) -> Feed:
+        return random_feed(session, np.random.default_rng(self.settings.seed), batch)
+
+    def fitting(
+        self, models: Sequence[TimedModel], batch: int, scenario: str, skipped: list[Skipped]
+    ) -> list[TimedModel]:
+        """Those of ``models`` that take ``batch`` images at once; the others are skipped, with the reason."""
+        left = []
+        for model in models:
+            name, why = model.candidate.name, None
+            if batch > 1 and model.runtime == "openvino" and model.bundle in self._resize_inside:
+                why = "the crop inside its graph is written for one image"
+            else:
+                try:
+                    session = self.session(model, batch)
+                    session.run(self.feed(session, batch))
+                except EdgeVanError as error:
+                    why = str(error)
+            if why is None:
+                left.append(model)
+            else:
+                skipped.append(Skipped(f"{name}, {scenario} with {batch} images", why))
+        return left
+
+    def session(self, model: TimedModel, batch: int, streams: int | None = None) -> Session:
+        """For ``batch`` images at once; with ``streams`` a session of its own where the engine has such."""
+        single = self._single[model.candidate.name]
+        if model.runtime != "openvino" or (batch == 1 and streams is None):
+            return single
+        key = (model.candidate.name, batch, streams or 0)
+        if key not in self._batched:
+            options = {} if streams is None else {"streams": streams}
+            self._batched[key] = self._batch_stack.enter_context(self.open(model, batch=batch, **options))
+        return self._batched[key]
+
+    def session_and_feed(self, model: TimedModel, batch: int) -> tuple[Session, Feed]:
+        session = self.session(model, batch)
+        return session, self.feed(session, batch)
+
+    def offline_session_and_feed(self, model: TimedModel, batch: int) -> tuple[Session, Feed]:
+        streams = self.settings.streams
+        session = self.session(model, batch, streams if streams > 1 else None)
+        return session, self.feed(session, batch)
+
+    def close_batch(self) -> None:
+        """Let go of what was opened for more than one image."""
+        self._batch_stack.close()
+        self._batched = {}

@@ -1,0 +1,242 @@
+"""``edge_van.gradcam``: against Grad-CAM written out in float64 on the unfolded network; what its maps must be."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bundle_samples import MANIFEST
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
+from edge_van.bundle import Bundle, BundleWriter
+from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.data import decode, open_images
+from edge_van.errors import BundleError, DataError, MissingRuntimeError, UsageError
+from edge_van.export.onnx import export_onnx
+from edge_van.export.openvino import export_openvino
+from edge_van.fold import fold
+from edge_van.gradcam import GradCAM, compare_grad_cams, default_stage, grad_cam, similarity
+from edge_van.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
+from edge_van.runtimes import Session, open_model
+from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.runtimes.onnx_file import head_weights
+from edge_van.runtimes.stage_map import STAGE_MAP, map_size
+from edge_van.van import VAN, stage_sizes
+
+IMAGES = 4
+
+
+@pytest.fixture(scope="module")
+def demo() -> LoadedCheckpoint:
+    return load_checkpoint(str(asset(DEMO_CHECKPOINT)))
+
+
+@pytest.fixture(scope="module")
+def pixels(demo: LoadedCheckpoint) -> np.ndarray:
+    """uint8 (N, 64, 64, 3) of different classes."""
+    with open_images(asset(DEMO_VALIDATION)) as images:
+        chosen = np.linspace(0, len(images) - 1, IMAGES).astype(int)
+        return np.stack([decode(images.read(int(i)), demo.spec) for i in chosen])
+
+
+@pytest.fixture(scope="module")
+def demo_bundle(demo: LoadedCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The FP32 files of the embedded VAN-B0."""
+    folded, _ = fold(demo.van, demo.spec.size)
+    with BundleWriter(tmp_path_factory.mktemp("gradcam") / "demo") as writer:
+        onnx = export_onnx(folded, writer.path(FP32_ONNX), torch.zeros(1, 3, *demo.spec.size))
+        export_openvino(onnx, demo.spec, writer.path(FP32_IR))
+        return writer.finish(replace(MANIFEST, num_classes=10, input_spec=demo.spec))
+
+
+def reference(demo: LoadedCheckpoint, pixels: np.ndarray, stage: int, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM by its definition: float64, the network as it was trained, forward and backward hooks, one image a time.
+
+    (N,) the classes, ``shift`` after the highest, and (N, H, W).
+    The image is there twice: for a batch of one, torch 2.13's BatchNorm in eval mode returns a wrong gradient where the
+    one it gets is a transposed view, as the LayerNorm's is (finite differences tell).
+    """
+    van = VAN(demo.van.variant, demo.van.num_classes).double()
+    van.load_state_dict(demo.van.state_dict())
+    van.eval()
+    kept: dict[str, torch.Tensor] = {}
+    norm = getattr(van, f"norm{stage}")
+    norm.register_forward_hook(lambda _, args, output: kept.update(tokens=output))
+    norm.register_full_backward_hook(lambda _, before, after: kept.update(gradient=after[0]))
+    classes, found = [], []
+    for image in pixels:
+        x = (image / 255.0 - np.array(demo.spec.mean)) / np.array(demo.spec.std)
+        van.zero_grad()
+        logits = van(torch.from_numpy(np.stack([x.transpose(2, 0, 1)] * 2)))[0]
+        classes.append((int(logits.argmax()) + shift) % len(logits))
+        logits[classes[-1]].backward()
+        tokens, gradient = kept["tokens"][0].detach(), kept["gradient"][0]  # (H W, C)
+        alpha = gradient.sum(0) / len(gradient)
+        heat = torch.relu((tokens * alpha).sum(1)).reshape(map_size(demo.spec.size, stage))
+        found.append((heat / heat.max() if heat.max() > 0 else heat).numpy())
+    return np.array(classes), np.stack(found)
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def expected(
+    request: pytest.FixtureRequest, demo: LoadedCheckpoint, pixels: np.ndarray
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """(stage, classes, maps)."""
+    return (request.param, *reference(demo, pixels, request.param))
+
+
+def opened(runtime: str, bundle: Bundle, stage: int) -> Session:
+    if runtime == "openvino":
+        return open_model(runtime, bundle.file(FP32_IR), stage_map=stage)
+    session = open_model(runtime, bundle.file(FP32_ONNX), stage_map=stage)
+    return NormalizedSession(session, bundle.manifest.input_spec)
+
+
+@pytest.mark.parametrize(("runtime", "tolerance"), [("openvino", 1e-3), ("torch", 2e-5)])
+def test_maps_are_grad_cams_by_its_definition(
+    expected: tuple[int, np.ndarray, np.ndarray],
+    demo_bundle: Bundle,
+    pixels: np.ndarray,
+    runtime: str,
+    tolerance: float,
+) -> None:
+    stage, classes, maps = expected
+    with opened(runtime, demo_bundle, stage) as session:
+        outputs = [session.run({"images": image[None]}) for image in pixels]
+    assert np.array_equal(np.concatenate([o["logits"] for o in outputs]).argmax(1), classes)
+    assert len(set(classes.tolist())) > 2
+    found = GradCAM(demo_bundle, stage=stage).heat_maps(np.concatenate([o[STAGE_MAP] for o in outputs]), classes)
+    assert found.shape == maps.shape == (IMAGES, *map_size((64, 64), stage))
+    assert (maps.max((1, 2)) == 1).any()
+    error = np.abs(found - maps).max((1, 2))  # the maps' maximum is 1: relative already
+    assert error.max() <= tolerance, error
+
+
+def test_the_class_matters(demo: LoadedCheckpoint, demo_bundle: Bundle, pixels: np.ndarray) -> None:
+    classes, maps = reference(demo, pixels[:2], 4, shift=1)
+    with opened("torch", demo_bundle, 4) as session:
+        inner = np.concatenate([session.run({"images": image[None]})[STAGE_MAP] for image in pixels[:2]])
+    cam = GradCAM(demo_bundle, stage=4)
+    assert np.allclose(cam.heat_maps(inner, classes), maps, atol=1e-4)
+    assert np.abs(cam.heat_maps(inner, (classes - 1) % 10) - maps).max() > 0.1
+
+
+def test_default_stage_is_the_last_with_seven_by_seven_positions(demo_bundle: Bundle) -> None:
+    assert [default_stage((s, s)) for s in (4, 48, 49, 64, 96, 97, 192, 193, 224)] == [1, 1, 2, 2, 2, 3, 3, 4, 4]
+    assert default_stage((224, 64)) == 2
+    assert GradCAM(demo_bundle).stage == 2
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_map_sizes_are_the_networks(height: int, width: int) -> None:
+    assert [map_size((height, width), s) for s in (1, 2, 3, 4)] == stage_sizes(height, width)
+
+
+_FLOATS = st.floats(-100, 100, width=32)
+
+
+@given(arrays(np.float32, (2, 3, 2, 4), elements=_FLOATS), arrays(np.float32, (2, 3, 2, 4), elements=_FLOATS))
+@settings(max_examples=50, deadline=None)
+def test_grad_cam_is_equations_1_and_2(maps: np.ndarray, gradients: np.ndarray) -> None:
+    found = grad_cam(maps, gradients)
+    for n in range(2):
+        heat = np.zeros((2, 4))
+        for k in range(3):
+            heat += gradients[n, k].astype(float).mean() * maps[n, k]
+        heat = np.maximum(heat, 0)
+        assert np.allclose(found[n] * heat.max(), heat, atol=1e-9 * max(1.0, heat.max()))
+    highest = found.max((1, 2))
+    assert set(highest.tolist()) <= {0.0, 1.0}
+    assert found.min() >= 0.0
+
+
+def test_correlation_of_two_maps() -> None:
+    a = np.random.default_rng(0).random((4, 5))
+    assert similarity(a, a) == pytest.approx(1.0)
+    assert similarity(a, 3 * a + 1) == pytest.approx(1.0)
+    assert similarity(a, -a) == pytest.approx(-1.0)
+    b = np.random.default_rng(1).random((4, 5))
+    assert similarity(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    assert similarity(a, np.zeros_like(a)) is None
+    assert similarity(np.full_like(a, 0.1), b) is None
+
+
+def test_head_of_a_quantised_graph_is_its_own(timed_bundle: Bundle) -> None:
+    """``graph`` decides whose head stage 4 takes; the INT8 one is on a grid and near the float one."""
+    exact, rounded = (head_weights(timed_bundle.file(f)) for f in (FP32_ONNX, OPENVINO_ONNX))
+    assert exact.shape == rounded.shape == (7, 24)
+    steps = np.abs(exact).max(1, keepdims=True) / 127
+    assert np.abs(exact - rounded).max() > 0
+    assert (np.abs(exact - rounded) <= 0.51 * steps).all()
+    maps, classes = np.ones((2, 24, 2, 2)), np.array([3, 5])
+    for file, weights in ((FP32_ONNX, exact), (OPENVINO_ONNX, rounded)):
+        gradients = GradCAM(timed_bundle, stage=4, graph=file).gradients(maps, classes)
+        assert np.array_equal(gradients[:, :, 0, 0] * 4, weights[classes])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for i in range(9):
+        pixels = generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("stage", [None, 4])
+def test_int8_maps_are_compared_with_float_ones(timed_bundle: Bundle, pictures: Path, stage: int | None) -> None:
+    done: list[int] = []
+    broken: list[str] = []
+    with open_images(pictures, labelled=False) as images:
+        found = compare_grad_cams(
+            timed_bundle, images, stage=stage, progress=done.append, on_broken=lambda b: broken.append(b.name)
+        )
+        few = compare_grad_cams(timed_bundle, images, stage=stage, limit=3)
+    assert (found.stage, found.images, sum(done), broken) == (stage or 2, 9, 9, ["broken.png"])
+    assert len(found.correlations) + found.constant_maps == 9
+    assert found.correlations
+    assert found.median == pytest.approx(np.median(found.correlations))
+    assert found.mean == pytest.approx(np.mean(found.correlations))
+    assert found.lowest == min(found.correlations)
+    assert found.lowest <= found.p5 <= found.median
+    assert found.median > 0.8
+    assert any(c < 1.0 for c in found.correlations)  # it is INT8, not FP32 again
+    assert few.images <= 3
+
+
+def test_what_cannot_be_compared(timed_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with open_images(tmp_path, labelled=False) as images:
+        with pytest.raises(DataError, match="none of 1 images"):
+            compare_grad_cams(timed_bundle, images)
+        with pytest.raises(UsageError, match="at least 1 image, got a limit of 0"):
+            compare_grad_cams(timed_bundle, images, limit=0)
+        with pytest.raises(UsageError, match="has no scheme 'int4'; it has openvino"):
+            compare_grad_cams(timed_bundle, images, scheme="int4")
+
+
+def test_what_is_refused(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in (0, 5, True):
+        with pytest.raises(UsageError, match="stages 1 to 4"):
+            GradCAM(timed_bundle, stage=stage)
+    with pytest.raises(UsageError, match=r"maps \(N, C, H, W\) and N classes"):
+        GradCAM(timed_bundle, stage=4).heat_maps(np.zeros((2, 24, 2, 2)), np.array([1]))
+    with pytest.raises(BundleError, match="lists no file"):
+        GradCAM(timed_bundle, stage=4, graph="onnx/other.onnx")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert GradCAM(timed_bundle, stage=4).heat_maps(np.zeros((1, 24, 2, 2)), np.array([1])).max() == 0
+    with pytest.raises(MissingRuntimeError, match=r"stage 2 .* needs torch: .* or take stage 4"):
+        GradCAM(timed_bundle)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingRuntimeError, match="needs the package onnx"):
+        GradCAM(timed_bundle, stage=4)

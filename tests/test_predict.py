@@ -1,0 +1,309 @@
+"""``edge-van predict``: the same answers as the engines give, what it writes, what it refuses; through the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_samples import MANIFEST
+from cli_samples import error_line, run
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edge_van.bundle import Bundle, BundleWriter
+from edge_van.data import decode
+from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
+from edge_van.errors import UsageError, VerificationError
+from edge_van.gradcam import GradCAM
+from edge_van.input_spec import InputSpec
+from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.overlay import overlay
+from edge_van.predict import ClassScore, rank
+from edge_van.predict_model import choose_model
+from edge_van.runtimes import open_model
+from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.runtimes.stage_map import STAGE_MAP
+
+NAMES = ("ant", "b[e]e", "\x1b[31mcow", "dog", "elk", "fox", "gnu")
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run(capfd, monkeypatch, "predict", *arguments)
+
+
+@pytest.fixture(scope="module")
+def bundle(timed_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The narrow one with class names that a terminal must not obey."""
+    spec = replace(timed_bundle.manifest.input_spec, classes=NAMES)
+    with BundleWriter(tmp_path_factory.mktemp("predict") / "bundle") as writer:
+        for entry in timed_bundle.manifest.files:
+            shutil.copy(timed_bundle.path / entry.path, writer.path(entry.path))
+        return writer.finish(replace(MANIFEST, num_classes=7, input_spec=spec))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a.png and b.jpg, sub/a.png; an archive of the same; a text and a broken image."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "sub").mkdir()
+    generator = np.random.default_rng(1)
+    for name in ("a.png", "b.jpg", "sub/a.png"):
+        pixels = generator.integers(0, 256, (9, 12, 3)).astype(np.uint8)
+        Image.fromarray(pixels).resize((120, 90)).save(root / name)
+    with zipfile.ZipFile(root / "all.zip", "w") as archive:
+        archive.write(root / "a.png", "x/a.png")
+        archive.write(root / "b.jpg", "x/b.jpg")
+    (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    return root
+
+
+def logits_of(bundle: Bundle, runtime: str, file: str, path: Path) -> np.ndarray:
+    spec = bundle.manifest.input_spec
+    session = open_model(runtime, bundle.file(file))
+    with session if runtime == "openvino" else NormalizedSession(session, spec) as opened:
+        return opened.run({"images": decode(path.read_bytes(), spec)[None]})["logits"][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "runtime", "file"),
+    [
+        ((), "openvino", INT8_IR),
+        (("--precision", "fp32"), "openvino", FP32_IR),
+        (("--runtime", "onnxruntime"), "onnxruntime", OPENVINO_ONNX),
+        (("--runtime", "onnxruntime", "--precision", "fp32"), "onnxruntime", FP32_ONNX),
+        (("--runtime", "torch"), "torch", FP32_ONNX),
+    ],
+)
+def test_answers_are_the_engines(
+    command: Command, bundle: Bundle, pictures: Path, flags: tuple[str, ...], runtime: str, file: str
+) -> None:
+    code, out, err = command(bundle.path, pictures / "a.png", pictures / "sub", *flags, "--top-k", 99, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert [f["image"] for f in found] == [str(pictures / "a.png"), str(pictures / "sub" / "a.png")]
+    for entry in found:
+        assert (entry["model"], entry["runtime"], entry["grad_cam"]) == (file, runtime, None)
+        logits = logits_of(bundle, runtime, file, Path(entry["image"])).astype(np.float64)
+        scores = entry["predictions"]
+        assert [s["index"] for s in scores] == np.argsort(-logits, kind="stable").tolist()
+        assert [s["name"] for s in scores] == [NAMES[s["index"]] for s in scores]
+        assert np.allclose([s["logit"] for s in scores], logits[[s["index"] for s in scores]], rtol=1e-6)
+        expected = np.exp(logits) / np.exp(logits).sum()
+        assert np.allclose([s["probability"] for s in scores], expected[[s["index"] for s in scores]], atol=1e-9)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12), st.integers(1, 20))
+def test_rank_is_a_sorted_softmax(logits: list[float], top_k: int) -> None:
+    names = [f"class {i}" for i in range(len(logits))]
+    scores = rank(np.array(logits), names, top_k)
+    assert len(scores) == min(top_k, len(logits))
+    assert [s.logit for s in scores] == sorted(logits, reverse=True)[:top_k]
+    assert all(isinstance(s, ClassScore) and s.name == names[s.index] for s in scores)
+    assert sum(s.probability for s in rank(np.array(logits), names, len(logits))) == pytest.approx(1.0)
+
+
+def test_a_tie_goes_to_the_lower_index_and_nan_to_nobody() -> None:
+    assert [s.index for s in rank(np.zeros(4), "abcd", 3)] == [0, 1, 2]
+    for bad in (np.nan, np.inf):
+        with pytest.raises(VerificationError, match="not finite"):
+            rank(np.array([0.0, bad]), "ab", 1)
+
+
+def test_the_table_is_escaped_and_the_next_command_stands_last(
+    command: Command, bundle: Bundle, pictures: Path
+) -> None:
+    code, out, err = command(bundle.path, pictures / "a.png", "--top-k", 7)
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "\\x1b[31mcow" in out
+    assert "b[e]e" in out
+    assert out.splitlines()[-1] == f"Next:   edge-van predict {bundle.path} {pictures / 'a.png'} --grad-cam heat_maps"
+
+
+def test_classes_without_names_are_numbered(command: Command, timed_bundle: Bundle, pictures: Path) -> None:
+    code, out, _ = command(timed_bundle.path, pictures / "a.png", "--json", "--top-k", 1)
+    assert code == 0
+    [score] = json.loads(out)[0]["predictions"]
+    assert score["name"] == f"class {score['index']}"
+
+
+@pytest.mark.parametrize("flags", [(), ("--stage", 4), ("--stage", 4, "--runtime", "onnxruntime")])
+def test_heat_maps_are_written_one_an_image(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path, flags: tuple[object, ...]
+) -> None:
+    inputs = (pictures / "a.png", pictures / "sub" / "a.png", pictures / "all.zip")
+    heat_maps = tmp_path / "new" / "heat"
+    code, out, err = command(bundle.path, *inputs, "--grad-cam", heat_maps, "--json", *flags)
+    assert code == 0, err
+    found = json.loads(out)
+    written = [Path(f["grad_cam"]).name for f in found]
+    assert written == ["a_grad_cam.png", "a_2_grad_cam.png", "a_3_grad_cam.png", "b_grad_cam.png"]
+    assert sorted(p.name for p in heat_maps.iterdir()) == sorted(written)  # and no partial file
+    first, third = (np.asarray(Image.open(heat_maps / written[i])) for i in (0, 2))
+    assert first.shape == (64, 64, 3)
+    assert np.array_equal(first, third)  # the archive holds the same image
+    runtime, file = ("onnxruntime", OPENVINO_ONNX) if "onnxruntime" in flags else ("openvino", INT8_IR)
+    spec = bundle.manifest.input_spec
+    cam = GradCAM(bundle, stage=4 if flags else None, graph=OPENVINO_ONNX)
+    session = open_model(runtime, bundle.file(file), stage_map=cam.stage)
+    pixels = decode((pictures / "a.png").read_bytes(), spec)
+    with session if runtime == "openvino" else NormalizedSession(session, spec) as opened:
+        output = opened.run({"images": pixels[None]})
+    heat = cam.heat_maps(output[STAGE_MAP], output["logits"].argmax(1))[0]
+    assert np.array_equal(first, np.asarray(overlay(pixels, heat)))
+    if not heat.any():
+        assert "heat maps are all zero, the first is that of" in err
+
+
+def test_a_heat_map_that_is_there_is_kept(command: Command, bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "a_grad_cam.png"
+    kept.write_bytes(b"mine")
+    flags = (bundle.path, pictures / "a.png", "--grad-cam", tmp_path, "--stage", 4)
+    code, out, err = command(*flags)
+    assert (code, out) == (2, "")
+    assert "a_grad_cam.png exists: give --force" in error_line(err)
+    assert kept.read_bytes() == b"mine"
+    assert command(*flags, "--force")[0] == 0
+    assert Image.open(kept).size == (64, 64)
+
+
+def test_a_broken_image_does_not_stop_the_others(command: Command, bundle: Bundle, pictures: Path) -> None:
+    broken = pictures / "broken.png"
+    code, out, err = command(bundle.path, broken, pictures / "a.png", "--json")
+    assert code == 1
+    assert [f["image"] for f in json.loads(out)] == [str(pictures / "a.png")]
+    assert err.splitlines()[0].startswith(f"{broken} cannot be used: damaged PNG")
+    assert "1 of 2 images could not be used" in error_line(err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("nothing.png",), "nothing.png is not there"),
+        (("a.png", "--stage", "3"), "give --grad-cam DIR"),
+        (("a.png", "--stage", "5", "--grad-cam", "x"), "5"),
+        (("a.png", "--top-k", "0"), "--top-k"),
+        (("a.png", "--runtime", "torch", "--precision", "int8"), "torch runs the FP32 network"),
+        (("a.png", "--scheme", "int8"), "--scheme picks a Q/DQ graph"),
+        (("a.png", "--runtime", "onnxruntime", "--scheme", "int4"), "has no graph 'int4'; it has openvino"),
+        (("a.png", "--runtime", "tensorrt"), "give --engine TARGET"),
+        (("a.png", "--engine", "orin"), "has no engines for 'orin'"),
+        (("a.png", "--engine", "orin", "--precision", "int8"), "an engine's precision is its scheme's"),
+        (("a.png", "--grad-cam", "a.png"), "a.png is a file"),
+        ((), "Missing argument"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path, flags: tuple[str, ...], said: str
+) -> None:
+    shutil.copy(pictures / "a.png", tmp_path / "a.png")
+    code, out, err = command(bundle.path, *flags)
+    assert (code, out) == (2, "")
+    assert said in error_line(err)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_damaged_model_is_not_run(command: Command, bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle.path, copy)
+    content = bytearray((copy / "openvino/model.bin").read_bytes())
+    content[100] ^= 1
+    (copy / "openvino/model.bin").write_bytes(content)
+    code, _, err = command(copy, pictures / "a.png")
+    assert code == 1
+    assert "damaged" in error_line(err)
+    assert command(copy, pictures / "a.png", "--precision", "fp32")[0] == 0
+
+
+def test_a_camera_size_is_resized_inside_the_graph(
+    command: Command, graphs: dict[str, Path], pictures: Path, tmp_path: Path
+) -> None:
+    from edge_van.export.openvino import export_openvino
+
+    spec = InputSpec(size=(64, 64), source_size=(90, 120))
+    with BundleWriter(tmp_path / "camera") as writer:
+        writer.path(FP32_ONNX).write_bytes(graphs["fp32"].read_bytes())
+        export_openvino(graphs["fp32"], spec, writer.path(FP32_IR))
+        camera = writer.finish(replace(MANIFEST, num_classes=7, input_spec=spec))
+    Image.new("RGB", (50, 50)).save(tmp_path / "small.png")
+    flags = ("--precision", "fp32", "--grad-cam", tmp_path / "heat", "--stage", 4, "--json")
+    code, out, err = command(camera.path, pictures / "a.png", tmp_path / "small.png", *flags)
+    assert code == 1
+    assert "small.png cannot be used: the image is 50 x 50" in err
+    [found] = json.loads(out)
+    assert Image.open(found["grad_cam"]).size == (64, 64)
+    code, out, _ = command(camera.path, pictures / "a.png", "--runtime", "torch", "--json")
+    assert code == 0
+    logits, other = ([s["logit"] for s in f["predictions"]] for f in (found, *json.loads(out)))
+    assert np.abs(np.array(logits) - np.array(other)).max() < 0.05 * np.abs(logits).max()
+
+
+RTX = "rtx4090-1.7.1.116"
+
+
+@pytest.fixture(scope="module")
+def with_engine(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Lists an engine, whose plan is no plan: no GPU is here to open it."""
+    record = EngineRecord(1, "int8", "tensorrt_rtx", "1.7.1", ("8.9",), None, "m", "", "", 4, 1.0, "none", ())
+    choice = EngineChoice("int8", 1.0, "the only one", (SchemeTiming("int8", 0.0, 1.0),))
+    with BundleWriter(tmp_path_factory.mktemp("engines") / "bundle") as writer:
+        writer.path(f"tensorrt/{RTX}/int8/model.engine").write_bytes(b"plan")
+        for name in (FP32_ONNX, INT8_IR, "openvino/model.bin"):
+            shutil.copy(bundle.path / name, writer.path(name))
+        engines = {RTX: EngineSet((record,), choice)}
+        return writer.finish(replace(bundle.manifest, engines=engines))
+
+
+def test_an_engine_is_chosen_by_its_target(with_engine: Bundle) -> None:
+    for runtime in (None, "tensorrt_rtx"):
+        model = choose_model(with_engine, runtime, None, RTX, None)
+        assert (model.runtime, model.file) == ("tensorrt_rtx", f"tensorrt/{RTX}/int8/model.engine")
+    with pytest.raises(UsageError, match="is one of tensorrt_rtx, not of tensorrt: leave --runtime out"):
+        choose_model(with_engine, "tensorrt", None, RTX, None)
+    with pytest.raises(UsageError, match=f"give --engine TARGET; the bundle has {RTX}"):
+        choose_model(with_engine, "tensorrt_rtx", None, None, None)
+    with pytest.raises(UsageError, match=r"has no openvino_fp32/model\.xml"):
+        choose_model(with_engine, None, "fp32", None, None)
+
+
+def test_an_engine_shows_no_maps_and_needs_its_gpu(command: Command, with_engine: Bundle, pictures: Path) -> None:
+    flags = (with_engine.path, pictures / "a.png", "--engine", RTX)
+    code, _, err = command(*flags, "--grad-cam", "heat")
+    assert code == 2
+    assert "shows no inner maps" in error_line(err)
+    assert "--runtime openvino" in error_line(err)
+    code, out, err = command(*flags)
+    assert (code, out) == (5, "")
+    error_line(err)
+
+
+def test_it_runs_where_torch_is_not(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    """As on a device: numpy, Pillow, OpenVINO; and ``onnx`` for heat maps of the last stage."""
+    code = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'edge-van'\nfrom edge_van import cli\ncli.main()"
+    flags = ("predict", bundle.path, pictures / "a.png", "--grad-cam", tmp_path / "heat", "--json", "--stage")
+    for stage, want in ((4, 0), (3, 5)):
+        arguments = [sys.executable, "-c", code, *map(str, flags), str(stage), "--force"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == want, done.stderr
+    assert "needs torch" in error_line(done.stderr)
+    assert "take stage 4" in error_line(done.stderr)
+
+
+@pytest.mark.parametrize("module", ["cli_predict", "predict", "gradcam", "overlay", "runtimes.torch"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    heavy = ("torch", "onnx", "onnxruntime", "openvino", "scipy", "matplotlib")
+    code = f"import sys, edge_van.{module}; print(*sorted(set(sys.modules) & set({heavy!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

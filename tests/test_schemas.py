@@ -1,0 +1,39 @@
+"""``edge_van.schemas``: the published files are what the records generate, and what edge-van writes fits them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from report.samples import benchmark, manifest
+
+from edge_van.benchmark_record import encode_benchmark
+from edge_van.manifest import encoded
+from edge_van.schemas import FOLDER, published
+
+
+def test_the_published_schemas_are_those_of_the_records() -> None:
+    there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    assert there == published(), "a record has changed: python -m edge_van.schemas"
+
+
+@pytest.mark.parametrize("name", sorted(published()))
+def test_a_schema_is_one(name: str) -> None:
+    schema = json.loads(published()[name])
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+
+
+def test_what_is_written_fits() -> None:
+    content = manifest()
+    written = {"manifest-1.json": encoded(content), "benchmark-1.json": encode_benchmark(benchmark({"demo": content}))}
+    for name, raw in written.items():
+        jsonschema.validate(json.loads(raw), json.loads(published()[name]))
+
+
+def test_the_command_changes_nothing_when_nothing_has_changed() -> None:
+    before = {path: path.stat().st_size for path in FOLDER.glob("*.json")}
+    subprocess.run([sys.executable, "-m", "edge_van.schemas"], check=True)
+    assert {path: path.stat().st_size for path in FOLDER.glob("*.json")} == before
