@@ -1,0 +1,80 @@
+"""The verb ``report``: its flags. What it needs is imported inside it.
+
+In: arguments. Out: three files and a summary, or with ``--json`` the report as one JSON document.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from edge_van.errors import MissingRuntimeError, UsageError
+
+_PATH = click.Path(path_type=Path)
+DEFAULT_OUTPUT = Path("edge_van_report")
+
+
+@click.command()
+@click.argument("subjects", type=_PATH, nargs=-1, required=True, metavar="SUBJECT [SUBJECT]")
+@click.option(
+    "--data",
+    type=_PATH,
+    help="Labelled images (folder or zip, one folder a class) for flipped predictions and Grad-CAM.  [default: the "
+    "demo's for the demo]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10**7),
+    default=2000,
+    show_default=True,
+    help="Look for flips among so many images, spread evenly over all.",
+)
+@click.option(
+    "--output", type=_PATH, help="Folder for the files.  [default: the bundle's; for two subjects edge_van_report]"
+)
+@click.option("--json", "as_json", is_flag=True, help="The content of report.json on standard output.")
+def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Path | None, as_json: bool) -> None:
+    """Draw what was measured: report.html, report.md and report.json of a bundle, or of two beside each other.
+
+    A SUBJECT is a bundle's folder or a result file of edge-van benchmark.
+    """
+    if len(subjects) > 2:
+        raise UsageError(f"a report is of one or two subjects, {len(subjects)} were given: leave some out")
+    if len(subjects) == 2 and subjects[0].resolve() == subjects[1].resolve():
+        raise UsageError(f"{subjects[1]} was given twice: give another subject to compare it with")
+    _check_libraries()
+    from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
+    from edge_van.progress import Terminal
+    from edge_van.report.collect import ReportOptions, collect
+    from edge_van.report.html import html
+    from edge_van.report.markdown import markdown
+    from edge_van.report.page import page_of
+    from edge_van.report.record import encode_report
+    from edge_van.report.terminal import next_command, show_report
+    from edge_van.report.write import check_output, write_report
+
+    one_bundle = len(subjects) == 1 and subjects[0].is_dir()
+    folder = output or (subjects[0] if one_bundle else DEFAULT_OUTPUT)
+    check_output(folder)
+    reporter = Terminal()
+    collected = collect(subjects, ReportOptions(data, limit), reporter)
+    with reporter.stage("Drawing"):
+        page = page_of(collected)
+        content = encode_report(collected)
+        files = {REPORT_JSON: content, REPORT_MD: markdown(page), REPORT_HTML: html(page)}
+    written = write_report(folder, files)
+    if as_json:
+        click.echo(content, nl=False)
+    else:
+        show_report(collected, written, next_command(subjects, collected))
+
+
+def _check_libraries() -> None:
+    """Said before anything is measured."""
+    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
+    if missing:
+        raise MissingRuntimeError(
+            f"a report is drawn with {' and '.join(missing)}, not installed here: pip install 'edge-van[report]'"
+        )

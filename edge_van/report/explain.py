@@ -1,0 +1,157 @@
+"""What labelled images show of a bundle: predictions that flipped from FP32 to INT8, and where both networks look.
+
+In: a ``Bundle`` with OpenVINO models and labelled images. Out: an ``Explanation`` with small JPEGs in it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.bundle import Bundle
+from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
+from edge_van.errors import BundleError, DataError, MissingRuntimeError
+from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.progress import Reporter, one_line
+from edge_van.report.cams import cams_of
+from edge_van.report.pictures import at_least, jpeg
+from edge_van.report.record import CAMs, Explanation, Flip, Prediction
+from edge_van.runtimes import Session, open_model
+
+MOST_FLIPS = 12
+BATCH = 32
+_KINDS: tuple[Literal["lost", "gained", "both_wrong"], ...] = ("lost", "gained", "both_wrong")
+
+
+class NoModelsError(BundleError):
+    """A bundle without the two OpenVINO models that images are run through."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A flip before its image is drawn: position in the set, true class, (class, probability) of both models."""
+
+    index: int
+    label: int
+    fp32: tuple[int, float]
+    int8: tuple[int, float]
+
+    @property
+    def kind(self) -> Literal["lost", "gained", "both_wrong"]:
+        if self.fp32[0] == self.label:
+            return "lost"
+        return "gained" if self.int8[0] == self.label else "both_wrong"
+
+
+def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int, cam_limit: int) -> Explanation:
+    """Run OpenVINO's FP32 and INT8 over up to ``image_limit`` images, evenly over all of ``data``.
+
+    Kept are the flips with the highest probability of both predictions together, ``MOST_FLIPS`` at most, images that
+    INT8 lost first. Raises ``BundleError`` for damaged models, ``NoModelsError`` for a bundle without them,
+    ``DataError`` for images that do not fit, ``MissingRuntimeError`` without OpenVINO.
+    """
+    manifest = bundle.manifest
+    spec = manifest.input_spec
+    if not {FP32_IR, INT8_IR} <= {entry.path for entry in manifest.files}:
+        raise NoModelsError(
+            f"{bundle.path} has no OpenVINO models to run images through: leave --data out, or make the bundle with "
+            f"--target openvino"
+        )
+    bundle.check(FP32_IR, INT8_IR, *(f"{f[:-4]}.bin" for f in (FP32_IR, INT8_IR)))
+    broken: list[BrokenImage] = []
+    with ExitStack() as stack:
+        images = stack.enter_context(
+            open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
+        )
+        batch = BATCH if spec.source_size is None else 1  # the crop inside the graph is written for one image
+        fp32, int8 = (
+            stack.enter_context(open_model("openvino", bundle.file(f), batch=batch)) for f in (FP32_IR, INT8_IR)
+        )
+        indices = np.unique(np.linspace(0, len(images) - 1, min(image_limit, len(images))).round().astype(int))
+        found: list[_Candidate] = []
+        seen = 0
+        with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
+            for part in stream(images, spec, batch_size=batch, indices=indices.tolist(), on_broken=broken.append):
+                found += _flipped(fp32, int8, part.images, part.indices, part.labels, batch)
+                seen += len(part.labels)
+                advance(len(part.labels))
+        if not seen:
+            raise DataError(f"{images.source}: none of the {len(indices)} images could be read")
+        names = spec.classes or images.classes or ()
+        kinds = [flip.kind for flip in found]
+        found.sort(key=lambda c: (_KINDS.index(c.kind), -c.fp32[1] - c.int8[1], c.index))
+        flips = tuple(_drawn(flip, images, bundle, names) for flip in found[:MOST_FLIPS])
+        cams, note = _cams(bundle, images, [flip.index for flip in found], names, reporter, cam_limit)
+        return Explanation(
+            data=one_line(images.source.name),
+            images=seen,
+            broken=len(broken),
+            lost=kinds.count("lost"),
+            gained=kinds.count("gained"),
+            both_wrong=kinds.count("both_wrong"),
+            flips=flips,
+            cams=cams,
+            note=note,
+        )
+
+
+def _cams(
+    bundle: Bundle, images: ImageSet, first: list[int], names: tuple[str, ...], reporter: Reporter, limit: int
+) -> tuple[CAMs | None, str]:
+    """The maps, or why there are none: before the last stage they need torch, and the bundle's ONNX files."""
+    try:
+        return cams_of(bundle, images, first, names, reporter, limit=limit), ""
+    except (MissingRuntimeError, BundleError) as error:
+        reporter.note(f"no Grad-CAM: {error}")
+        return None, f"not shown ({error})."
+
+
+def _flipped(
+    fp32: Session,
+    int8: Session,
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    batch: int,
+) -> list[_Candidate]:
+    """The images (N, H, W, 3) of one batch whose predicted classes differ."""
+    first, second = (_probabilities(session, images, batch) for session in (fp32, int8))
+    tops = first.argmax(1), second.argmax(1)
+    return [
+        _Candidate(
+            int(indices[i]),
+            int(labels[i]),
+            (int(tops[0][i]), float(first[i, tops[0][i]])),
+            (int(tops[1][i]), float(second[i, tops[1][i]])),
+        )
+        for i in np.flatnonzero(tops[0] != tops[1])
+    ]
+
+
+def _probabilities(session: Session, images: NDArray[np.uint8], batch: int) -> NDArray[np.float64]:
+    """Softmax of the logits in float64, (N, classes). A short batch is filled up: the engine's batch is fixed."""
+    count = len(images)
+    if count < batch:
+        images = np.concatenate([images, np.repeat(images[-1:], batch - count, 0)])
+    [logits] = session.run({session.inputs[0].name: np.ascontiguousarray(images)}).values()
+    shifted = logits[:count].astype(np.float64)
+    shifted = np.exp(shifted - shifted.max(1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(1, keepdims=True)
+    return result
+
+
+def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:
+    pixels = decode(images.read(flip.index), bundle.manifest.input_spec)
+    return Flip(
+        one_line(images.items[flip.index].name),
+        jpeg(at_least(pixels)),
+        names[flip.label],
+        Prediction(names[flip.fp32[0]], flip.fp32[1]),
+        Prediction(names[flip.int8[0]], flip.int8[1]),
+        flip.kind,
+    )

@@ -1,0 +1,59 @@
+"""Figures as text, the same on the page, in Markdown and on the terminal.
+
+In: numbers. Out: short strings; a minus is the typographic one, so that columns of signed figures line up.
+"""
+
+from __future__ import annotations
+
+from edge_van.progress import one_line
+from edge_van.records import Interval
+
+MINUS = "\N{MINUS SIGN}"
+ABSENT = "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """``value`` with thousands set apart; a dash for None."""
+    return ABSENT if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """With its sign; what rounds to zero has none."""
+    if value is None:
+        return ABSENT
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if float(text.replace(",", "")) == 0.0 else text.replace("-", MINUS)
+
+
+def signed_interval(interval: Interval | None, digits: int = 2) -> str:
+    return ABSENT if interval is None else f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def interval(value: Interval | None, digits: int = 2) -> str:
+    return ABSENT if value is None else f"{number(value.low, digits)} to {number(value.high, digits)}"
+
+
+def points(value: float) -> str:
+    return f"{value:g} point{'' if value == 1 else 's'}"
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds with three significant digits: 0.412, 3.36, 20.9, 1,204."""
+    if value is None:
+        return ABSENT
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return number(value, digits)
+
+
+def size(value: int | None) -> str:
+    """Bytes as MB (10^6)."""
+    return ABSENT if value is None else f"{value / 1e6:,.1f} MB"
+
+
+def short(text: str, most: int = 40) -> str:
+    """One printable line of at most ``most`` characters, cut in the middle: ends tell long names apart."""
+    line = one_line(text)
+    if len(line) <= most:
+        return line
+    tail = (most - 1) // 3
+    return f"{line[: most - 1 - tail]}…{line[len(line) - tail :]}"

@@ -1,0 +1,49 @@
+"""The report as one self-contained HTML file that loads nothing and runs nothing.
+
+In: a ``Page``. Out: UTF-8 HTML. Names come from strangers' bundles: everything is escaped, what cannot be printed too.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edge_van.progress import one_line
+from edge_van.report.verdict import STATUS_WORDS
+from edge_van.report.view import Page
+from edge_van.report.write import GENERATOR
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def html(page: Page) -> bytes:
+    """Raises ``MissingRuntimeError`` (through the command line) where Jinja2 is not installed."""
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    template = _environment().get_template("report.html.j2")
+    text: str = template.render(page=page, style=style, generator=GENERATOR, status_words=STATUS_WORDS)
+    return text.encode("utf-8", "backslashreplace")
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def printable(value: Any) -> Any:
+        """Runs on every value before it is escaped."""
+        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=printable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["jpeg"] = lambda content: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    environment.filters["svg"] = Markup  # our own figures, whose text matplotlib has escaped
+    environment.filters["percent"] = lambda probability: f"{100 * probability:.0f} %"
+    return environment

@@ -1,0 +1,148 @@
+"""Which record says what of one side of a report: its models in a run, their accuracy, the speed of what ships.
+
+In: a ``Side`` and the runs of its report. Out: the record that was asked for, or None where it was never measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_van.benchmark import paired_ratio
+from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
+from edge_van.layout import OPENVINO_ONNX
+from edge_van.records import Accuracy, Interval, Manifest, SchemeResult
+from edge_van.report.record import Side, Speed
+
+Runs = tuple[BenchmarkResult, ...]
+
+
+@dataclass(frozen=True)
+class Top1:
+    """Accuracy of the model that a runtime runs. ``interval`` is of top-1, from that of the drop against FP32."""
+
+    percent: float
+    interval: Interval | None
+    source: str
+
+
+def run_of(side: Side, runs: Runs) -> BenchmarkResult | None:
+    return None if side.run is None else runs[side.run]
+
+
+def models_of(side: Side, runs: Runs) -> tuple[BenchmarkModel, ...]:
+    """The side's models in its run, in the run's order."""
+    run = run_of(side, runs)
+    return () if run is None else tuple(m for m in run.models if m.bundle == side.run_bundle)
+
+
+def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
+    """The TensorRT scheme that counts where a bundle has no OpenVINO model: the active engine's, else the one with the
+    smallest drop, as the accuracy gate has it."""
+    measured = [s for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
+    active = {found.choice.active for found in manifest.engines.values()}
+    chosen = [s for s in measured if s.name in active] or measured
+    return min(chosen, key=lambda s: s.accuracy.top1_drop_points if s.accuracy else 0.0) if chosen else None
+
+
+def shipped_accuracy(manifest: Manifest) -> Accuracy | None:
+    """Of OpenVINO's INT8; in a bundle without it, of ``shipped_scheme``."""
+    if manifest.accuracy is not None:
+        return manifest.accuracy
+    scheme = shipped_scheme(manifest)
+    return None if scheme is None else scheme.accuracy
+
+
+def shipped_model(side: Side, runs: Runs) -> BenchmarkModel | None:
+    """OpenVINO's INT8 in the run, else an engine of ``shipped_scheme``, else None."""
+    models = models_of(side, runs)
+    if (found := _first(models, {"openvino"}, "int8")) is not None:
+        return found
+    scheme = None if side.manifest is None else shipped_scheme(side.manifest)
+    return _first(models, {"tensorrt", "tensorrt_rtx"}, "int8" if scheme is None else scheme.name)
+
+
+def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
+    """The side's FP32 in the engine of ``shipped_model``; else the run's baseline, where it is the side's."""
+    models, shipped = models_of(side, runs), shipped_model(side, runs)
+    run = run_of(side, runs)
+    if shipped is not None and (found := _first(models, {shipped.runtime}, "fp32")) is not None:
+        return found
+    return next((m for m in models if run is not None and m.name == run.baseline), None)
+
+
+def _first(models: Iterable[BenchmarkModel], runtimes: set[str], precision: str) -> BenchmarkModel | None:
+    return next((m for m in models if m.runtime in runtimes and m.precision == precision), None)
+
+
+def query(run: BenchmarkResult, model: str) -> QueryLatency | None:
+    """The model's row of the single-stream scenario."""
+    return next((row for row in run.single_stream if row.model == model), None)
+
+
+def pair(run: BenchmarkResult, model: str, baseline: str) -> tuple[float, Interval] | None:
+    """How many times as fast as ``baseline`` the model is, with its interval, from rounds that timed both.
+
+    None where one of them was not timed, or not in the same rounds.
+    """
+    row, base = query(run, model), query(run, baseline)
+    if row is None or base is None or len(row.samples_ms) != len(base.samples_ms):
+        return None
+    if baseline == run.baseline:
+        return row.ratio, row.ratio_interval
+    return paired_ratio(np.array(base.samples_ms), np.array(row.samples_ms))
+
+
+def speed_of(side: Side, runs: Runs) -> Speed | None:
+    """From the benchmark where it timed the two models, else from the latency that ``edge-van quantize`` measured."""
+    run, model, base = run_of(side, runs), shipped_model(side, runs), own_baseline(side, runs)
+    if run is not None and model is not None and base is not None:
+        row, base_row, found = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
+        if row is not None and base_row is not None and found is not None:
+            samples = len(row.samples_ms)
+            return Speed(model.name, base.name, *found, row.median_ms, base_row.median_ms, samples, "benchmark")
+    latency = None if side.manifest is None else side.manifest.latency
+    rows = {} if latency is None else {row.name: row for row in latency.rows}
+    if latency is None or "int8" not in rows or latency.baseline not in rows:
+        return None
+    int8, fp32 = rows["int8"], rows[latency.baseline]
+    ratio, bounds = int8.ratio, int8.ratio_interval
+    return Speed("int8", fp32.name, ratio, bounds, int8.median_ms, fp32.median_ms, latency.rounds, "quantize")
+
+
+def top1_of(manifest: Manifest, model: BenchmarkModel) -> Top1 | None:
+    """Accuracy of the file that ``model`` runs; None where nobody measured that (OpenVINO's bf16, for one)."""
+    overall = manifest.accuracy
+    if model.precision == "fp32":
+        accuracy = shipped_accuracy(manifest)
+        return None if accuracy is None else Top1(accuracy.top1_fp32_percent, None, f"FP32 on {accuracy.data}")
+    if model.runtime == "openvino":
+        return _top1(overall, "OpenVINO's kernels") if model.precision == "int8" else None
+    scheme = next((s for s in manifest.schemes if model.file == s.file or _engine_of(model, s)), None)
+    if scheme is not None and scheme.accuracy is not None:
+        return _top1(scheme.accuracy, "the graph computed exactly")
+    if model.file == OPENVINO_ONNX:
+        return _top1(overall, "the same graph in OpenVINO's kernels")
+    return None
+
+
+def _engine_of(model: BenchmarkModel, scheme: SchemeResult) -> bool:
+    return model.runtime in ("tensorrt", "tensorrt_rtx") and model.precision == scheme.name
+
+
+def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:
+    if accuracy is None:
+        return None
+    drop, fp32 = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
+    return Top1(accuracy.top1_int8_percent, Interval(fp32 - drop.high, fp32 - drop.low), source)
+
+
+def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
+    return next((found for found in run.layers if found.model == model), None)
+
+
+def limit_points(manifest: Manifest) -> float:
+    """The recipe's largest allowed top-1 drop, in points."""
+    return float(manifest.recipe.get("max_drop_points", 1.0))

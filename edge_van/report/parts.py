@@ -1,0 +1,65 @@
+"""Executed kernels summed by part of the network, whatever the engine added to a layer's name.
+
+In: a ``LayerProfile``, whose layers carry the official names (``block1.0.attn.proj_1/WithoutBiases``). Out: sums in ms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from edge_van.benchmark_record import LayerProfile, LayerTime
+
+NORM, OTHER = "LayerNorm", "elementwise and other"
+_LAYERS = (
+    ("patch embedding", r"patch_embed\d\.proj"),
+    ("attention 1x1", r"block\d\.\d+\.attn\.proj_[12]"),
+    ("LKA 5x5 depthwise", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv0"),
+    ("LKA dilated depthwise", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv_spatial"),
+    ("LKA 1x1", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv1"),
+    ("FFN 1x1", r"block\d\.\d+\.mlp\.fc[12]"),
+    ("FFN 3x3 depthwise", r"block\d\.\d+\.mlp\.dwconv"),
+    ("head", r"head"),
+)
+PARTS = (*(name for name, _ in _LAYERS), NORM, OTHER)
+_MULTIPLIES = ("conv", "matmul", "gemm", "fullyconnected", "linear")
+"""In an operator's name: it is the layer itself. A reorder or a pooling before it carries the layer's name too."""
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """All kernels of one operator and implementation."""
+
+    operator: str
+    kernel: str
+    count: int
+    sum_ms: float
+
+
+def part_of(layer: LayerTime) -> str:
+    """One of ``PARTS``."""
+    if any(word in layer.operator.lower() for word in _MULTIPLIES):
+        for name, pattern in _LAYERS:
+            if re.match(rf"{pattern}(?![\w])", layer.name):
+                return name
+    return NORM if layer.operator == "MVN" or re.search(r"layer_?norm", layer.name, re.IGNORECASE) else OTHER
+
+
+def by_part(profile: LayerProfile) -> dict[str, float]:
+    """Milliseconds of every part, in the order of ``PARTS``; 0 for one that no kernel belongs to."""
+    sums = dict.fromkeys(PARTS, 0.0)
+    for layer in profile.layers:
+        sums[part_of(layer)] += layer.median_ms
+    return sums
+
+
+def by_operator(profile: LayerProfile) -> tuple[OperatorTime, ...]:
+    """Kernels grouped by operator and implementation, the most expensive first."""
+    sums: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
+    for layer in profile.layers:
+        sums[layer.operator, layer.kernel] += layer.median_ms  # type: ignore[assignment]
+        counts[layer.operator, layer.kernel] += 1
+    rows = [OperatorTime(*key, counts[key], float(value)) for key, value in sums.items()]
+    return tuple(sorted(rows, key=lambda row: (-row.sum_ms, row.operator, row.kernel)))

@@ -1,0 +1,203 @@
+"""What a report holds: every record that its pages are drawn from, so that they can be drawn again from it alone.
+
+In: collected records, or ``report.json``. Out: frozen records checked by type and version; no engine, no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_van.benchmark_record import BenchmarkResult
+from edge_van.errors import UsageError
+from edge_van.records import Interval, Manifest
+
+REPORT_SCHEMA_VERSION = 1
+OLDEST_REPORT_SCHEMA_VERSION = 1
+REPORT_KIND = "edge-van report"
+MAX_REPORT_BYTES = 1024 * 2**20
+
+Status = Literal["good", "reservations", "no"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The class with the highest logit and its softmax probability, 0..1."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image whose predicted class is another one in INT8."""
+
+    image: str
+    thumbnail: bytes  # JPEG, as the network saw it, at most 160 px a side
+    true_class: str
+    fp32: Prediction
+    int8: Prediction
+    kind: Literal["lost", "gained", "both_wrong"]  # FP32 alone was right, INT8 alone was, neither was
+
+
+@dataclass(frozen=True)
+class CAMPair:
+    """Grad-CAM of one image and one class, FP32's prediction, from both models; JPEG overlays as large as ``image``."""
+
+    image: str
+    class_name: str
+    thumbnail: bytes
+    fp32: bytes
+    int8: bytes
+    correlation: float | None  # Pearson's, of the two maps; None where one of them is constant
+
+
+@dataclass(frozen=True)
+class CAMs:
+    """Grad-CAM of FP32 and INT8 beside each other, and how alike they are over more images than are shown."""
+
+    stage: int
+    pairs: tuple[CAMPair, ...]
+    images: int
+    correlations: tuple[float, ...]  # of the images whose maps are both not constant
+    constant_maps: int
+    median: float | None
+    mean: float | None
+    lowest: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What labelled images show of one bundle beyond its accuracy."""
+
+    data: str
+    images: int
+    broken: int
+    lost: int  # images that only FP32 predicts rightly
+    gained: int
+    both_wrong: int  # predictions that differ, neither of them right
+    flips: tuple[Flip, ...]
+    cams: CAMs | None
+    note: str = ""
+    """Why ``cams`` is not there."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One bundle's evidence. A side that comes from a benchmark's result alone has no manifest.
+
+    ``run`` is the index of its benchmark in ``Report.runs``, ``run_bundle`` the bundle's name there.
+    """
+
+    name: str  # unique in the report
+    manifest: Manifest | None
+    run: int | None = None
+    run_bundle: str | None = None
+    explanation: Explanation | None = None
+    no_explanation: str = ""
+    """Why ``explanation`` is not there, and how to get it."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as its own baseline the model that ships is: the median of paired ratios."""
+
+    model: str
+    baseline: str
+    ratio: float
+    interval: Interval
+    median_ms: float
+    baseline_median_ms: float
+    samples: int
+    measured_by: Literal["benchmark", "quantize"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether INT8 can be shipped on the evidence, by the rules of ``edge_van.report.verdict``."""
+
+    side: str
+    status: Status
+    sentence: str
+    against: tuple[str, ...] = ()
+    """What speaks against it, each enough for a "no"."""
+    reservations: tuple[str, ...] = ()
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second side against the first, in sentences; ``speed_ratio`` (over 1: the second is faster) in one run."""
+
+    first: str
+    second: str
+    same_run: bool
+    sentences: tuple[str, ...]
+    speed_ratio: float | None = None
+    speed_interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content of ``report.json``."""
+
+    schema_version: int
+    kind: str  # REPORT_KIND
+    edge_van_version: str
+    created: str  # ISO 8601, UTC
+    command: str
+    sides: tuple[Side, ...]
+    runs: tuple[BenchmarkResult, ...]
+    verdicts: tuple[Verdict, ...]  # one a side, in their order
+    comparisons: tuple[Comparison, ...] = ()
+
+
+class _Head(msgspec.Struct):
+    """What a report of every version starts from."""
+
+    kind: str
+    schema_version: int
+    edge_van_version: str = "of unknown version"
+
+
+def read_report(path: Path) -> Report:
+    """The report in ``path``; ``UsageError`` for a file that is none, is broken, or of a version that is not read."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_REPORT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give a report.json of edge-van report") from error
+    advice = "give a report.json that edge-van report wrote, or make it again"
+    if len(raw) > MAX_REPORT_BYTES:
+        raise UsageError(f"{path} is over {MAX_REPORT_BYTES // 2**20} MiB, no report is: {advice}")
+    try:
+        head = msgspec.json.decode(raw, type=_Head)
+        if head.kind != REPORT_KIND:
+            raise UsageError(f"{path} is a {head.kind[:40]!r}, no {REPORT_KIND}: {advice}")
+        if not OLDEST_REPORT_SCHEMA_VERSION <= head.schema_version <= REPORT_SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} has version {head.schema_version} of the format (written by edge-van "
+                f"{head.edge_van_version[:40]}), this edge-van reads {OLDEST_REPORT_SCHEMA_VERSION} to "
+                f"{REPORT_SCHEMA_VERSION}: make the report again, or take the edge-van that wrote it"
+            )
+        report = msgspec.json.decode(raw, type=Report)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UsageError(f"{path} is no report ({' '.join(str(error).split())[:200]}): {advice}") from error
+    if len(report.verdicts) != len(report.sides) or any(
+        side.run is not None and not 0 <= side.run < len(report.runs) for side in report.sides
+    ):
+        raise UsageError(f"{path} names a run or a verdict that it does not hold: {advice}")
+    return report
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of ``report.json``."""
+    return msgspec.json.schema(Report)
+
+
+def encode_report(report: Report) -> bytes:
+    """Readable JSON, the same bytes for the same report; images are base64."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

@@ -1,0 +1,287 @@
+"""How fast each model is: single queries, several at once, throughput, and its accuracy over its latency.
+
+In: a side of a report and the runs. Out: blocks of its page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
+from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.records import Interval, Latency, Manifest
+from edge_van.report.figures.planes import RUNTIME_NAMES, Point, scatter
+from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
+from edge_van.report.format import interval, ms, number, short
+from edge_van.report.lookup import Runs, models_of, query, run_of, top1_of
+from edge_van.report.record import Report, Side
+from edge_van.report.sections.cost import costs
+from edge_van.report.view import Block, Group, Plot, Section, Table, Text, columns
+
+NO_BENCHMARK = Text(
+    "There is no benchmark of this bundle: run edge-van benchmark BUNDLE for every runtime, throughput, start-up, "
+    "memory and the layers.",
+    "hint",
+)
+HOW = (
+    "Every round times each model once, in changing order; a ratio is the median over the rounds of the baseline's "
+    "time divided by this model's in the same round, its interval a bootstrap's 95 %. Over 1 is faster."
+)
+QUERY_COLUMNS = columns(
+    "model", "p50, ms", "p90, ms", "p99, ms", "spread, %", "times baseline", "95 % interval", "samples"
+)
+
+
+def label_of(model: BenchmarkModel, run: BenchmarkResult) -> str:
+    """``OpenVINO INT8``, behind the bundle's name where the run has several."""
+    name = f"{RUNTIME_NAMES.get(model.runtime, model.runtime)} {model.precision.upper().replace('_', ' ')}"
+    return f"{short(model.bundle, 14)}: {name}" if len(run.bundles) > 1 else name
+
+
+def latency(report: Report) -> Section:
+    """Sides of one run are drawn into one plot: there milliseconds can be compared, elsewhere they cannot."""
+    indices = {side.run for side in report.sides}
+    title = "Latency and what it costs"
+    if len(report.sides) > 1 and len(indices) == 1 and None not in indices:
+        run = report.runs[0 if report.sides[0].run is None else report.sides[0].run]
+        return Section("latency", title, (Group(of_run(run, run.models, "latency")),))
+    several = len(report.sides) > 1
+    ends = _ratio_ends(report) if several else ()
+    return Section(
+        "latency",
+        title,
+        tuple(
+            Group(_of_side(side, report.runs, f"latency-{i}", ends), side.name if several else "")
+            for i, side in enumerate(report.sides)
+        ),
+    )
+
+
+def _ratio_ends(report: Report) -> tuple[float, ...]:
+    """Ends of every ratio's interval: the plots of all sides share an axis, in which they may be compared."""
+    bounds = [row.ratio_interval for run in report.runs for row in (*run.single_stream, *run.multi_stream)]
+    for side in report.sides:
+        if side.run is None and side.manifest is not None and side.manifest.latency is not None:
+            bounds += [row.ratio_interval for row in side.manifest.latency.rows]
+    return tuple(end for found in bounds for end in (found.low, found.high))
+
+
+def _of_side(side: Side, runs: Runs, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
+    if (run := run_of(side, runs)) is not None:
+        return of_run(run, models_of(side, runs), name, ends)
+    found = None if side.manifest is None else side.manifest.latency
+    return (NO_BENCHMARK,) if found is None else (*_of_manifest(found, name, ends), NO_BENCHMARK)
+
+
+def of_run(
+    run: BenchmarkResult, models: Sequence[BenchmarkModel], name: str, ends: Sequence[float] = ()
+) -> tuple[Block, ...]:
+    """Everything a run says of ``models``; the axes of its ratios hold ``ends`` too."""
+    labels = {model.name: label_of(model, run) for model in models}
+    precisions = {model.name: model.precision for model in models}
+    blocks: list[Block] = []
+    if single := [row for row in run.single_stream if row.model in labels]:
+        blocks.append(Text(f"One image at a time, {len(single[0].samples_ms):,} rounds. {HOW}"))
+        blocks += _queries(single, labels, precisions, f"{name}-single", "Latency of one image", run.baseline, ends)
+    if multi := [row for row in run.multi_stream if row.model in labels]:
+        images = multi[0].images_per_query
+        title = f"Latency of a query of {images} images at once"
+        blocks += _queries(multi, labels, precisions, f"{name}-multi", title, run.baseline, ends)
+    if any(row.model in labels for row in run.offline):
+        blocks.append(_throughput(run, labels, precisions, f"{name}-offline"))
+    blocks += costs(run, models, labels, name)
+    return tuple(blocks)
+
+
+def _queries(
+    rows: Sequence[QueryLatency],
+    labels: dict[str, str],
+    precisions: dict[str, str],
+    name: str,
+    title: str,
+    baseline: str,
+    ends: Sequence[float],
+) -> list[Block]:
+    table = Table(
+        "The figures",
+        QUERY_COLUMNS,
+        tuple(
+            (
+                labels[r.model],
+                ms(r.median_ms),
+                ms(r.p90_ms),
+                ms(r.p99_ms),
+                number(100 * r.coefficient_of_variation, 1),
+                number(r.ratio),
+                interval(r.ratio_interval),
+                f"{len(r.samples_ms):,}",
+            )
+            for r in rows
+        ),
+        folded=True,
+    )
+    spread = [
+        DistributionRow(labels[r.model], precisions[r.model], r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms)
+        for r in rows
+    ]
+    blocks: list[Block] = [_distribution(spread, name, title, table)]
+    others = [r for r in rows if r.model != baseline]
+    if others:
+        base = labels.get(baseline, baseline)
+        ratios = [IntervalRow(labels[r.model], precisions[r.model], r.ratio, r.ratio_interval) for r in others]
+        blocks.append(_ratio(ratios, f"{name}-ratio", f"Times as fast as {base}: {title.lower()}", ends))
+    return blocks
+
+
+def _distribution(rows: Sequence[DistributionRow], name: str, title: str, table: Table) -> Plot:
+    wide, narrow = distributions(name, title, rows, axis="ms")
+    caption = "Density of the raw samples up to p99; the spread in the table is the standard deviation over the mean."
+    return Plot(name, title, wide, narrow, table, caption)
+
+
+def _ratio(rows: Sequence[IntervalRow], name: str, title: str, ends: Sequence[float]) -> Plot:
+    table = Table(
+        "The figures",
+        columns("model", "times as fast", "95 % interval"),
+        tuple((r.label, number(r.value), interval(r.interval)) for r in rows),
+        folded=True,
+    )
+    wide, narrow = intervals(
+        name, title, rows, axis="times as fast; further right is faster", reference=1.0, show=number, also=ends
+    )
+    return Plot(name, title, wide, narrow, table, "Medians of paired ratios with their 95 % intervals; the line is 1.")
+
+
+def _of_manifest(found: Latency, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
+    """The interleaved run of ``edge-van quantize``."""
+    rows = found.rows
+    labels = {row.name: f"{RUNTIME_NAMES.get(row.runtime, row.runtime)} {row.name.upper()}" for row in rows}
+    table = Table(
+        "The figures",
+        columns("model", "p50, ms", "p90, ms", "p99, ms", "times FP32", "95 % interval"),
+        tuple(
+            (labels[r.name], ms(r.median_ms), ms(r.p90_ms), ms(r.p99_ms), number(r.ratio), interval(r.ratio_interval))
+            for r in rows
+        ),
+        folded=True,
+    )
+    spread = [DistributionRow(labels[r.name], r.name, r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms) for r in rows]
+    ratios = [IntervalRow(labels[r.name], r.name, r.ratio, r.ratio_interval) for r in rows if r.name != found.baseline]
+    base = labels.get(found.baseline, found.baseline)
+    return (
+        Text(f"Measured by edge-van quantize: one image at a time, {found.rounds:,} rounds. {HOW}"),
+        _distribution(spread, f"{name}-single", "Latency of one image", table),
+        *([_ratio(ratios, f"{name}-ratio", f"Times as fast as {base}", ends)] if ratios else []),
+    )
+
+
+def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[str, str], name: str) -> Plot:
+    best = [row for model in labels if (row := best_throughput(run, model)) is not None]
+    title = "Throughput, each model at its best batch size"
+    wide, narrow = bars(
+        name,
+        title,
+        [
+            BarRow(
+                labels[r.model],
+                precisions[r.model],
+                ((r.images_per_s,),),
+                (f"{r.images_per_s:,.0f} (batch {r.batch})",),
+            )
+            for r in best
+        ],
+        axis="images per second; longer is faster",
+    )
+    energy = any(row.joules_per_image is not None for row in run.offline)
+    heads = ["model", "batch", "requests", "images/s", "spread, %", "times baseline", "95 % interval"]
+    table = Table(
+        "The figures",
+        columns(*heads, *(["mJ/image"] if energy else [])),
+        tuple(
+            (
+                labels[r.model],
+                str(r.batch),
+                str(r.streams),
+                number(r.images_per_s, 0),
+                number(100 * r.coefficient_of_variation, 1),
+                number(r.ratio),
+                interval(r.ratio_interval),
+                *([number(None if r.joules_per_image is None else 1e3 * r.joules_per_image, 2)] if energy else []),
+            )
+            for r in run.offline
+            if r.model in labels
+        ),
+        folded=True,
+    )
+    caption = "As many images as go through when several requests are in flight; ratios are at the same batch size."
+    return Plot(name, title, wide, narrow, table, caption)
+
+
+def plane(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
+    """Accuracy over latency: every model whose accuracy and latency are both known."""
+    if side.manifest is None:
+        return (Text("A benchmark's result holds no accuracy: give the bundle's folder to see both.", "hint"),)
+    run = run_of(side, runs)
+    found, unknown = _points(side.manifest, side, runs)
+    blocks: list[Block] = []
+    if found:
+        title = "Top-1 over latency"
+        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in found])
+        table = Table(
+            "The figures",
+            columns("model", "median, ms", "top-1, %", "95 % interval", "accuracy is of", text=(0, 4)),
+            tuple(
+                (label, ms(p.latency_ms), number(p.top1_percent), interval(p.top1_interval), source)
+                for label, p, source in found
+            ),
+            folded=True,
+        )
+        caption = "Upper left is better. Whiskers: the 95 % interval of the drop, taken from FP32's top-1." + (
+            "" if run is not None else " Latency is that of edge-van quantize."
+        )
+        blocks.append(Plot(f"{name}-plane", title, wide, narrow, table, caption))
+    else:
+        blocks.append(Text("No model has both its accuracy and its latency measured.", "hint"))
+    if unknown:
+        blocks.append(Text(f"Not drawn, as nobody measured their accuracy: {', '.join(unknown)}."))
+    return tuple(blocks)
+
+
+def _points(manifest: Manifest, side: Side, runs: Runs) -> tuple[list[tuple[str, Point, str]], list[str]]:
+    """(label, point, what the accuracy is of), and the labels of timed models without an accuracy."""
+    found, unknown = [], []
+    run = run_of(side, runs)
+    for model in models_of(side, runs):
+        row = None if run is None else query(run, model.name)
+        if run is None or row is None:
+            continue
+        label, top1 = label_of(model, run), top1_of(manifest, model)
+        if top1 is None:
+            unknown.append(label)
+            continue
+        point = Point(model.runtime, model.precision, row.median_ms, top1.percent, top1.interval)
+        found.append((label, point, top1.source))
+    if run is None and manifest.latency is not None:
+        found += _from_quantize(manifest, manifest.latency)
+    schemes = {s.name: s.accuracy for s in manifest.schemes if s.accuracy is not None}
+    for tag, engines in manifest.engines.items():
+        runtime = engines.engines[0].runtime if engines.engines else "tensorrt"
+        for timing in engines.choice.table:
+            if timing.median_ms is None or (accuracy := schemes.get(timing.scheme)) is None:
+                continue
+            drop, base = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
+            bounds = Interval(base - drop.high, base - drop.low)
+            point = Point(runtime, timing.scheme, timing.median_ms, accuracy.top1_int8_percent, bounds)
+            found.append((f"{timing.scheme} engine, {tag}", point, "the graph computed exactly"))
+    return found, unknown
+
+
+def _from_quantize(manifest: Manifest, found: Latency) -> list[tuple[str, Point, str]]:
+    points = []
+    for row in found.rows:
+        file = INT8_IR if row.name == "int8" else FP32_IR
+        top1 = top1_of(manifest, BenchmarkModel(row.name, "", row.runtime, row.name, file, 0, None))
+        if top1 is not None:
+            point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
+            points.append((f"{RUNTIME_NAMES.get(row.runtime, row.runtime)} {row.name.upper()}", point, top1.source))
+    return points

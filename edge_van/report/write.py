@@ -1,0 +1,77 @@
+"""The report's files, each whole or not there; files that are no report of ours are never replaced.
+
+In: a folder and the three files' bytes. Out: their paths.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_van.atomic import clear_errors, raise_on_termination, sync, write_durably
+from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD, partial_name
+from edge_van.errors import UsageError
+from edge_van.report.record import REPORT_KIND
+
+GENERATOR = "edge-van report"
+MARKS: dict[str, bytes] = {
+    REPORT_JSON: f'"kind": "{REPORT_KIND}"'.encode(),
+    REPORT_MD: f"<!-- {GENERATOR} -->".encode(),
+    REPORT_HTML: f'<meta name="generator" content="{GENERATOR}'.encode(),
+}
+"""What stands near the beginning of every report of ours, in the order the files are put in place."""
+_BEGINNING = 4096
+
+
+def check_output(folder: Path) -> None:
+    """``UsageError`` where ``folder`` is a file, or holds a file of a report's name that edge-van did not write;
+    ``BundleError`` where it cannot be written to. Called before anything is measured, and again before writing.
+    """
+    with clear_errors(folder):
+        if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+            raise UsageError(f"{folder} is no folder: choose another --output")
+        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable", str(there))
+        for name, mark in MARKS.items():
+            path = folder / name
+            if not path.is_symlink() and not path.exists():
+                continue
+            ours = False
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    ours = mark in file.read(_BEGINNING)
+            if not ours:
+                raise UsageError(
+                    f"{path} is no report of edge-van and is not replaced: move it away, or choose another --output"
+                )
+
+
+def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+    """Write ``files`` (by the names in ``MARKS``, all of them) into ``folder``, which is made; their paths.
+
+    All are written beside their places first, then renamed: an interrupt leaves every earlier file or its new one.
+    Raises ``UsageError`` as ``check_output`` does, ``BundleError`` where the folder cannot be written.
+    """
+    check_output(folder)
+    partials = {name: folder / partial_name(name) for name in MARKS}
+    handlers = raise_on_termination()
+    try:
+        with clear_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for name, partial in partials.items():
+                    write_durably(partial, files[name])
+                for name, partial in partials.items():
+                    partial.replace(folder / name)
+            finally:
+                for partial in partials.values():
+                    partial.unlink(missing_ok=True)
+            sync(folder)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return {name: folder / name for name in MARKS}

@@ -1,0 +1,137 @@
+"""``edge_van.report.figures``: the same SVG for the same figures, in the page's colours, with ids of its own."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from samples import times_ms
+
+from edge_van.records import Interval
+from edge_van.report.figures.canvas import COLOURS, NARROW_PX, WIDE_PX, Canvas, drawn
+from edge_van.report.figures.planes import Point, histogram, scatter
+from edge_van.report.figures.rows import (
+    BarRow,
+    ChangeRow,
+    DistributionRow,
+    IntervalRow,
+    bars,
+    changes,
+    distributions,
+    intervals,
+)
+
+NAME = 'a <b> & "c" $x$ \x1b[31m 漢字'
+
+
+def spread(samples: tuple[float, ...]) -> DistributionRow:
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    return DistributionRow(NAME, "int8", samples, float(p50), float(p90), float(p99))
+
+
+def two_of_them() -> dict[str, tuple[str, str]]:
+    """The kinds with the most in them."""
+    samples = tuple(times_ms(3.0, 60, 0).tolist())
+    rows = [IntervalRow(NAME, "int8", 0.1, Interval(-0.3, 0.5)), IntervalRow("b", "fp32", 0.2, Interval(0.2, 0.2))]
+    return {
+        "intervals": intervals("i", NAME, rows, axis="x", reference=0.0, limit=(1.0, "limit 1"), show=str),
+        "distributions": distributions("d", NAME, [spread(samples), spread((30.0,) * 9)], axis="ms"),
+    }
+
+
+def figures() -> dict[str, tuple[str, str]]:
+    points = [Point("openvino", "fp32", 3.0, 85.0, None), Point("unknown", "int8", 1.5, 84.9, Interval(84.5, 85.3))]
+    return two_of_them() | {
+        "bars": bars("b", NAME, [BarRow(NAME, "int8", ((1.0, 2.0), (0.5, 0.1)), ("x", "y"))], axis="ms", parts=("p",)),
+        "no bars": bars("z", NAME, [BarRow(NAME, "int8", ((0.0,),), ("0",))], axis="ms"),
+        "changes": changes("c", NAME, [ChangeRow(NAME, 80.0, 81.0), ChangeRow("b", 50.0, 50.0)], axis="%"),
+        "scatter": scatter("s", NAME, points),
+        "one point": scatter("o", NAME, points[:1]),
+        "histogram": histogram("h", NAME, [0.9, 0.99, 1.0, -0.4], axis="r", median=0.9),
+        "one value": histogram("v", NAME, [1.0], axis="r", median=None),
+    }
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, tuple[str, str]]:
+    return figures()
+
+
+def test_the_same_figures_give_the_same_svg(made: dict[str, tuple[str, str]]) -> None:
+    again = two_of_them()
+    assert {name for name in again if made[name] != again[name]} == set()
+
+
+def test_every_svg_is_whole_and_of_its_width(made: dict[str, tuple[str, str]]) -> None:
+    for both in made.values():
+        for svg, width in zip(both, (WIDE_PX, NARROW_PX), strict=True):
+            root = ElementTree.fromstring(svg)
+            assert root.get("role") == "img"
+            assert root.get("width") is None
+            assert float((root.get("viewBox") or "").split()[2]) == pytest.approx(width)
+            [title] = root.findall("{http://www.w3.org/2000/svg}title")
+            assert title.text == 'a <b> & "c" $x$ \\x1b[31m 漢字'
+
+
+def test_no_colour_of_its_own_and_no_style_for_the_page(made: dict[str, tuple[str, str]]) -> None:
+    for both in made.values():
+        for svg in both:
+            assert not re.search("<style|<!DOCTYPE|<[?]xml|https?://(?!www.w3.org)", svg)
+            assert not any(stand_in in svg for stand_in in COLOURS.values())
+            hexes = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{3,6})", svg))
+            assert hexes <= {"#000000"}, hexes  # matplotlib's clip paths and empty marks
+            assert "var(--ink)" in svg or "var(--muted)" in svg
+
+
+def test_ids_are_of_one_figure_only(made: dict[str, tuple[str, str]]) -> None:
+    ids = [found for both in made.values() for svg in both for found in re.findall(r'\sid="([^"]+)"', svg)]
+    assert len(ids) == len(set(ids)) > 100
+    for both in made.values():
+        for svg in both:
+            own = set(re.findall(r'\sid="([^"]+)"', svg))
+            assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) <= own
+
+
+def test_text_stays_text(made: dict[str, tuple[str, str]]) -> None:
+    wide, narrow = made["changes"]
+    for svg in (wide, narrow):
+        texts = [e.text for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+        assert 'a <b> & "c" $x$ \\x1b[31m 漢字' in texts
+
+
+def test_absurd_figures_are_drawn_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    rows = [IntervalRow("a", "int8", 1e300, Interval(-5.0, 1e300)), IntervalRow("b", "fp32", 0.0, Interval(0.0, 0.0))]
+    samples = DistributionRow("c", "int8", (1e-9, 1e300), 1e300, 1e300, 1e300)
+    for wide, narrow in (
+        intervals("i", "t", rows, axis="x", reference=0.0, limit=(1.0, "limit"), show=str),
+        distributions("d", "t", [samples, spread((2.0,))], axis="ms"),
+        bars("b", "t", [BarRow("d", "int8", ((-3.0, 1e300),), ("x",))], axis="ms"),
+    ):
+        for svg in (wide, narrow):
+            ElementTree.fromstring(svg)
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_plots_beside_each_other_share_an_axis() -> None:
+    """The ticks of a plot that must hold the other's ends are the other's."""
+    near = [IntervalRow("a", "int8", 1.2, Interval(1.1, 1.3))]
+    far = [IntervalRow("a", "int8", 1.2, Interval(0.2, 4.0))]
+
+    def ticks(rows: list[IntervalRow], also: tuple[float, ...] = ()) -> list[str]:
+        wide, _ = intervals("i", "t", rows, axis="x", reference=1.0, show=lambda value: "value", also=also)
+        return re.findall(r"<text[^>]*>(−?[0-9.,]+)</text>", wide)
+
+    assert ticks(near, (0.2, 4.0)) == ticks(far) != ticks(near)
+
+
+def test_both_widths_are_drawn_from_one_function() -> None:
+    seen: list[bool] = []
+
+    def draw(canvas: Canvas) -> None:
+        seen.append(canvas.narrow)
+        canvas.axes(100)
+
+    drawn("x", "t", draw)
+    assert seen == [False, True]

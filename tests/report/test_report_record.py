@@ -1,0 +1,55 @@
+"""``edge_van.report.record``: a report is read back as it was written, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from bundle_samples import one_line
+
+from edge_van.errors import UsageError
+from edge_van.report.record import REPORT_KIND, Report, encode_report, read_report, report_schema
+
+
+def test_a_report_round_trips(single: Report, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(encode_report(single))
+    assert read_report(path) == single
+    assert encode_report(read_report(path)) == path.read_bytes()
+    jsonschema.validate(json.loads(path.read_bytes()), report_schema())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema_version": 99}, ("version 99", "reads 1 to 1")),
+        ({"schema_version": 0}, ("version 0", "reads 1 to 1")),
+        ({"kind": "edge-van benchmark"}, ("'edge-van benchmark'", f"no {REPORT_KIND}")),
+        ({"verdicts": []}, ("names a run or a verdict",)),
+        ({"runs": []}, ("names a run or a verdict",)),
+        ({"sides": 3}, ("no report", "sides")),
+    ],
+    ids=["newer", "older", "other", "no-verdict", "no-run", "type"],
+)
+def test_what_is_no_report_is_refused(
+    single: Report, tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({**json.loads(encode_report(single)), **changes}))
+    with pytest.raises(UsageError) as caught:
+        read_report(path)
+    one_line(caught, *words)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        read_report(path)
+    one_line(caught, "report.json")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_report(tmp_path / "absent.json")
