@@ -23,13 +23,15 @@ from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 
 
-def arguments(description: str, *, test: bool = True, **defaults: Any) -> argparse.ArgumentParser:
-    """--train and, unless ``test`` is False, --test (image archives), --size (pixels), --samples (to calibrate on)."""
+def arguments(description: str, *, train: bool = True, test: bool = True, **defaults: Any) -> argparse.ArgumentParser:
+    """--train and --test (image archives) unless set False, --size (pixels), --samples (to calibrate on)."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--train", type=Path, required=True, help="training images: folder or zip")
+    if train:
+        parser.add_argument("--train", type=Path, required=True, help="training images: folder or zip")
     if test:
         parser.add_argument("--test", type=Path, required=True, help="test images: folder or zip")
     parser.add_argument("--size", type=int, default=defaults.get("size", 64))
@@ -64,16 +66,22 @@ def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: Calibration
     return path
 
 
+def script_names(path: Path) -> tuple[str, str]:
+    """(name of the result, path in the checkout) of a script here; one called ``run.py`` has its folder's name."""
+    inside = path.resolve().relative_to(HERE)
+    return (inside.parent.name if inside.stem == "run" else inside.stem), f"{HERE.name}/{inside.as_posix()}"
+
+
 def write_result(args: argparse.Namespace, content: dict[str, Any]) -> Path:
     """Write ``content`` with the machine and the command; the file's name holds the CPU's."""
     machine = describe_machine()
-    script = Path(sys.argv[0]).stem
+    name, script = script_names(Path(sys.argv[0]))
     cpu = re.sub(r"[^a-z0-9]+", "-", machine.cpu.lower()).strip("-")
     # archive names alone: where they lie says nothing about the number
     words = [Path(w).name if "/" in w else w for w in sys.argv[1:]]
-    command = f"python benchmarks/{script}.py {shlex.join(words)}"
+    command = f"python {script} {shlex.join(words)}".rstrip()
     args.results.mkdir(parents=True, exist_ok=True)
-    path: Path = args.results / f"{script}-{args.size}px-{cpu}.json"
+    path: Path = args.results / f"{name}-{args.size}px-{cpu}.json"
     settings = {"size_px": args.size, "calibration_images": args.samples}
     document = {"command": command, "machine": machine, **settings, **content}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")

@@ -176,6 +176,87 @@ def engines(results: Results) -> list[str]:
     return [*lines, "", _source(result)]
 
 
+def peers(results: Results) -> list[str]:
+    """The table of ``peers/run.py``, one a machine: accuracy and speed of the same checkpoint through every tool."""
+    lines: list[str] = []
+    for result in results:
+        timed, fp32 = result["latency"], next(iter(result["accuracy"].values()))
+        heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
+        lines += [
+            f"**Peers**: the demo checkpoint through other tools, as their documentation shows it; accuracy on "
+            f"{fp32['images']:,} CIFAR-10 images at {result['size_px']} px (FP32 top-1 "
+            f"{fp32['top1_fp32_percent']:.2f} %), {result['calibration_images']} calibration images; latency with "
+            f"{result['threads']} threads, batch 1, all in turns in one process, "
+            f"{len(timed[0]['runs']) if timed else 0} runs; over 1 is faster.",
+            "",
+            f"| model | top-1 % | drop in points (95 % interval) | logit SQNR dB | {' | '.join(heads)} |",
+            f"|---|---|---|---|{'---|---|' * len(timed)}",
+        ]
+        rows = [{r["name"]: r for r in t["ratios"]["fp32"]} for t in timed]
+        for name, how in result["how"].items():
+            cells = [how, *_peer_accuracy(result["accuracy"].get(name))]
+            for row in (by_name.get(name) for by_name in rows):
+                cells += ["-", "-"] if row is None else [f"{row['median_ms']:.2f}", _ratio(row)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += [f"| {u['name']}: {u['reason']} |{' - |' * (3 + 2 * len(timed))}" for u in result["unavailable"]]
+        clocks = [
+            f"{c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} "
+            f"({c['ratio_low']:.3f} to {c['ratio_high']:.3f}; without Python's {c['python_ms']:.2f} ms "
+            f"{c['inference_ratio']:.3f})"
+            for t in timed
+            for c in t["benchmark_app"]
+        ]
+        if clocks:
+            lines += ["", f"Our clock over OpenVINO's `benchmark_app` on the same IR: {'; '.join(clocks)}."]
+        lines += ["", _source(result), ""]
+    return lines[:-1]
+
+
+def _peer_accuracy(a: dict[str, Any] | None) -> list[str]:
+    if a is None:  # the baseline itself
+        return ["-", "-", "-"]
+    drop, i = a["top1_drop_points"], a["top1_drop_interval"]
+    return [
+        f"{a['top1_int8_percent']:.2f}",
+        f"{drop:+.2f} ({i['low']:+.2f} to {i['high']:+.2f})",
+        f"{a['logit_sqnr_db']:.1f}",
+    ]
+
+
+def scaling(results: Results) -> list[str]:
+    """The tables of ``scaling.py``, of the first machine."""
+    result = results[0]
+    columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
+    lines = [
+        f"**Scaling**: OpenVINO, batch 1, random weights, FP32 and INT8 in turns; peak resident memory of a process "
+        f"that loads the file and runs it. Variants at {result['size_px']} px:",
+        "",
+        f"| variant | {columns} |",
+        "|---|---|---|---|---|---|",
+        *(f"| {p['variant']} | {_scaling_cells(p)} |" for p in result["by_variant"]),
+        "",
+        f"| {result['sizes_of']} at | {columns} |",
+        "|---|---|---|---|---|---|",
+        *(f"| {p['size_px']} px | {_scaling_cells(p)} |" for p in result["by_size"]),
+        "",
+    ]
+    for over, unit in (("over_megapixels", "megapixels"), ("over_gmacs", "GMACs")):
+        for precision, f in result["fits"][over].items():
+            lines.append(
+                f"{precision.upper()} over {unit}, {f['points']} points: exponent {f['exponent']:.2f} "
+                f"({f['exponent_low']:.2f} to {f['exponent_high']:.2f}, 1 is linear); ms = {f['intercept_ms']:.2f} + "
+                f"{f['slope_ms']:.2f} x, R² {f['r_squared']:.4f}.  "
+            )
+    return [*lines, "", _source(result)]
+
+
+def _scaling_cells(point: dict[str, Any]) -> str:
+    rows = {r["name"]: f"{r['median_ms']:.2f}" for r in point["latency"]["rows"]}
+    peaks = {name: f"{m['peak_mib']:.0f}" for name, m in point["memory"].items()}
+    cells = (f"{point['gmacs']:.2f}", *(found.get(p, "-") for found in (rows, peaks) for p in ("fp32", "int8")))
+    return " | ".join(cells)
+
+
 def _ratio(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
 
@@ -207,6 +288,8 @@ def block() -> str:
     for name, table in (
         ("ptq_accuracy", accuracy),
         ("cpu_latency", latency),
+        ("peers", peers),
+        ("scaling", scaling),
         ("tensorrt_engines", engines),
         ("ptq_cost", cost),
     ):

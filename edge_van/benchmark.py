@@ -91,15 +91,18 @@ def measure_latency(
     return Latency(1, used, WARMUP_ROUNDS, len(found.values), baseline, rows, load_average(), notes)
 
 
-def query_turn(session: Session, feed: dict[str, NDArray[Any]]) -> Callable[[], float]:
-    """A callable that runs ``feed`` twice and returns the second run's milliseconds.
+def query_turn(session: Session, feed: dict[str, NDArray[Any]], lead_ms: float = 0.0) -> Callable[[], float]:
+    """A callable that runs ``feed`` at least twice and returns the last run's milliseconds.
 
-    The first run takes the model's turn over from the one before: its weights come back into the caches, and threads of
-    another engine that still spin go to sleep. What is timed is a query after a query, as a single stream sends them.
+    The runs before take the turn over from another model: the weights come back into the caches, and within ``lead_ms``
+    another engine's threads stop spinning. What is timed is a query after a query, as a single stream sends them.
     """
 
     def turn() -> float:
+        stop = time.perf_counter() + lead_ms / 1e3
         session.run(feed)
+        while time.perf_counter() < stop:
+            session.run(feed)
         start = time.perf_counter()
         session.run(feed)
         return (time.perf_counter() - start) * 1e3

@@ -46,6 +46,8 @@ class ONNXRuntimeSession(Session):
         ort = _load()
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # else its threads spin for 30 ms after a run, on cores that the engine timed next would have
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._profile_folder = tempfile.TemporaryDirectory(prefix="edge-van-profile-") if profile else None
         if self._profile_folder is not None:
             options.enable_profiling = True

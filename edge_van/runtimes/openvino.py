@@ -72,12 +72,28 @@ class OpenVINOSession(Session):
         self.streams = int(self._model.get_property("NUM_STREAMS"))
         self._queue: Any = None
         self._request = self._model.create_infer_request()
+        self._bound: list[np.ndarray | None] = [None] * len(self._model.inputs)
+        self._shared: list[np.ndarray | None] = [None] * len(self._model.inputs)  # keeps the memory that is shared
         self.inputs = tuple(_info(port, f"input_{i}") for i, port in enumerate(self._model.inputs))
         self.outputs = tuple(_info(port, f"output_{i}") for i, port in enumerate(self._model.outputs))
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        self._request.infer({i: feed[info.name] for i, info in enumerate(self.inputs)}, share_inputs=True)
+        for i, info in enumerate(self.inputs):
+            self._bind(i, feed[info.name])
+        # infer() would go through the inputs again: 40 microseconds, a fortieth of a small model's time
+        self._request.start_async()
+        self._request.wait()
         return {info.name: self._request.get_output_tensor(i).data.copy() for i, info in enumerate(self.outputs)}
+
+    def _bind(self, index: int, array: np.ndarray) -> None:
+        """Let the input share the array's memory; the array of the last run is bound already."""
+        if array is self._bound[index]:
+            return
+        usable = np.require(array, requirements=("C", "W"))
+        self._request.set_input_tensor(index, _load().Tensor(usable, shared_memory=True))
+        # a copy holds what the caller's array had now, and must be made again next time
+        self._bound[index] = usable if usable is array else None
+        self._shared[index] = usable
 
     def run_many(self, feed: dict[str, np.ndarray], count: int) -> None:
         """As many requests in flight as the model has streams."""
@@ -105,6 +121,7 @@ class OpenVINOSession(Session):
 
     def close(self) -> None:
         self._request = self._queue = self._model = None
+        self._bound, self._shared = [], []
 
 
 def has_bf16() -> bool:

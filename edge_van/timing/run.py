@@ -47,6 +47,9 @@ from edge_van.timing.startup import compile_cache, measure_startup
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
 MIN_SLICES = 5
+LEAD_MS = 10.0
+"""Threads of torch's OpenMP (libgomp) spin for 7 ms after a run, seen on two cores; OpenVINO's and, as it is set here,
+ONNX Runtime's for less than one."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _queries(
     names = [m.candidate.name for m in fitting]
     if baseline not in names:
         return ()
-    turns = [query_turn(*opened.session_and_feed(m, images)) for m in fitting]
+    turns = [query_turn(*opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
     for turn in turns:
         for _ in range(settings.warmup_runs):
             turn()

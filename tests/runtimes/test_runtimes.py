@@ -252,3 +252,26 @@ def test_a_missing_engine_names_its_extra(
     monkeypatch.setitem(sys.modules, runtime, None)  # what an import of a package that is not installed meets
     with pytest.raises(MissingRuntimeError, match=rf"{product} is not installed: pip install 'edge-van\[{runtime}\]'"):
         open_model(runtime, one_image)
+
+
+@pytest.mark.parametrize("runtime", ENGINES)
+def test_an_array_is_read_when_it_is_run(runtime: str, one_image: Path) -> None:
+    """The same array changed in place, one that is not contiguous, one that is read-only: no input is a stale one."""
+    generator = np.random.default_rng(4)
+    first, second = generator.normal(size=(2, 1, 3, SIDE, SIDE)).astype(np.float32)
+    turned = np.ascontiguousarray(second.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
+    locked = first.copy()
+    locked.flags.writeable = False
+    with open_model(runtime, one_image) as session:
+        wanted = [session.run({"images": a.copy()})["logits"] for a in (first, second)]
+        array = first.copy()
+        found = [session.run({"images": array})["logits"]]
+        array[:] = second
+        found.append(session.run({"images": array})["logits"])
+        turned[:] = first
+        found.append(session.run({"images": turned})["logits"])
+        turned[:] = second
+        found += [session.run({"images": a})["logits"] for a in (turned, locked, array)]
+    assert not np.array_equal(*wanted)
+    for got, expected in zip(found, (0, 1, 0, 1, 0, 1), strict=True):
+        assert np.array_equal(got, wanted[expected])

@@ -1,0 +1,147 @@
+"""The demo checkpoint through other tools and through this one: accuracy and speed side by side, one command.
+
+In: training images (to calibrate on) and test images. Out: a table and a JSON: accuracy at ``--size`` of every model
+against our FP32 one on the same images, latency of all in turns at every ``--latency-size``, and our clock beside
+OpenVINO's ``benchmark_app`` on our two IRs. A tool that cannot be run here stands in the JSON with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks folder, for what its scripts share
+
+import torch
+from common import arguments, calibration, demo, write_result
+
+from edge_van.records import Accuracy
+from peers import app_check, nncf_default, ort_static, ours, torch_models
+from peers.accuracy import measure
+from peers.latency import DISTURBED, Timed, ratios, time_peers
+from peers.peer import Peer, Unavailable, attempt, openvino_peer
+
+BASELINE = "fp32"
+AGAINST = (BASELINE, "nncf_defaults")
+RUNS = 3
+"""Each opens every model anew, so that where its memory happens to lie is not taken for a difference."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything at one input size. ``irs`` are our two files, for ``benchmark_app``."""
+
+    peers: tuple[Peer, ...]
+    unavailable: tuple[Unavailable, ...]
+    irs: dict[str, Path]
+
+
+def main() -> None:
+    """Build, measure accuracy, time, check the clock, print, write."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--limit", type=int, help="test images for the accuracy; all of them if left out")
+    parser.add_argument("--latency-size", type=int, nargs="*", default=[64, 224], help="pixels; none: no timing")
+    parser.add_argument("--latency-samples", type=int, default=50, help="to calibrate on where only the time counts")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=10, help="runs of benchmark_app, and as many of ours")
+    parser.add_argument("--seconds", type=int, default=4, help="length of each of them")
+    args = parser.parse_args()
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)  # before anything is compiled: inductor writes the number into its code
+    loaded, spec = demo(args.size)
+    with tempfile.TemporaryDirectory() as name:
+        built = build(args.train, args.size, args.samples, Path(name))
+        accuracy = measure(
+            built.peers, BASELINE, args.test, spec, loaded.van.num_classes, threads=threads, limit=args.limit
+        )
+        print_accuracy(accuracy, built)
+        speed = []
+        for size in args.latency_size:
+            models = built
+            if size != args.size:
+                folder = Path(name) / f"{size}px"
+                folder.mkdir()
+                models = build(args.train, size, args.latency_samples, folder)
+            speed.append(time_all(models, size, threads, args))
+    content = {
+        "threads": threads,
+        "accuracy": accuracy,
+        "how": {peer.name: peer.how for peer in built.peers},
+        "unavailable": built.unavailable,
+        "latency": speed,
+    }
+    write_result(args, content)
+
+
+def build(train: Path, size: int, samples: int, folder: Path) -> Built:
+    """Every model at ``size`` pixels, calibrated on the same images."""
+    loaded, spec = demo(size)
+    images = calibration(train, spec, samples)
+    van = loaded.van.eval()
+    irs = ours.build(van, spec, images, folder)
+    found: list[Peer | Unavailable] = [
+        openvino_peer("fp32", "FP32, folded; OpenVINO", irs["fp32"]),
+        openvino_peer("openvino", "ours; OpenVINO", irs["openvino"]),
+        *attempt(nncf_default.NAMES, lambda: nncf_default.build(loaded, spec, images, folder)),
+        *attempt(ort_static.NAMES, lambda: ort_static.build(van, spec, images, folder)),
+        *torch_models.build(van, spec, images),
+    ]
+    missing = tuple(f for f in found if isinstance(f, Unavailable))
+    for peer in missing:
+        print(f"{peer.name} cannot be run here: {peer.reason}", flush=True)
+    return Built(tuple(f for f in found if isinstance(f, Peer)), missing, irs)
+
+
+def time_all(built: Built, size: int, threads: int, args: Any) -> dict[str, Any]:
+    """Latency of all peers at ``size`` in several runs, and the two clocks on our IRs."""
+    runs = [time_peers(built.peers, threads=threads, rounds=args.rounds, seed=seed) for seed in range(RUNS)]
+    against = {base: ratios(runs, base) for base in AGAINST if any(p.name == base for p in built.peers)}
+    print_latency(against, runs, size)
+    checks = []
+    if args.pairs:
+        checks = [
+            app_check.compare(name, path, pairs=args.pairs, seconds=args.seconds) for name, path in built.irs.items()
+        ]
+    for c in checks:
+        verdict = "agrees" if c.agrees else f"IS MORE THAN {100 * app_check.AGREES:.0f} % OFF"
+        print(
+            f"{c.model:9s} our clock / benchmark_app {c.ratio:.3f} ({c.ratio_low:.3f} to {c.ratio_high:.3f}), without "
+            f"Python's {c.python_ms:.3f} ms {c.inference_ratio:.3f}: {verdict}",
+            flush=True,
+        )
+    return {"latency_size_px": size, "ratios": against, "runs": runs, "benchmark_app": checks}
+
+
+def print_accuracy(accuracy: dict[str, Accuracy], built: Built) -> None:
+    """One line a model."""
+    print(f"top-1 of {next(iter(accuracy.values())).images} images, FP32 minus the model's, 95 % interval")
+    for peer in built.peers:
+        if (a := accuracy.get(peer.name)) is not None:
+            i = a.top1_drop_interval
+            print(
+                f"  {peer.name:18s} top-1 {a.top1_int8_percent:6.2f}  drop {a.top1_drop_points:+.2f} ({i.low:+.2f} to "
+                f"{i.high:+.2f})  agreement {a.agreement_percent:6.2f}  SQNR {a.logit_sqnr_db:6.2f} dB  {peer.how}"
+            )
+
+
+def print_latency(against: dict[str, list[dict[str, Any]]], runs: Sequence[Timed], size: int) -> None:
+    """One line a model, with a mark where turns and alone are apart."""
+    print(f"batch 1, {size} px, {len(runs)} x {runs[0].rounds} rounds in turns, every run settled")
+    other = {base: {row["name"]: row for row in rows} for base, rows in against.items()}
+    for row in against[BASELINE]:
+        ratio = "  ".join(
+            f"{base} / its time {r['ratio']:.2f} ({r['lowest']:.2f} to {r['highest']:.2f})"
+            for base, r in ((base, rows[row["name"]]) for base, rows in other.items())
+        )
+        mark = "  DISTURBED" if row["in_turns_over_alone"] > DISTURBED else ""
+        beside = f"alone {row['alone_ms']:7.2f}, CPU time afterwards {row['lingering_cpu_ms']:5.2f}"
+        print(f"  {row['name']:18s} {row['median_ms']:7.2f} ms ({beside})  {ratio}{mark}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
