@@ -94,7 +94,7 @@ def latency(results: Results) -> list[str]:
     lines = [
         f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {len(runs)} runs of {runs[0]['rounds']} "
         f"interleaved rounds in random order; ratios are medians of paired ratios, in brackets the lowest and highest "
-        f"end of the runs' 95 % intervals (bootstrap). Over 1 is faster. Ours take the camera's bytes, NNCF's model "
+        f"end of the runs' 95 % intervals. Over 1 is faster. Ours take the camera's bytes, NNCF's model "
         f"the float input it has.",
         "",
     ]

@@ -196,20 +196,20 @@ def write_durably(path: Path, content: bytes) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of ``path`` in one step: an interrupt leaves what was there, or the new file.
 
-    A link is replaced, not followed. ``BundleError`` where it cannot be written.
+    A link is replaced, not followed. Waits for another command that writes into the same folder, where the file system
+    has locks. ``BundleError`` where it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    handlers = raise_on_termination()
-    try:
-        with clear_errors(path):
+    with raised_on_termination(), clear_errors(path):
+        lock = lock_folder(path.parent)
+        try:
             write_durably(partial, content)
             partial.replace(path)
             sync(path.parent)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def sync(path: Path) -> None:
@@ -233,6 +233,17 @@ def raise_on_termination() -> dict[int, Any]:
         return {}
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
     return {number: signal.signal(number, _leave_the_program) for number in numbers}
+
+
+@contextmanager
+def raised_on_termination() -> Iterator[None]:
+    """``raise_on_termination`` inside a ``with``, undone at its end."""
+    handlers = raise_on_termination()
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _leave_the_program(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ In: measured numbers, or ``benchmark.json``. Out: frozen records checked by type
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,10 @@ OLDEST_BENCHMARK_SCHEMA_VERSION = 1
 BENCHMARK_KIND = "edge-van benchmark"
 BENCHMARK_NAME = "benchmark.json"
 MAX_RESULT_BYTES = 256 * 2**20
+MAX_BUNDLES, MAX_MODELS = 16, 256
+"""More than that no run has; a page of more would be drawn for hours."""
+LARGEST = 1e12
+"""No figure is larger: milliseconds of thirty years."""
 
 Scenario = Literal["single_stream", "multi_stream", "offline"]
 SCENARIOS: tuple[Scenario, ...] = ("single_stream", "multi_stream", "offline")
@@ -63,6 +68,8 @@ class BenchmarkModel:
     file: str  # in the bundle
     file_bytes: int  # with the weights beside it
     threads: int | None  # what the engine uses, where it says so
+    takes: str = ""  # what one image is when it reaches the model: what is done before is not in the times
+    settings: str = ""  # in which the engine was not left as it comes
 
 
 @dataclass(frozen=True)
@@ -95,14 +102,14 @@ class Throughput:
     coefficient_of_variation: float
     ratio: float  # median over the slices of this / the baseline at the same batch size: over 1 is faster
     ratio_interval: Interval
-    joules_per_image: float | None = None
+    joules_per_image: float | None = None  # of what ``Conditions.energy_source`` says, idle power included
 
 
 @dataclass(frozen=True)
 class Startup:
-    """One model in a process of its own. ``cached_*`` are a second process's, with what the first compiled on disk.
+    """One model in a process of its own, with nothing compiled on disk.
 
-    None where the engine keeps no compile cache.
+    ``cached_*`` are another process's, with what an earlier one compiled; None where the engine keeps no such cache.
     """
 
     model: str
@@ -112,6 +119,7 @@ class Startup:
     cached_first_inference_ms: float | None
     peak_memory_mib: float  # resident, of the whole process
     before_load_mib: float  # resident, with the engine imported and nothing loaded
+    disturbed: bool = False  # other work went on meanwhile, also when it was done again
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,14 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a figure is not to be trusted. ``model`` is None where it concerns the whole run."""
+    """Why a figure is not to be trusted.
+
+    ``scenario`` is one of ``SCENARIOS`` or "startup", None for all; ``models`` are those it concerns, none for all.
+    """
 
     kind: Literal["too_few_samples", "variation", "drift", "throttling", "other_load", "stolen_time"]
-    model: str | None
+    scenario: str | None
+    models: tuple[str, ...]
     text: str
 
 
@@ -147,12 +159,12 @@ class Conditions:
     """What the machine did meanwhile, of what the operating system tells."""
 
     rounds: int  # kept
-    rounds_repeated: int  # thrown away, because they were disturbed, and measured again
+    rounds_discarded: int  # thrown away, because they were disturbed; others were measured in their place
     other_cpu_percent: float | None  # share of the machine's CPU time that other processes took in what was kept
     stolen_cpu_percent: float | None  # and that the hypervisor gave to other machines
     throttle_events: int | None
     load_average_1min: float
-    energy_source: str | None = None  # "rapl" or "rails": what joules are read from
+    energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's board
 
 
 @dataclass(frozen=True)
@@ -229,17 +241,56 @@ def read_benchmark(path: Path) -> BenchmarkResult:
 
 
 def _check_consistent(result: BenchmarkResult, path: Path) -> None:
-    """Rows name models that are there, and figures are positive: a report must not stumble over them."""
-    names = {model.name for model in result.models}
+    """Rows name models that are there, and every figure is one: a report must not stumble over them."""
+    names = [model.name for model in result.models]
+    bundles = [bundle.name for bundle in result.bundles]
+    if len(set(names)) < len(names) or len(set(bundles)) < len(bundles):
+        raise UsageError(f"{path} has two models or two bundles of one name: measure again")
+    if not 1 <= len(bundles) <= MAX_BUNDLES or not 1 <= len(names) <= MAX_MODELS:
+        raise UsageError(
+            f"{path} has {len(bundles)} bundles and {len(names)} models, 1 to {MAX_BUNDLES} and 1 to {MAX_MODELS} are "
+            f"read: measure again"
+        )
     queries = (*result.single_stream, *result.multi_stream)
     used = {result.baseline, *(row.model for row in queries), *(row.model for row in result.offline)}
     used |= {row.model for row in result.startup} | {row.model for row in result.layers}
-    if unknown := sorted(used - names):
+    if unknown := sorted(used - set(names)):
         raise UsageError(f"{path} has figures of {unknown[0]!r}, which is not among its models: measure again")
-    times = [t for row in queries for t in (row.median_ms, row.p90_ms, row.p99_ms, row.ratio, *row.samples_ms)]
-    times += [value for row in result.offline for value in (row.images_per_s, row.ratio, *row.slices)]
-    if not all(0.0 < value < float("inf") for value in times) or not all(row.samples_ms for row in queries):
-        raise UsageError(f"{path} has a time or a rate that is no positive number: measure again")
+    if unknown := sorted({model.bundle for model in result.models} - set(bundles)):
+        raise UsageError(f"{path} has a model of {unknown[0]!r}, which is not among its bundles: measure again")
+    intervals = [*(row.ratio_interval for row in queries), *(rate.ratio_interval for rate in result.offline)]
+    if not all(i.low <= i.high for i in intervals) or not all(0.0 < value < LARGEST for value in _positive(result)):
+        raise UsageError(f"{path} has a time, rate or ratio that is no positive number: measure again")
+    if not all(0.0 <= value < LARGEST for value in _not_negative(result)):
+        raise UsageError(f"{path} has a figure that is under 0 or no number: measure again")
+    if not all(row.samples_ms for row in queries) or not all(row.slices for row in result.offline):
+        raise UsageError(f"{path} has figures without the samples they are taken of: measure again")
+
+
+def _positive(result: BenchmarkResult) -> Iterator[float]:
+    for row in (*result.single_stream, *result.multi_stream):
+        yield from (row.median_ms, row.p90_ms, row.p99_ms, row.ratio, row.ratio_interval.low, row.images_per_query)
+        yield from row.samples_ms
+    for rate in result.offline:
+        yield from (rate.images_per_s, rate.ratio, rate.ratio_interval.low, rate.batch, rate.streams)
+        yield from rate.slices
+    for start in result.startup:
+        yield from (start.load_ms, start.first_inference_ms, start.peak_memory_mib, start.before_load_mib)
+
+
+def _not_negative(result: BenchmarkResult) -> Iterator[float]:
+    for row in (*result.single_stream, *result.multi_stream):
+        yield from (row.coefficient_of_variation, row.ratio_interval.high)
+    for rate in result.offline:
+        yield from (rate.coefficient_of_variation, rate.ratio_interval.high, rate.joules_per_image or 0.0)
+    yield from (model.file_bytes for model in result.models)
+    for start in result.startup:
+        yield from (start.cached_load_ms or 0.0, start.cached_first_inference_ms or 0.0)
+    for profile in result.layers:
+        yield from (layer.median_ms for layer in profile.layers)
+    c = result.conditions
+    yield from (c.rounds, c.rounds_discarded, c.load_average_1min)
+    yield from (c.other_cpu_percent or 0.0, c.stolen_cpu_percent or 0.0, c.throttle_events or 0)
 
 
 def benchmark_schema() -> dict[str, Any]:
@@ -248,5 +299,5 @@ def benchmark_schema() -> dict[str, Any]:
 
 
 def encode_benchmark(result: BenchmarkResult) -> bytes:
-    """Readable JSON, the same bytes for the same result."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    """JSON, the same bytes for the same result; on one line, since most of it are samples."""
+    return msgspec.json.encode(result) + b"\n"

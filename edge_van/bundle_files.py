@@ -28,6 +28,10 @@ def partial_name(name: str) -> str:
     return f".{name}.partial"
 
 
+OWN = frozenset((*UNLISTED, MANIFEST_PARTIAL, *map(partial_name, UNLISTED)))
+"""What edge-van itself puts beside the listed files; a command that was killed leaves the partial ones."""
+
+
 @dataclass(frozen=True)
 class FileProblem:
     """One way in which a bundle's folder differs from its manifest; ``detail`` is a sentence for the user."""
@@ -67,9 +71,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def strangers(root: Path, listed: Collection[str]) -> list[str]:
     """What lies below ``root`` and is neither listed nor something edge-van itself puts beside the listed files."""
-    partials = {MANIFEST_PARTIAL, *map(partial_name, UNLISTED)}  # a killed command leaves them
-    own = {*listed, *UNLISTED, *partials}
-    return [name for name, _ in walk(root) if name not in own]
+    return [name for name, _ in walk(root) if name not in listed and name not in OWN]
 
 
 def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None) -> FileProblem | None:
@@ -82,7 +84,7 @@ def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_res
             return FileProblem(shown, "symlink", f"{shown} is a link, a bundle has none: copy what it points at")
         return FileProblem(shown, "special", f"{shown} is a device, pipe or socket: remove it")
     if entry is None or info is None:
-        if name in UNLISTED:
+        if name in OWN:
             return None
         return FileProblem(shown, "extra", f"{shown} is not in the manifest: remove it")
     if info.st_size != entry.size_bytes:

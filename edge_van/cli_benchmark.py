@@ -5,16 +5,22 @@ In: arguments. Out: a ``benchmark.json``, a table or the same JSON on standard o
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, BenchmarkResult, Scenario
 from edge_van.cli_types import Limit, Numbers, print_json
 from edge_van.errors import UsageError
+from edge_van.progress import one_line
+
+if TYPE_CHECKING:
+    from edge_van.bundle import Bundle
+    from edge_van.timing.run import BenchmarkOptions
 
 _PATH = click.Path(path_type=Path)
 _RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
@@ -42,7 +48,7 @@ _LONGEST_S = 86_400.0
 )
 @click.option("--warm-up", "warmup_runs", type=click.IntRange(0, 10_000), default=10, show_default=True)
 @click.option(
-    "--samples", type=click.IntRange(10, 1_000_000), default=662, show_default=True, help="Queries of each model."
+    "--samples", type=click.IntRange(10, 100_000), default=662, show_default=True, help="Queries of each model."
 )
 @click.option(
     "--min-duration", type=Limit(0, _LONGEST_S), default=0.0, show_default=True, help="Seconds, of each scenario."
@@ -66,11 +72,14 @@ _LONGEST_S = 86_400.0
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Time every runtime that is here, side by side in one run: latency, throughput, start-up, memory, layers."""
-    from edge_van.atomic import replace_file
+    from contextlib import ExitStack
+
+    from edge_van.atomic import raised_on_termination, replace_file
     from edge_van.benchmark_record import encode_benchmark, read_benchmark
     from edge_van.bundle import open_bundle
     from edge_van.progress import Terminal
     from edge_van.timing.run import run_benchmark
+    from edge_van.timing.slowdown import slowdown_gate
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:
         raise UsageError("--max-slowdown compares with an earlier result: give it with --baseline FILE")
@@ -78,31 +87,44 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     opened = [open_bundle(path) for path in bundles]
     output = flags["output"] or (bundles[0] / BENCHMARK_NAME if len(bundles) == 1 else None)
     if output is not None:
-        _check_output(output, flags["force"])
+        _check_output(output, flags["baseline"], flags["force"])
     options = _options(flags)
-    command = f"edge-van {shlex.join(Path(w).name if '/' in w else w for w in sys.argv[1:])}"
-    result = run_benchmark(opened, options, Terminal(), command)
-    if output is not None:
-        replace_file(output, encode_benchmark(result))
-    try:
+    if before is not None:
+        _check_comparable(before, opened, options)
+    with raised_on_termination():
+        result = run_benchmark(opened, options, Terminal(), _command(sys.argv[1:]))
+    with ExitStack() as stack:  # whatever of these fails, the others are done, and the gate speaks last
+        if before is not None:
+            stack.callback(slowdown_gate, before, result, flags["max_slowdown"] or 1.10)
+        if output is not None:
+            stack.callback(replace_file, output, encode_benchmark(result))
         if as_json:
             print_json(result)
         else:
             from edge_van.show_benchmark import show_benchmark
 
             show_benchmark(result, output, bundles)
-    finally:  # a closed pipe must not hide the gate
-        if before is not None:
-            _gate(before, result, flags["max_slowdown"] or 1.10)
 
 
-def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float) -> None:
-    from edge_van.timing.slowdown import slowdown_gate
+def _command(words: list[str]) -> str:
+    """As it was typed, without the folders that files lie in."""
+    shown = []
+    for word in words:
+        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        shown.append(f"{flag}{equals}{Path(value).name if '/' in value else value}")
+    return one_line(f"edge-van {shlex.join(shown)}")
 
-    slowdown_gate(before, now, max_slowdown)
+
+def _check_comparable(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> None:
+    """What can be said of ``--baseline`` before minutes of work."""
+    from edge_van.machine import describe_machine
+    from edge_van.timing.run import identity
+    from edge_van.timing.slowdown import require_same_conditions
+
+    require_same_conditions(before, identity(bundles), options.settings, describe_machine())
 
 
-def _options(flags: dict[str, Any]) -> Any:
+def _options(flags: dict[str, Any]) -> BenchmarkOptions:
     from edge_van.benchmark_record import BenchmarkSettings
     from edge_van.timing.run import BenchmarkOptions
 
@@ -133,13 +155,20 @@ def _options(flags: dict[str, Any]) -> Any:
     )
 
 
-def _check_output(output: Path, force: bool) -> None:
+def _check_output(output: Path, baseline: Path | None, force: bool) -> None:
     """Before minutes of work: an output that is in the way, or cannot be written."""
     from edge_van.benchmark_record import read_benchmark
 
     if output.is_dir() or not output.parent.is_dir():
         what = "is a folder" if output.is_dir() else "lies in a folder that is not there"
         raise UsageError(f"--output {output} {what}: give a file's path")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{output.parent} cannot be written to: give another file with --output")
+    if baseline is not None and output.exists() and output.samefile(baseline):
+        raise UsageError(
+            f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "
+            f"another file with --output"
+        )
     if output.exists() and not force:
         try:
             read_benchmark(output)

@@ -84,7 +84,7 @@ class LatencyRow:
     p90_ms: float
     p99_ms: float
     ratio: float
-    ratio_interval: Interval  # the middle 95 % of a bootstrap of the paired ratio's median
+    ratio_interval: Interval  # 95 %, of the paired ratios' median
     samples_ms: tuple[float, ...]
 
 

@@ -35,7 +35,7 @@ def show_benchmark(result: BenchmarkResult, output: Path | None, bundles: Sequen
     c = result.conditions
     if c.other_cpu_percent is not None and c.stolen_cpu_percent is not None:
         console.print(
-            f"{c.rounds} rounds kept, {c.rounds_repeated} measured again; meanwhile other processes took "
+            f"{c.rounds} rounds kept, {c.rounds_discarded} disturbed ones thrown away; meanwhile other processes took "
             f"{c.other_cpu_percent:.1f} % of the CPU time and the hypervisor {c.stolen_cpu_percent:.1f} %"
         )
     for doubt in result.doubts:

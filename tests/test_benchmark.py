@@ -13,12 +13,15 @@ import msgspec
 import numpy as np
 import openvino as ov
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openvino import opset13 as ops
+from scipy.stats import binom
 
 from edge_van import benchmark
-from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency
+from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency, paired_ratio
 from edge_van.errors import BundleError, UsageError
-from edge_van.records import Latency, LatencyRow
+from edge_van.records import Interval, Latency, LatencyRow
 from edge_van.runtimes import Session
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
@@ -210,7 +213,7 @@ def test_a_disturbed_run_says_so() -> None:
 
 
 def rounds_of(count: int, kept_disturbed: int) -> Rounds:
-    return Rounds(np.ones((count, 1)), 0, kept_disturbed, Interference(1.0, 0.0, 0.0, None))
+    return Rounds(np.ones((count, 1)), np.arange(count), 0, kept_disturbed, Interference(1.0, 2, 0.0, 0.0, None))
 
 
 def test_a_clock_that_changed_is_noticed() -> None:
@@ -224,3 +227,27 @@ def test_a_clock_that_changed_is_noticed() -> None:
     assert rows[1].ratio == 2.0
     [note] = [note for note in benchmark._notes(rows, "fp32", rounds_of(100, 0)) if "medians" in note]
     assert "its paired ratio is 2.00, that of the medians 4.00" in note
+
+
+@given(st.lists(st.floats(0.1, 10.0), min_size=6, max_size=60))
+def test_the_interval_is_that_of_the_binomial(ratios: list[float]) -> None:
+    """As many ratios lie outside each end as a fair coin shows in at most one of forty times."""
+    values = np.array(ratios)
+    middle, interval = paired_ratio(values, np.ones(len(values)))
+    assert middle == pytest.approx(np.median(values))
+    k = int(binom.ppf(0.025, len(values), 0.5))  # the least k with P(X <= k) >= 0.025, so P(X < k) <= 0.025
+    assert (interval.low, interval.high) == (np.sort(values)[k - 1], np.sort(values)[len(values) - k])
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    for n in (20, 150, 1500):
+        inside = 0
+        for _ in range(400):
+            interval = paired_ratio(generator.lognormal(0.0, 0.3, n), np.ones(n))[1]
+            inside += interval.low <= 1.0 <= interval.high
+        assert 0.92 < inside / 400 <= 1.0
+
+
+def test_few_rounds_have_the_widest_interval() -> None:
+    assert paired_ratio(np.array([3.0, 1.0, 2.0]), np.ones(3)) == (2.0, Interval(1.0, 3.0))

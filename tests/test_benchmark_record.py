@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 from edge_van.benchmark_record import (
     BENCHMARK_SCHEMA_VERSION,
     BenchmarkResult,
+    LayerProfile,
+    LayerTime,
+    Startup,
     best_throughput,
     encode_benchmark,
     read_benchmark,
 )
 from edge_van.errors import UsageError
+from edge_van.records import Interval
 
 
 def written(path: Path, **changes: Any) -> Path:
@@ -70,6 +74,30 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path, field: str, value: float
     path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"no positive number|no benchmark result"):
         read_benchmark(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": result().models * 2}, "two models or two bundles of one name"),
+        ({"bundles": result().bundles * 2}, "two models or two bundles of one name"),
+        ({"bundles": tuple(replace(result().bundles[0], name=str(i)) for i in range(17))}, "has 17 bundles"),
+        ({"bundles": ()}, "has 0 bundles"),
+        ({"bundles": (replace(result().bundles[0], name="other"),)}, "'bundle', which is not among its bundles"),
+        ({"startup": (Startup("openvino-int8", 1e300, 1.0, None, None, 1.0, 1.0),)}, "no positive number"),
+        ({"startup": (Startup("openvino-int8", 1.0, 1.0, -1.0, None, 1.0, 1.0),)}, "under 0 or no number"),
+        ({"startup": (Startup("openvino-fp16", 1.0, 1.0, None, None, 1.0, 1.0),)}, "not among its models"),
+        ({"layers": (LayerProfile("openvino-int8", 1, (LayerTime("a", "b", "c", 1e13),)),)}, "under 0 or no number"),
+        ({"single_stream": (replace(result().single_stream[0], ratio_interval=Interval(2.0, 1.0)),)}, "ratio"),
+        ({"single_stream": (replace(result().single_stream[0], samples_ms=()),)}, "without the samples"),
+    ],
+)
+def test_a_result_that_contradicts_itself_is_refused(tmp_path: Path, changes: Any, words: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(encode_benchmark(result(**changes)))
+    with pytest.raises(UsageError) as caught:
+        read_benchmark(path)
+    one_line(caught, words)
 
 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:

@@ -64,6 +64,24 @@ def test_the_gate_passes_against_itself_and_fails_against_a_faster_past(
     assert "SingleStream" in out  # what was measured is shown all the same
 
 
+def test_the_baseline_is_not_replaced_by_what_is_compared_with_it(command: Run, bundle: Path) -> None:
+    assert command(bundle, *QUICK)[0] == 0
+    kept = (bundle / "benchmark.json").read_bytes()
+    code, _, err = command(bundle, *QUICK, "--baseline", bundle / "benchmark.json")
+    assert code == 2
+    assert "replace its own baseline" in error_line(err)
+    assert (bundle / "benchmark.json").read_bytes() == kept
+
+
+def test_another_cpu_is_refused_before_anything_is_measured(command: Run, bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "then.json"
+    path.write_bytes(encode_benchmark(result()))
+    code, _, err = command(bundle, *QUICK, "--baseline", path)
+    assert code == 2
+    assert "the CPU differs (a cpu then" in error_line(err)
+    assert "SingleStream" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

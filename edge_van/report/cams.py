@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,14 +64,16 @@ def _pair(
     cams: Sequence[GradCAM],
 ) -> CAMPair | None:
     """None for an image that cannot be read."""
+    spec = bundle.manifest.input_spec
     try:
-        pixels = decode(images.read(index), bundle.manifest.input_spec)
+        data = images.read(index)
+        pixels, seen = decode(data, spec), decode(data, replace(spec, source_size=None))
     except BrokenImageError:
         return None
     results = [_run(session, pixels) for session in sessions]
     predicted = np.array([int(results[0][0].argmax())])
     float_map, int8_map = (cam.heat_maps(maps, predicted)[0] for cam, (_, maps) in zip(cams, results, strict=True))
-    picture = at_least(pixels)
+    picture = at_least(seen)  # what is left after the resize and crop, which may be in the graph: the map is of that
     return CAMPair(
         one_line(images.items[index].name),
         names[predicted[0]],

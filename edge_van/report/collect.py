@@ -17,7 +17,7 @@ from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.benchmark_record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
 from edge_van.bundle import MANIFEST_NAME, Bundle, open_bundle
-from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
+from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.progress import Reporter, one_line
 from edge_van.records import Manifest
 from edge_van.report.compare import compare
@@ -87,10 +87,7 @@ def _open(path: Path) -> _Subject:
         raise UsageError(f"{path} does not exist: give a bundle's folder or a result of edge-van benchmark")
     if path.name == MANIFEST_NAME:
         raise UsageError(f"{path} is a bundle's manifest: give the bundle's folder, {path.parent}")
-    result = read_benchmark(path)
-    if not result.bundles:
-        raise UsageError(f"{path} names no bundle: measure again with edge-van benchmark")
-    return _Subject(path, None, result)
+    return _Subject(path, None, read_benchmark(path))
 
 
 def _distinct(results: Iterable[BenchmarkResult]) -> list[BenchmarkResult]:
@@ -132,7 +129,7 @@ def _bundle_side(
         return replace(side, no_explanation=_no_images())
     try:
         found = explain(bundle, data, reporter, image_limit=options.image_limit, cam_limit=options.cam_limit)
-    except (MissingRuntimeError, NoModelsError) as error:
+    except (MissingRuntimeError, NoModelsError, DataError) as error:  # DataError: the demo's images may not fit
         if options.data is not None:
             raise
         reporter.note(f"{name}: no example images, {error}")

@@ -6,7 +6,7 @@ In: a ``Bundle`` with OpenVINO models and labelled images. Out: an ``Explanation
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -146,7 +146,8 @@ def _probabilities(session: Session, images: NDArray[np.uint8], batch: int) -> N
 
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:
-    pixels = decode(images.read(flip.index), bundle.manifest.input_spec)
+    # as the network saw it, also where the graph resizes and crops
+    pixels = decode(images.read(flip.index), replace(bundle.manifest.input_spec, source_size=None))
     return Flip(
         one_line(images.items[flip.index].name),
         jpeg(at_least(pixels)),

@@ -17,6 +17,7 @@ from edge_van.records import Accuracy, Interval, Manifest, SchemeResult
 from edge_van.report.record import Side, Speed
 
 Runs = tuple[BenchmarkResult, ...]
+ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,43 @@ def shipped_accuracy(manifest: Manifest) -> Accuracy | None:
 
 
 def shipped_model(side: Side, runs: Runs) -> BenchmarkModel | None:
-    """OpenVINO's INT8 in the run, else an engine of ``shipped_scheme``, else None."""
+    """The model in the run whose accuracy is ``shipped_accuracy``: OpenVINO's INT8, or an engine of ``shipped_scheme``.
+
+    Without a manifest, so without any accuracy, OpenVINO's INT8 or else an INT8 engine.
+    """
     models = models_of(side, runs)
-    if (found := _first(models, {"openvino"}, "int8")) is not None:
-        return found
-    scheme = None if side.manifest is None else shipped_scheme(side.manifest)
-    return _first(models, {"tensorrt", "tensorrt_rtx"}, "int8" if scheme is None else scheme.name)
+    engines = [m for m in models if m.runtime in ENGINE_RUNTIMES]
+    if side.manifest is None:
+        return _first(models, "openvino", "int8") or next((m for m in engines if m.precision == "int8"), None)
+    if side.manifest.accuracy is not None:
+        return _first(models, "openvino", "int8")
+    scheme = shipped_scheme(side.manifest)
+    return next((m for m in engines if scheme is not None and m.precision == scheme.name), None)
 
 
 def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
-    """The side's FP32 in the engine of ``shipped_model``; else the run's baseline, where it is the side's."""
-    models, shipped = models_of(side, runs), shipped_model(side, runs)
-    run = run_of(side, runs)
-    if shipped is not None and (found := _first(models, {shipped.runtime}, "fp32")) is not None:
-        return found
-    return next((m for m in models if run is not None and m.name == run.baseline), None)
+    """The FP32 of ``shipped_model`` in the same engine; None where there is none: another engine's says something else.
+
+    Of engines that is the one in the same target's folder.
+    """
+    shipped = shipped_model(side, runs)
+    if shipped is None:
+        return None
+    alike = [
+        m
+        for m in models_of(side, runs)
+        if shipped.runtime not in ENGINE_RUNTIMES or _target_of(m) == _target_of(shipped)
+    ]
+    return _first(alike, shipped.runtime, "fp32")
 
 
-def _first(models: Iterable[BenchmarkModel], runtimes: set[str], precision: str) -> BenchmarkModel | None:
-    return next((m for m in models if m.runtime in runtimes and m.precision == precision), None)
+def _target_of(model: BenchmarkModel) -> str:
+    """``tensorrt/<target>/<scheme>/model.engine``."""
+    return "/".join(model.file.split("/")[:2])
+
+
+def _first(models: Iterable[BenchmarkModel], runtime: str, precision: str) -> BenchmarkModel | None:
+    return next((m for m in models if m.runtime == runtime and m.precision == precision), None)
 
 
 def query(run: BenchmarkResult, model: str) -> QueryLatency | None:
@@ -129,7 +148,7 @@ def top1_of(manifest: Manifest, model: BenchmarkModel) -> Top1 | None:
 
 
 def _engine_of(model: BenchmarkModel, scheme: SchemeResult) -> bool:
-    return model.runtime in ("tensorrt", "tensorrt_rtx") and model.precision == scheme.name
+    return model.runtime in ENGINE_RUNTIMES and model.precision == scheme.name
 
 
 def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:

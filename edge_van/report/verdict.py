@@ -9,9 +9,10 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 "reservations", where none of those holds and any of these does:
   4. the interval of the drop reaches over the limit: the images do not show that it is kept;
   5. speed was never measured, or its interval reaches from under 1 to over 1: no gain is shown;
-  6. the benchmark has a doubt about the whole run or about one of the two models that are compared;
+  6. the benchmark doubts its single-stream times of all models or of one of the two that are compared;
   7. the bundle has a warning, or quantize's latency (where the speed is taken from it) a note;
-  8. speed was measured on another CPU than accuracy: OpenVINO's kernels, and with them its logits, differ by CPU.
+  8. speed was measured on another CPU than accuracy: OpenVINO's kernels, and with them its logits, differ by CPU;
+  9. OpenVINO's INT8 is within the limit and none of TensorRT's INT8 graphs is, which quantize's gate counts too.
 "good" otherwise.
 """
 
@@ -66,6 +67,8 @@ def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Spee
     found = []
     if manifest is not None and accuracy is not None and (doubt := doubts(accuracy, limit_points(manifest))):
         found.append(f"{doubt[:1].upper()}{doubt[1:]}.")
+    if manifest is not None and manifest.accuracy is not None:
+        found += _tensorrt(manifest)
     if speed is None:
         found.append("Speed against FP32 was not measured: run edge-van benchmark on the bundle.")
     elif speed.interval.low <= 1.0 <= speed.interval.high:
@@ -86,13 +89,25 @@ def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Spee
 
 
 def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:
-    """Those of the whole run in its words, those of the two models that are compared by their kinds."""
-    found = [f"{d.text[:1].upper()}{d.text[1:]}." for d in run.doubts if d.model is None]
-    for model in () if speed is None else (speed.baseline, speed.model):
-        kinds = dict.fromkeys(d.kind.replace("_", " ") for d in run.doubts if d.model == model)
-        if kinds:
-            found.append(f"The benchmark doubts its figures of {model}: {', '.join(kinds)}; listed at the end.")
-    return found
+    """Those about the times that the verdict's speed is taken from."""
+    compared = set() if speed is None else {speed.baseline, speed.model}
+    return [
+        f"{d.text[:1].upper()}{d.text[1:]}."
+        for d in run.doubts
+        if d.scenario in (None, "single_stream") and (not d.models or compared & set(d.models))
+    ]
+
+
+def _tensorrt(manifest: Manifest) -> list[str]:
+    """A device takes the fastest of these graphs that is within the limit, so one is enough."""
+    measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
+    best = min((a.top1_drop_points for a in measured), default=0.0)
+    if best <= (limit := limit_points(manifest)):
+        return []
+    return [
+        f"Every INT8 graph for TensorRT loses more than the limit of {points(limit)}, the best {number(best)}: this is "
+        f"about OpenVINO alone."
+    ]
 
 
 def _accuracy_clause(manifest: Manifest | None, accuracy: Accuracy | None) -> str:

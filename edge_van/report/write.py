@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_van.atomic import clear_errors, raise_on_termination, sync, write_durably
+from edge_van.atomic import clear_errors, lock_folder, raised_on_termination, sync, write_durably
 from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD, partial_name
 from edge_van.errors import UsageError
 from edge_van.report.record import REPORT_KIND
@@ -58,20 +57,17 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
     """
     check_output(folder)
     partials = {name: folder / partial_name(name) for name in MARKS}
-    handlers = raise_on_termination()
-    try:
-        with clear_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                for name, partial in partials.items():
-                    write_durably(partial, files[name])
-                for name, partial in partials.items():
-                    partial.replace(folder / name)
-            finally:
-                for partial in partials.values():
-                    partial.unlink(missing_ok=True)
+    with raised_on_termination(), clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)  # another command may be writing here
+        try:
+            for name, partial in partials.items():
+                write_durably(partial, files[name])
+            for name, partial in partials.items():
+                partial.replace(folder / name)
             sync(folder)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        finally:
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
+            os.close(lock)
     return {name: folder / name for name in MARKS}

@@ -41,13 +41,15 @@ class ONNXRuntimeSession(Session):
         threads: int | None = None,
         profile: bool = False,
         stage_map: int | None = None,
+        spin: bool = True,
     ) -> None:
+        """``spin`` False: its threads sleep as soon as a run is over, instead of spinning for some 30 ms."""
         check_stage(stage_map)
         ort = _load()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        # else its threads spin for 30 ms after a run, on cores that the engine timed next would have
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if not spin:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         self._profile_folder = tempfile.TemporaryDirectory(prefix="edge-van-profile-") if profile else None
         if self._profile_folder is not None:
             options.enable_profiling = True

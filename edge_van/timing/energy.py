@@ -1,4 +1,4 @@
-"""Energy that a model takes, where the machine tells it.
+"""Energy, where the machine tells it: of the processor packages, or of a whole Jetson.
 
 In: the counters of the kernel. Out: a meter of joules so far, or None with the reason. Intel's and AMD's RAPL counts by
 itself (``/sys/class/powercap``); a Jetson's INA3221 rails tell volts and amperes, which are summed up by a thread.

@@ -1,11 +1,13 @@
-"""What else the machine did while something was timed, as far as the operating system tells.
+"""What else the machine did while something was timed, as far as the kernel tells.
 
-In: two ``reading()``s, before and after. Out: an ``Interference``: CPU time of other processes, CPU time that a
-hypervisor took, and throttling by heat or by a control group's quota.
+In: two ``reading()``s, before and after. Out: an ``Interference``: CPU time of other processes and CPU time that a
+hypervisor took, on the cores this process may use, and throttling by heat or by a control group's quota.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +16,11 @@ from pathlib import Path
 THROTTLE_COUNTS = "cpu[0-9]*/thermal_throttle/core_throttle_count"
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 CGROUP_STAT = Path("/sys/fs/cgroup/cpu.stat")
-OTHER_LOAD = 0.10
-"""Share of the machine's cores that other processes may take before a measurement counts as disturbed."""
-STOLEN = 0.05
+STAT = Path("/proc/stat")
+OTHER_LOAD, OTHER_CORES = 0.10, 0.5
+"""What other processes may take before a measurement counts as disturbed: a share of the cores, and never more than
+half of one, however many there are: threads that work in step wait for the slowest core."""
+STOLEN, STOLEN_CORES = 0.05, 0.25
 """The same for time that the hypervisor gives to other machines."""
 
 
@@ -25,66 +29,95 @@ class Reading:
     """Sums since the machine or the process began; seconds of one core."""
 
     wall_s: float
-    busy_s: float  # all processes
+    busy_s: float  # all processes, on the cores that this one may use
     stolen_s: float
-    own_s: float  # this process, all threads
+    own_s: float  # this process, all threads, and its children that have ended
     throttles: int | None  # None: the machine does not tell
 
 
 @dataclass(frozen=True)
 class Interference:
-    """What went on between two readings. Shares are of all the machine's cores."""
+    """What went on between two readings; cores are how many were busy with it on average."""
 
     wall_s: float
-    other_share: float
-    stolen_share: float
+    cores: int
+    other_cores: float
+    stolen_cores: float
     throttles: int | None
 
     @property
     def disturbed(self) -> bool:
         """Whether a time taken meanwhile should be taken again."""
-        return self.other_share > OTHER_LOAD or self.stolen_share > STOLEN or bool(self.throttles)
+        return (
+            self.other_cores > min(OTHER_LOAD * self.cores, OTHER_CORES)
+            or self.stolen_cores > min(STOLEN * self.cores, STOLEN_CORES)
+            or bool(self.throttles)
+        )
+
+    @property
+    def other_share(self) -> float:
+        return self.other_cores / self.cores
+
+    @property
+    def stolen_share(self) -> float:
+        return self.stolen_cores / self.cores
 
 
 def reading() -> Reading:
     """Where the counters stand now."""
-    import psutil
-
-    times = psutil.cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    stolen = getattr(times, "steal", 0.0)
-    guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # Linux counts these in user and nice too
+    busy, stolen = parse_stat(STAT.read_text(), os.sched_getaffinity(0))
+    hertz = os.sysconf("SC_CLK_TCK")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Reading(
         wall_s=time.perf_counter(),
-        busy_s=sum(times) - idle - stolen - guest,
-        stolen_s=stolen,
-        own_s=time.process_time(),
+        busy_s=busy / hertz,
+        stolen_s=stolen / hertz,
+        own_s=time.process_time() + children.ru_utime + children.ru_stime,
         throttles=throttle_count(),
     )
 
 
-def between(before: Reading, after: Reading, cores: int) -> Interference:
-    """The difference of two readings on a machine of so many cores. Counters of 10 ms can lag: shares are held >= 0."""
+def parse_stat(text: str, cpus: Iterable[int]) -> tuple[int, int]:
+    """(busy, stolen) ticks of these CPUs together, from ``/proc/stat``.
+
+    A line is ``cpuN user nice system idle iowait irq softirq steal guest guest_nice`` (proc(5)); guests' time is in
+    user and nice already.
+    """
+    wanted = {f"cpu{number}" for number in cpus}
+    busy = stolen = 0
+    for line in text.splitlines():
+        name, *fields = line.split()
+        if name in wanted:
+            user, nice, system, _, _, irq, softirq, steal = (int(f) for f in fields[:8])
+            busy += user + nice + system + irq + softirq
+            stolen += steal
+    return busy, stolen
+
+
+def between(before: Reading, after: Reading, cores: int | None = None) -> Interference:
+    """The difference of two readings; ``cores`` are those this process may use. Counters lag: nothing is under 0."""
     wall = max(after.wall_s - before.wall_s, 1e-9)
     other = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
     known = before.throttles is not None and after.throttles is not None
     return Interference(
         wall_s=wall,
-        other_share=max(other / wall / cores, 0.0),
-        stolen_share=max((after.stolen_s - before.stolen_s) / wall / cores, 0.0),
+        cores=cores or len(os.sched_getaffinity(0)),
+        other_cores=max(other / wall, 0.0),
+        stolen_cores=max((after.stolen_s - before.stolen_s) / wall, 0.0),
         throttles=max((after.throttles or 0) - (before.throttles or 0), 0) if known else None,
     )
 
 
 def total(parts: Iterable[Interference]) -> Interference:
-    """Several stretches as one; shares are weighted by their time."""
+    """Several stretches as one, each by its time."""
     stretches = list(parts)
     wall = sum(part.wall_s for part in stretches) or 1e-9
     counts = [part.throttles for part in stretches if part.throttles is not None]
     return Interference(
         wall_s=wall,
-        other_share=sum(part.other_share * part.wall_s for part in stretches) / wall,
-        stolen_share=sum(part.stolen_share * part.wall_s for part in stretches) / wall,
+        cores=max((part.cores for part in stretches), default=1),
+        other_cores=sum(part.other_cores * part.wall_s for part in stretches) / wall,
+        stolen_cores=sum(part.stolen_cores * part.wall_s for part in stretches) / wall,
         throttles=sum(counts) if counts else None,
     )
 

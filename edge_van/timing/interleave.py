@@ -6,7 +6,6 @@ did meanwhile.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from edge_van.timing.interference import Interference, between, reading, total
 
 BLOCK_S = 0.5
 """Rounds are kept or thrown away by blocks of this length: the kernel counts CPU time in steps of 10 ms."""
-MOST_REPEATED = 1.0
-"""A run gives up repeating once it has thrown away this many times the rounds it wanted; then it keeps the least
+MOST_LOST = 1.0
+"""A run gives up on undisturbed rounds once it has lost this many times those it wanted; then it keeps the least
 disturbed and says so."""
+MOST_ROUNDS = 100_000
+"""However long a run may last: a record keeps every sample."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class Rounds:
     """``values`` is (rounds, things), in the order they were measured."""
 
     values: NDArray[np.float64]
-    repeated: int
-    """Rounds that were disturbed and measured again."""
+    kept: NDArray[np.int64]
+    """Of each row, its number among all rounds that were measured."""
+    discarded: int
+    """Rounds that were disturbed and thrown away."""
     kept_disturbed: int
     """Rounds that were disturbed and had to be kept."""
     interference: Interference
@@ -39,6 +42,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class _Block:
+    first: int  # the number of its first round
     rows: list[list[float]]
     interference: Interference
 
@@ -64,17 +68,16 @@ def sample_rounds(
     clean: list[_Block] = []
     disturbed: list[_Block] = []
     begin = time.perf_counter()
-    cores = os.cpu_count() or 1
     reported = 0
     while True:
         kept, lost = _count(clean), _count(disturbed)
         seconds = time.perf_counter() - begin
         enough = kept >= rounds and seconds >= min_seconds
         out_of_time = seconds >= max_seconds and kept + lost >= min_rounds
-        hopeless = lost > MOST_REPEATED * rounds and kept + lost >= rounds and seconds >= min_seconds
-        if enough or out_of_time or hopeless:
+        hopeless = lost > MOST_LOST * rounds and kept + lost >= rounds and seconds >= min_seconds
+        if enough or out_of_time or hopeless or kept + lost >= MOST_ROUNDS:
             break
-        block = _block(measure, generator, cores)
+        block = _block(measure, generator, kept + lost)
         (disturbed if block.interference.disturbed else clean).append(block)
         # on a machine that stays busy it takes twice the rounds
         reached = min(max(_count(clean), (_count(clean) + _count(disturbed)) // 2), rounds)
@@ -91,7 +94,7 @@ def _count(blocks: Sequence[_Block]) -> int:
     return sum(len(block.rows) for block in blocks)
 
 
-def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generator, cores: int) -> _Block:
+def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generator, first: int) -> _Block:
     before = reading()
     stop = time.perf_counter() + BLOCK_S
     rows: list[list[float]] = []
@@ -100,25 +103,25 @@ def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generato
         for i in generator.permutation(len(measure)):
             row[i] = measure[i]()
         rows.append(row)
-    return _Block(rows, between(before, reading(), cores))
+    return _Block(first, rows, between(before, reading()))
 
 
 def _chosen(clean: list[_Block], disturbed: list[_Block], wanted: int) -> Rounds:
-    """The clean blocks, and of the others the least disturbed until there are ``wanted`` rounds."""
-    kept, needed = list(clean), wanted - _count(clean)
+    """The clean blocks, and of the others the least disturbed until there are ``wanted`` rounds; in their order."""
+    needed = wanted - _count(clean)
     fill: list[_Block] = []
-    ranked = sorted(disturbed, key=lambda b: (bool(b.interference.throttles), _share(b.interference)))
-    while ranked and (needed > _count(fill) or not (kept or fill)):
+    ranked = sorted(disturbed, key=lambda b: (bool(b.interference.throttles), _cores(b.interference)))
+    while ranked and (needed > _count(fill) or not (clean or fill)):
         fill.append(ranked.pop(0))
-    kept += fill
-    rows = [row for block in kept for row in block.rows]
+    blocks = sorted([*clean, *fill], key=lambda block: block.first)
     return Rounds(
-        values=np.array(rows),
-        repeated=_count(ranked),
+        values=np.array([row for block in blocks for row in block.rows]),
+        kept=np.concatenate([block.first + np.arange(len(block.rows)) for block in blocks]),
+        discarded=_count(ranked),
         kept_disturbed=_count(fill),
-        interference=total(block.interference for block in kept),
+        interference=total(block.interference for block in blocks),
     )
 
 
-def _share(interference: Interference) -> float:
-    return interference.other_share + interference.stolen_share
+def _cores(interference: Interference) -> float:
+    return interference.other_cores + interference.stolen_cores

@@ -9,27 +9,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_van.benchmark_record import LayerProfile, LayerTime
+from edge_van.benchmark_record import LayerProfile, LayerTime, Skipped
 from edge_van.progress import Reporter
 from edge_van.runtimes.base import Kernel
 from edge_van.timing.models import TimedModel
-from edge_van.timing.sessions import OpenedModels
+from edge_van.timing.sessions import OpenedModels, reason
 
 PROFILE_RUNS = 30
 
 
-def profile_layers(models: Sequence[TimedModel], opened: OpenedModels, reporter: Reporter) -> tuple[LayerProfile, ...]:
+def profile_layers(
+    models: Sequence[TimedModel], opened: OpenedModels, reporter: Reporter, skipped: list[Skipped]
+) -> tuple[LayerProfile, ...]:
     """Where the engine's profiler is read: the median of every kernel over the runs."""
     profiled = [m for m in models if m.candidate.runtime in ("openvino", "onnxruntime")]
     profiles = []
     with reporter.stage("Timing the layers", len(profiled)) as advance:
         for model in profiled:
-            with opened.open(model, profile=True) as session:
-                feed = opened.feed(session, 1)
-                for _ in range(opened.settings.warmup_runs):
-                    session.run(feed)
-                runs = session.profile(feed, PROFILE_RUNS)
-            profiles.append(LayerProfile(model.candidate.name, len(runs), median_layers(runs)))
+            try:
+                with opened.open(model, profile=True) as session:
+                    feed = opened.feed(session, 1)
+                    for _ in range(opened.settings.warmup_runs):
+                        session.run(feed)
+                    runs = session.profile(feed, PROFILE_RUNS)
+                profiles.append(LayerProfile(model.candidate.name, len(runs), median_layers(runs)))
+            except Exception as error:  # noqa: BLE001  what was measured before is not lost for it
+                skipped.append(Skipped(f"{model.candidate.name}, layers", reason(error)))
             advance(1)
     return tuple(profiles)
 

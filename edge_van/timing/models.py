@@ -16,6 +16,7 @@ from edge_van.bundle import Bundle
 from edge_van.engine_record import PLAN_NAME
 from edge_van.errors import MissingRuntimeError
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.progress import one_line
 
 TIMED_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
 
@@ -30,6 +31,8 @@ class TimedModel:
     file: str  # in the bundle
     candidate: Candidate
     file_bytes: int
+    takes: str
+    settings: str = ""
 
     @property
     def on_cpu(self) -> bool:
@@ -43,13 +46,17 @@ class _Wanted:
     file: str
     runtime: str  # of ``open_model``
     options: dict[str, object]
+    target: str = ""  # of an engine, where the bundle has several
+
+
+NO_SPIN = "told not to spin between runs: its threads would hold the cores of the engine timed next for 30 ms"
 
 
 def bundle_names(bundles: Sequence[Bundle]) -> list[str]:
     """The folders' names, a number behind those that repeat."""
     names: list[str] = []
     for bundle in bundles:
-        base = bundle.path.resolve().name
+        base = one_line(bundle.path.resolve().name)
         found = sum(name == base or name.startswith(f"{base}#") for name in names)
         names.append(f"{base}#{found + 1}" if found else base)
     return names
@@ -79,7 +86,8 @@ def timed_models(
                 if isinstance(w, Skipped):
                     skipped.append(Skipped(f"{prefix}{w.model}", w.reason))
                 else:
-                    models.append(_timed(bundle, name, f"{prefix}{runtime}-{w.precision}", runtime, w))
+                    middle = f"{w.target}-" if w.target else ""
+                    models.append(_timed(bundle, name, f"{prefix}{runtime}-{middle}{w.precision}", runtime, w))
     return models, skipped
 
 
@@ -88,7 +96,26 @@ def _timed(bundle: Bundle, bundle_name: str, name: str, runtime: str, wanted: _W
     bundle.check(*files)
     sizes = {entry.path: entry.size_bytes for entry in bundle.manifest.files}
     candidate = Candidate(name, wanted.runtime, bundle.file(wanted.file), dict(wanted.options))
-    return TimedModel(bundle_name, runtime, wanted.precision, wanted.file, candidate, sum(sizes[f] for f in files))
+    return TimedModel(
+        bundle=bundle_name,
+        runtime=runtime,
+        precision=wanted.precision,
+        file=wanted.file,
+        candidate=candidate,
+        file_bytes=sum(sizes[f] for f in files),
+        takes=_takes(bundle, runtime),
+        settings=NO_SPIN if runtime == "onnxruntime" else "",
+    )
+
+
+def _takes(bundle: Bundle, runtime: str) -> str:
+    """What an image is when it reaches the model: the less is done inside, the less is timed."""
+    if runtime == "openvino":
+        resized = "resized and " if bundle.manifest.input_spec.source_size is not None else ""
+        return f"uint8 NHWC, {resized}normalised inside"
+    if runtime.startswith("tensorrt") and bundle.manifest.recipe.get("tensorrt_input") == "uint8":
+        return "uint8 NHWC, normalised inside"
+    return "float NCHW, normalised before"
 
 
 def _has(bundle: Bundle, file: str) -> bool:
@@ -123,7 +150,7 @@ def _onnxruntime(bundle: Bundle) -> list[_Wanted | Skipped]:
     found: list[_Wanted | Skipped] = []
     for precision, file in (("fp32", FP32_ONNX), ("int8", OPENVINO_ONNX)):
         if _has(bundle, file):
-            found.append(_Wanted(precision, file, "onnxruntime", {"exact": False}))
+            found.append(_Wanted(precision, file, "onnxruntime", {"exact": False, "spin": False}))
         else:
             found.append(Skipped(f"onnxruntime-{precision}", f"the bundle has no {file}"))
     return found
@@ -162,11 +189,13 @@ def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
         several = len({tag for tag, _ in engines}) > 1
         wanted: list[_Wanted | Skipped] = []
         for tag, record in engines:
-            precision = f"{tag}-{record.scheme}" if several else record.scheme
+            target = tag if several else ""
             if gpu.compute_capability not in record.compute_capabilities:
-                wanted.append(Skipped(f"{runtime}-{precision}", f"built for other GPUs than this {gpu.name}"))
+                name = "-".join(filter(None, (runtime, target, record.scheme)))
+                wanted.append(Skipped(name, f"built for other GPUs than this {gpu.name}"))
             else:
-                wanted.append(_Wanted(precision, f"tensorrt/{tag}/{record.scheme}/{PLAN_NAME}", runtime, {}))
+                file = f"tensorrt/{tag}/{record.scheme}/{PLAN_NAME}"
+                wanted.append(_Wanted(record.scheme, file, runtime, {}, target))
         return wanted
 
     return find

@@ -7,13 +7,14 @@ MultiStream queries of several, Offline as many as it can (MLCommons, "MLPerf In
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_van import __version__
 from edge_van.benchmark import paired_ratio, query_turn
@@ -26,6 +27,7 @@ from edge_van.benchmark_record import (
     BenchmarkSettings,
     Conditions,
     QueryLatency,
+    Scenario,
     Skipped,
     Startup,
     Throughput,
@@ -42,8 +44,9 @@ from edge_van.timing.layers import profile_layers
 from edge_van.timing.models import TimedModel, bundle_names, timed_models
 from edge_van.timing.sessions import OpenedModels
 from edge_van.timing.slices import Slice
-from edge_van.timing.startup import compile_cache, measure_startup
+from edge_van.timing.startup import measure_startup
 
+TITLES: dict[Scenario, str] = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline"}
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
 MIN_SLICES = 5
@@ -71,32 +74,22 @@ def run_benchmark(
     Raises ``MissingRuntimeError`` where nothing can run or a runtime that was named is not here, ``UsageError`` for an
     unknown baseline, ``BundleError`` for a damaged file.
     """
-    settings = options.settings
+    settings, names = options.settings, bundle_names(bundles)
     with reporter.stage("Checking the files"):
         models, skipped = timed_models(bundles, options.runtimes)
     with tempfile.TemporaryDirectory(prefix="edge-van-compiled-") as folder, ExitStack() as stack:
+        caches = {m.candidate.name: Path(folder) / str(i) for i, m in enumerate(models)}
         startup: list[Startup] = []
         if options.startup:
-            models = _startups(models, Path(folder), options, reporter, startup, skipped)
-        stack.enter_context(compile_cache(Path(folder)))
-        opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], bundle_names(bundles)))
+            models = _startups(models, caches, options, reporter, startup, skipped)
+        opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches))
         with reporter.stage("Loading the models", len(models)) as advance:
             models = opened.load(models, advance, skipped, strict=options.runtimes is not None)
-        baseline = _baseline(models, options.against, skipped)
-        meter = stack.enter_context(open_meter())
-        generator = np.random.default_rng(settings.seed)
-        found: list[Rounds] = []
-        single: tuple[QueryLatency, ...] = ()
-        multi: tuple[QueryLatency, ...] = ()
-        offline: tuple[Throughput, ...] = ()
-        if "single_stream" in settings.scenarios:
-            single = _queries(models, 1, baseline, opened, generator, "SingleStream", reporter, found, skipped)
-        if "multi_stream" in settings.scenarios:
-            images = settings.multi_stream_samples
-            multi = _queries(models, images, baseline, opened, generator, "MultiStream", reporter, found, skipped)
-        if "offline" in settings.scenarios:
-            offline = _offline(models, baseline, opened, generator, meter, reporter, found, skipped)
-        layers = profile_layers(models, opened, reporter) if options.layers else ()
+        run = _Run(models, _baseline(models, options.against, skipped), opened, reporter, skipped)
+        single = run.queries("single_stream", 1)
+        multi = run.queries("multi_stream", settings.multi_stream_samples)
+        offline = run.offline()
+        layers = profile_layers(models, opened, reporter, skipped) if options.layers else ()
         threads = {m.candidate.name: opened.session(m, 1).threads for m in models}
     result = BenchmarkResult(
         schema_version=BENCHMARK_SCHEMA_VERSION,
@@ -104,12 +97,12 @@ def run_benchmark(
         edge_van_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        bundles=tuple(_bundle(b, n) for b, n in zip(bundles, bundle_names(bundles), strict=True)),
+        bundles=identity(bundles),
         machine=describe_machine(),
         settings=settings,
-        baseline=baseline,
+        baseline=run.baseline,
         models=tuple(_model(m, threads[m.candidate.name]) for m in models),
-        conditions=_conditions(found, meter),
+        conditions=_conditions([r for found in run.rounds.values() for r in found], run.energy_source),
         single_stream=single,
         multi_stream=multi,
         offline=offline,
@@ -117,12 +110,12 @@ def run_benchmark(
         layers=layers,
         skipped=tuple(skipped),
     )
-    return doubts_of(result, sum(rounds.kept_disturbed for rounds in found))
+    return doubts_of(result, run.rounds)
 
 
 def _startups(
     models: list[TimedModel],
-    folder: Path,
+    caches: Mapping[str, Path],
     options: BenchmarkOptions,
     reporter: Reporter,
     startup: list[Startup],
@@ -134,7 +127,7 @@ def _startups(
         for model in models:
             threads = options.settings.threads if model.on_cpu else None
             try:
-                startup.append(measure_startup(model.candidate, folder, threads))
+                startup.append(measure_startup(model.candidate, caches[model.candidate.name], threads))
                 left.append(model)
             except EdgeVanError as error:
                 if options.runtimes is not None:
@@ -157,121 +150,148 @@ def _baseline(models: Sequence[TimedModel], against: str | None, skipped: Sequen
     return (floats or names)[0]
 
 
-def _queries(
-    models: Sequence[TimedModel],
-    images: int,
-    baseline: str,
-    opened: OpenedModels,
-    generator: np.random.Generator,
-    title: str,
-    reporter: Reporter,
-    found: list[Rounds],
-    skipped: list[Skipped],
-) -> tuple[QueryLatency, ...]:
-    """SingleStream and MultiStream: each model is asked once a round."""
-    settings = opened.settings
-    fitting = opened.fitting(models, images, title, skipped)
-    names = [m.candidate.name for m in fitting]
-    if baseline not in names:
-        return ()
-    turns = [query_turn(*opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
-    for turn in turns:
-        for _ in range(settings.warmup_runs):
-            turn()
-    with reporter.stage(f"{title}, {images} images a query" if images > 1 else title, settings.samples) as advance:
-        rounds = sample_rounds(
-            turns,
-            rounds=settings.samples,
-            min_rounds=min(MIN_ROUNDS, settings.samples),
-            min_seconds=settings.min_duration_s,
-            max_seconds=settings.max_duration_s,
-            generator=generator,
-            progress=advance,
-        )
-    found.append(rounds)
-    base = rounds.values[:, names.index(baseline)]
-    rows = []
-    for i, name in enumerate(names):
-        times = rounds.values[:, i]
-        ratio, interval = paired_ratio(base, times)
-        median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
-        raw = tuple(round(float(t), 4) for t in times)
-        variation = float(times.std() / times.mean())
-        rows.append(QueryLatency(name, images, raw, median, p90, p99, variation, ratio, interval))
-    return tuple(rows)
+class _Run:
+    """The interleaved scenarios over the same models. ``rounds`` are those of each scenario so far."""
 
+    def __init__(
+        self,
+        models: Sequence[TimedModel],
+        baseline: str,
+        opened: OpenedModels,
+        reporter: Reporter,
+        skipped: list[Skipped],
+    ) -> None:
+        self.baseline, self.rounds = baseline, dict[Scenario, list[Rounds]]()
+        self._models, self._opened, self._reporter, self._skipped = models, opened, reporter, skipped
+        self._settings = opened.settings
+        self._generator = np.random.default_rng(opened.settings.seed)
+        self.energy_source: str | None = None
 
-def _offline(
-    models: Sequence[TimedModel],
-    baseline: str,
-    opened: OpenedModels,
-    generator: np.random.Generator,
-    meter: EnergyMeter | NoMeter,
-    reporter: Reporter,
-    found: list[Rounds],
-    skipped: list[Skipped],
-) -> tuple[Throughput, ...]:
-    """Each batch size is a run of its own over all models, so that they need not all be loaded at once."""
-    settings = opened.settings
-    rows = []
-    for batch in settings.batches:
-        fitting = opened.fitting(models, batch, "Offline", skipped)
+    def queries(self, scenario: Scenario, images: int) -> tuple[QueryLatency, ...]:
+        """SingleStream and MultiStream: each model is asked once a round, ``images`` at once."""
+        title, settings = TITLES[scenario], self._settings
+        if scenario not in settings.scenarios:
+            return ()
+        fitting = self._opened.fitting(self._models, images, title, self.baseline, self._skipped)
+        if not fitting:
+            return ()
+        turns = [query_turn(*self._opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
+        for turn in turns:
+            for _ in range(settings.warmup_runs):
+                turn()
+        shown = f"{title}, {images} images a query" if images > 1 else title
+        rounds = self._sample(scenario, shown, turns, settings.samples, MIN_ROUNDS)
         names = [m.candidate.name for m in fitting]
-        if baseline not in names:
-            continue
-        slices = [Slice(*opened.offline_session_and_feed(m, batch), batch, meter) for m in fitting]
-        with reporter.stage(f"Offline, batch {batch}", settings.offline_slices) as advance:
+        base = rounds.values[:, names.index(self.baseline)]
+        return tuple(_query_row(name, images, rounds.values[:, i], base) for i, name in enumerate(names))
+
+    def offline(self) -> tuple[Throughput, ...]:
+        """Each batch size is a run of its own over all models, so that they need not all be loaded at once."""
+        settings, rows = self._settings, list[Throughput]()
+        if "offline" not in settings.scenarios:
+            return ()
+        streams = settings.streams if settings.streams > 1 else None
+        with open_meter() as meter:
+            if isinstance(meter, NoMeter):
+                self._skipped.append(Skipped("energy", meter.reason))
+            else:
+                self.energy_source = meter.source
+            for batch in settings.batches:
+                fitting = self._opened.fitting(
+                    self._models, batch, TITLES["offline"], self.baseline, self._skipped, streams
+                )
+                slices = []
+                for model in fitting:
+                    session, feed = self._opened.session_and_feed(model, batch, streams)
+                    slices.append(Slice(session, feed, batch, _meter_for(model, meter), LEAD_MS))
+                if slices:
+                    shown, turns = f"{TITLES['offline']}, batch {batch}", [s.turn for s in slices]
+                    rounds = self._sample("offline", shown, turns, settings.offline_slices, MIN_SLICES)
+                    rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
+                self._opened.close_batch()
+        return tuple(rows)
+
+    def _sample(
+        self, scenario: Scenario, shown: str, turns: list[Callable[[], float]], wanted: int, least: int
+    ) -> Rounds:
+        with self._reporter.stage(shown, wanted) as advance:
             rounds = sample_rounds(
-                [s.turn for s in slices],
-                rounds=settings.offline_slices,
-                min_rounds=min(MIN_SLICES, settings.offline_slices),
-                max_seconds=settings.max_duration_s,
-                generator=generator,
+                turns,
+                rounds=wanted,
+                min_rounds=min(least, wanted),
+                min_seconds=self._settings.min_duration_s,
+                max_seconds=self._settings.max_duration_s,
+                generator=self._generator,
                 progress=advance,
             )
-        found.append(rounds)
-        base = rounds.values[:, names.index(baseline)]
-        for i, name in enumerate(names):
-            rates = rounds.values[:, i]
-            ratio, interval = paired_ratio(rates, base)  # more images a second is faster
-            raw = tuple(round(float(r), 3) for r in rates)
-            variation = float(rates.std() / rates.mean())
-            rows.append(
-                Throughput(
-                    name,
-                    batch,
-                    slices[i].streams,
-                    raw,
-                    float(np.median(rates)),
-                    variation,
-                    ratio,
-                    interval,
-                    slices[i].joules_per_image,
-                )
-            )
-        opened.close_batch()
-    return tuple(rows)
+        self.rounds.setdefault(scenario, []).append(rounds)
+        return rounds
 
 
-def _conditions(found: Sequence[Rounds], meter: EnergyMeter | NoMeter) -> Conditions:
+def _meter_for(model: TimedModel, meter: EnergyMeter | NoMeter) -> EnergyMeter | None:
+    """RAPL counts the processor: of a model on the GPU it would tell what the host takes to wait for it."""
+    if isinstance(meter, NoMeter) or (meter.source == "rapl" and not model.on_cpu):
+        return None
+    return meter
+
+
+def _query_row(name: str, images: int, times: NDArray[np.float64], base: NDArray[np.float64]) -> QueryLatency:
+    ratio, interval = paired_ratio(base, times)
+    median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
+    raw = tuple(round(float(t), 4) for t in times)
+    return QueryLatency(name, images, raw, median, p90, p99, float(times.std() / times.mean()), ratio, interval)
+
+
+def _rate_rows(
+    names: Sequence[str], batch: int, slices: Sequence[Slice], rounds: Rounds, baseline: str
+) -> Iterator[Throughput]:
+    base = rounds.values[:, names.index(baseline)]
+    for i, (name, each) in enumerate(zip(names, slices, strict=True)):
+        rates = rounds.values[:, i]
+        ratio, interval = paired_ratio(rates, base)  # more images a second is faster
+        yield Throughput(
+            model=name,
+            batch=batch,
+            streams=each.streams,
+            slices=tuple(round(float(rate), 3) for rate in rates),
+            images_per_s=float(np.median(rates)),
+            coefficient_of_variation=float(rates.std() / rates.mean()),
+            ratio=ratio,
+            ratio_interval=interval,
+            joules_per_image=each.joules_per_image(rounds.kept.tolist()),
+        )
+
+
+def _conditions(found: Sequence[Rounds], energy_source: str | None) -> Conditions:
     meanwhile = total(rounds.interference for rounds in found)
     return Conditions(
         rounds=sum(len(rounds.values) for rounds in found),
-        rounds_repeated=sum(rounds.repeated for rounds in found),
+        rounds_discarded=sum(rounds.discarded for rounds in found),
         other_cpu_percent=round(100 * meanwhile.other_share, 2) if found else None,
         stolen_cpu_percent=round(100 * meanwhile.stolen_share, 2) if found else None,
         throttle_events=meanwhile.throttles,
         load_average_1min=load_average(),
-        energy_source=None if isinstance(meter, NoMeter) else meter.source,
+        energy_source=energy_source,
     )
 
 
-def _bundle(bundle: Bundle, name: str) -> BenchmarkBundle:
-    m = bundle.manifest
-    return BenchmarkBundle(name, m.variant, m.created, m.checkpoint_sha256, m.input_spec.size)
+def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:
+    """What a result says of the bundles it is of."""
+    return tuple(
+        BenchmarkBundle(name, m.variant, m.created, m.checkpoint_sha256, m.input_spec.size)
+        for name, m in zip(bundle_names(bundles), (b.manifest for b in bundles), strict=True)
+    )
 
 
 def _model(model: TimedModel, threads: int | None) -> BenchmarkModel:
     return BenchmarkModel(
-        model.candidate.name, model.bundle, model.runtime, model.precision, model.file, model.file_bytes, threads
+        name=model.candidate.name,
+        bundle=model.bundle,
+        runtime=model.runtime,
+        precision=model.precision,
+        file=model.file,
+        file_bytes=model.file_bytes,
+        threads=threads,
+        takes=model.takes,
+        settings=model.settings,
     )

@@ -5,8 +5,9 @@ In: ``TimedModel`` records. Out: sessions and feeds of random pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from edge_van.progress import Advance
 from edge_van.records import Manifest
 from edge_van.runtimes import Session, open_model
 from edge_van.timing.models import TimedModel
+from edge_van.timing.startup import compile_cache
 
 Feed = dict[str, NDArray[Any]]
 
@@ -27,8 +29,16 @@ Feed = dict[str, NDArray[Any]]
 class OpenedModels:
     """A context manager. OpenVINO compiles a model for one batch size; the other engines take any."""
 
-    def __init__(self, settings: BenchmarkSettings, manifests: Sequence[Manifest], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: BenchmarkSettings,
+        manifests: Sequence[Manifest],
+        names: Sequence[str],
+        caches: Mapping[str, Path] | None = None,
+    ) -> None:
+        """``caches``: by the model's name, where ``measure_startup`` left what it compiled."""
         self.settings = settings
+        self._caches = caches or {}
         self._resize_inside = {
             name for name, m in zip(names, manifests, strict=True) if m.input_spec.source_size is not None
         }
@@ -50,7 +60,8 @@ class OpenedModels:
         """A new session, the caller's to close."""
         threads = {"threads": self.settings.threads} if model.on_cpu else {}
         candidate = model.candidate
-        return open_model(candidate.runtime, candidate.path, **{**candidate.options, **threads, **options})
+        with compile_cache(self._caches.get(candidate.name)):
+            return open_model(candidate.runtime, candidate.path, **{**candidate.options, **threads, **options})
 
     def load(
         self, models: Sequence[TimedModel], advance: Advance, skipped: list[Skipped], *, strict: bool
@@ -61,10 +72,10 @@ class OpenedModels:
             try:
                 session = self._stack.enter_context(self.open(model))
                 session.run(self.feed(session, 1))
-            except EdgeVanError as error:
+            except Exception as error:
                 if strict:
                     raise
-                skipped.append(Skipped(model.candidate.name, str(error)))
+                skipped.append(Skipped(model.candidate.name, reason(error)))
             else:
                 self._single[model.candidate.name] = session
                 left.append(model)
@@ -75,9 +86,18 @@ class OpenedModels:
         return random_feed(session, np.random.default_rng(self.settings.seed), batch)
 
     def fitting(
-        self, models: Sequence[TimedModel], batch: int, scenario: str, skipped: list[Skipped]
+        self,
+        models: Sequence[TimedModel],
+        batch: int,
+        scenario: str,
+        baseline: str,
+        skipped: list[Skipped],
+        streams: int | None = None,
     ) -> list[TimedModel]:
-        """Those of ``models`` that take ``batch`` images at once; the others are skipped, with the reason."""
+        """Those of ``models`` that take ``batch`` images at once; the others are skipped, with the reason.
+
+        None where ``baseline`` is not among them: there is nothing to pair the others with.
+        """
         left = []
         for model in models:
             name, why = model.candidate.name, None
@@ -85,14 +105,20 @@ class OpenedModels:
                 why = "the crop inside its graph is written for one image"
             else:
                 try:
-                    session = self.session(model, batch)
+                    session = self.session(model, batch, streams)
                     session.run(self.feed(session, batch))
-                except EdgeVanError as error:
-                    why = str(error)
+                except Exception as error:  # noqa: BLE001  out of memory, a failed compilation
+                    why = reason(error)
             if why is None:
                 left.append(model)
             else:
                 skipped.append(Skipped(f"{name}, {scenario} with {batch} images", why))
+        if left and baseline not in [model.candidate.name for model in left]:
+            what = f"{scenario} with {batch} images"
+            skipped.append(
+                Skipped(what, f"{baseline}, which ratios are taken to, does not take them: give another with --against")
+            )
+            return []
         return left
 
     def session(self, model: TimedModel, batch: int, streams: int | None = None) -> Session:
@@ -106,16 +132,17 @@ class OpenedModels:
             self._batched[key] = self._batch_stack.enter_context(self.open(model, batch=batch, **options))
         return self._batched[key]
 
-    def session_and_feed(self, model: TimedModel, batch: int) -> tuple[Session, Feed]:
-        session = self.session(model, batch)
-        return session, self.feed(session, batch)
-
-    def offline_session_and_feed(self, model: TimedModel, batch: int) -> tuple[Session, Feed]:
-        streams = self.settings.streams
-        session = self.session(model, batch, streams if streams > 1 else None)
+    def session_and_feed(self, model: TimedModel, batch: int, streams: int | None = None) -> tuple[Session, Feed]:
+        session = self.session(model, batch, streams)
         return session, self.feed(session, batch)
 
     def close_batch(self) -> None:
         """Let go of what was opened for more than one image."""
         self._batch_stack.close()
         self._batched = {}
+
+
+def reason(error: Exception) -> str:
+    """One line for ``Skipped``: ours as it is, an engine's with its type."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, EdgeVanError) else f"{type(error).__name__}: {text}"

@@ -6,35 +6,41 @@ In: an open session, a feed of ``batch`` images. Out: ``turn()``, images per sec
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from numpy.typing import NDArray
 
 from edge_van.runtimes import Session
-from edge_van.timing.energy import EnergyMeter, NoMeter
+from edge_van.timing.energy import EnergyMeter
 
 SLICE_S = 0.25
 """Long enough for the meters and for many batches, short enough that the machine is the same for all in a round."""
 
 
 class Slice:
-    """``joules_per_image`` is that of the whole machine or board, idle power included, over all slices so far."""
+    """``meter`` None: no energy."""
 
     def __init__(
         self,
         session: Session,
         feed: dict[str, NDArray[Any]],
         batch: int,
-        meter: EnergyMeter | NoMeter,
+        meter: EnergyMeter | None,
+        lead_ms: float,
         seconds: float = SLICE_S,
     ) -> None:
-        self._session, self._feed, self._batch, self._seconds = session, feed, batch, seconds
-        self._meter = None if isinstance(meter, NoMeter) else meter
-        self._joules, self._images = 0.0, 0
+        self._session, self._feed, self._batch = session, feed, batch
+        self._meter, self._lead_s, self._seconds = meter, lead_ms / 1e3, seconds
+        self._energy: list[tuple[float, int]] = []  # (joules, images) of every slice
         self.streams = session.streams
 
     def turn(self) -> float:
-        """The first batches are untimed: they take over from the model before, and say how many fill a slice."""
+        """The first batches are untimed: they take over from the model before, the last says how many fill a slice."""
+        stop = time.perf_counter() + self._lead_s
+        self._session.run_many(self._feed, self.streams)
+        while time.perf_counter() < stop:
+            self._session.run_many(self._feed, self.streams)
         start = time.perf_counter()
         self._session.run_many(self._feed, self.streams)
         each = (time.perf_counter() - start) / self.streams
@@ -44,10 +50,15 @@ class Slice:
         self._session.run_many(self._feed, count)
         seconds = time.perf_counter() - start
         if self._meter:
-            self._joules += self._meter.joules() - before
-            self._images += count * self._batch
+            self._energy.append((self._meter.joules() - before, count * self._batch))
         return count * self._batch / seconds
 
-    @property
-    def joules_per_image(self) -> float | None:
-        return self._joules / self._images if self._images else None
+    def joules_per_image(self, slices: Iterable[int]) -> float | None:
+        """Over the slices of these numbers: of the processor packages (RAPL) or the board (rails), idle power included.
+
+        None without a meter.
+        """
+        if not self._energy:
+            return None
+        chosen = [self._energy[number] for number in slices]
+        return sum(joules for joules, _ in chosen) / sum(images for _, images in chosen)

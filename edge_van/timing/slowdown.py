@@ -6,12 +6,18 @@ Absolute times of two runs are never compared: the machine may have had another 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_van.benchmark_record import BenchmarkResult, QueryLatency, Throughput
+from edge_van.benchmark_record import (
+    BenchmarkBundle,
+    BenchmarkResult,
+    BenchmarkSettings,
+    QueryLatency,
+    Throughput,
+)
 from edge_van.errors import LatencyGateError, UsageError
-from edge_van.records import Interval
+from edge_van.records import Interval, Machine
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,9 @@ def slowdown_gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: f
     """Every figure that both runs have; ``LatencyGateError`` where one is over ``max_slowdown`` times slower.
 
     A model that was measured before and is not any more is one too. ``UsageError`` for runs that cannot be compared:
-    another baseline, another CPU, other threads, or no figure in common.
+    another CPU, variant, size, baseline or other threads, or no figure beside the baseline.
     """
-    _require_comparable(before, now)
+    require_comparable(before, now)
     earlier, later = dict(_figures(before)), dict(_figures(now))
     if missing := [figure for figure in earlier if figure not in later]:
         raise LatencyGateError(
@@ -69,18 +75,39 @@ def _figures(result: BenchmarkResult) -> Iterator[tuple[str, QueryLatency | Thro
             yield f"Offline throughput of {rate.model} at batch {rate.batch}", rate
 
 
-def _require_comparable(before: BenchmarkResult, now: BenchmarkResult) -> None:
+def require_comparable(before: BenchmarkResult, now: BenchmarkResult) -> None:
+    """``UsageError`` for runs whose ratios do not mean the same."""
+    both = [model.name for model in before.models if model.name in {m.name for m in now.models}]
     pairs = {
         "the baseline model": (before.baseline, now.baseline),
-        "the CPU": (before.machine.cpu, now.machine.cpu),
-        "the number of threads": (before.settings.threads, now.settings.threads),
-        "the input size": ({b.input_size for b in before.bundles}, {b.input_size for b in now.bundles}),
+        "the number of threads": tuple([m.threads for m in r.models if m.name in both] for r in (before, now)),
     }
+    require_same_conditions(before, now.bundles, now.settings, now.machine)
+    _require_same(pairs)
+    if not any(True for _ in _figures(before)):
+        raise UsageError("--baseline has no figure beside its own baseline model: measure at least two models")
+
+
+def require_same_conditions(
+    before: BenchmarkResult, bundles: Sequence[BenchmarkBundle], settings: BenchmarkSettings, machine: Machine
+) -> None:
+    """The part of ``require_comparable`` that is known before anything is measured."""
+    _require_same(
+        {
+            "the CPU": (before.machine.cpu, machine.cpu),
+            "the number of cores": (before.machine.logical_cores, machine.logical_cores),
+            "the variant": ([b.variant for b in before.bundles], [b.variant for b in bundles]),
+            "the input size": ([b.input_size for b in before.bundles], [b.input_size for b in bundles]),
+            "the number of threads": (before.settings.threads, settings.threads),
+            "the number of streams": (before.settings.streams, settings.streams),
+        }
+    )
+
+
+def _require_same(pairs: Mapping[str, tuple[object, ...]]) -> None:
     for what, (then, here) in pairs.items():
         if then != here:
             raise UsageError(
                 f"--baseline cannot be compared with this run, {what} differs ({then} then, {here} now): measure a "
                 f"baseline the same way on this machine"
             )
-    if not any(True for _ in _figures(before)):
-        raise UsageError("--baseline has no figure beside its own baseline model: measure at least two models")

@@ -1,6 +1,6 @@
 """How long a model takes to load and to answer first, and how much memory, in a fresh process of its own.
 
-In: a ``Candidate``. Out: a ``Startup``. The child process is ``python -m edge_van.timing.startup``: it takes the same
+In: a ``Candidate``. Out: a ``Startup``. The child process is ``python -m edge_van.timing.startup``; it takes the same
 as JSON in its one argument and prints one JSON object.
 """
 
@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,31 +19,40 @@ from typing import Any
 
 import numpy as np
 
+from edge_van import errors
 from edge_van.benchmark import Candidate, random_feed
 from edge_van.benchmark_record import Startup
 from edge_van.errors import EdgeVanError
 from edge_van.runtimes import RUNTIMES, open_model
+from edge_van.timing.interference import between, reading
 
 CACHE_OPTION = {"openvino": "cache_dir"}
-"""The runtime's option that names a folder for compiled models."""
-CACHE_VARIABLE = {"torch": "TORCHINDUCTOR_CACHE_DIR"}
-"""The same where a library takes it from the environment."""
+"""The runtime's option that names a folder for compiled models; without it nothing is kept."""
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""Where torch.compile looks for that folder; it always keeps what it compiled."""
 FURTHER_RUNS = 5
 """After the first, so that what is allocated late is in the peak."""
+TRIES = 3
+"""How often a start is measured while other work disturbs it."""
 TIMEOUT_S = 900.0
 STATUS = Path("/proc/self/status")
 
 
 def measure_startup(candidate: Candidate, cache: Path, threads: int | None) -> Startup:
-    """Load and run in a new process, and once more where the engine keeps what it compiled under ``cache``.
+    """Load and run in a new process; where the engine keeps what it compiled, again with that. ``cache`` is made.
 
-    Raises ``EdgeVanError`` with the child's last line if it fails.
+    Raises what the child raised, by its class: ``MissingRuntimeError``, ``BundleError``.
     """
-    if candidate.runtime in CACHE_OPTION:
-        cache = Path(tempfile.mkdtemp(dir=cache))
-    keeps = candidate.options.get("compile", candidate.runtime in CACHE_OPTION)
-    first = _child(candidate, cache, threads)
-    second = _child(candidate, cache, threads) if keeps else None
+    cache.mkdir(parents=True)
+    if candidate.options.get("compile"):  # minutes: done once, and what it leaves behind is used again
+        first, first_disturbed = _child(candidate, threads, {}, cache)
+        second, second_disturbed = _quiet(candidate, threads, {}, cache)
+    else:
+        first, first_disturbed = _quiet(candidate, threads, {}, cache)
+        second, second_disturbed = None, False
+        if option := CACHE_OPTION.get(candidate.runtime):
+            _child(candidate, threads, {option: str(cache)}, cache)  # fills it, which the first should not pay
+            second, second_disturbed = _quiet(candidate, threads, {option: str(cache)}, cache)
     return Startup(
         model=candidate.name,
         load_ms=first["load_ms"],
@@ -53,37 +61,49 @@ def measure_startup(candidate: Candidate, cache: Path, threads: int | None) -> S
         cached_first_inference_ms=second["first_inference_ms"] if second else None,
         peak_memory_mib=first["peak_memory_mib"],
         before_load_mib=first["before_load_mib"],
+        disturbed=first_disturbed or second_disturbed,
     )
 
 
 @contextmanager
-def compile_cache(folder: Path) -> Iterator[None]:
-    """Libraries that take their cache from the environment find in ``folder`` what ``measure_startup`` left there."""
-    before = {variable: os.environ.get(variable) for variable in CACHE_VARIABLE.values()}
-    os.environ.update({variable: str(folder) for variable in CACHE_VARIABLE.values()})
+def compile_cache(folder: Path | None) -> Iterator[None]:
+    """torch.compile finds in ``folder`` what ``measure_startup`` left there; None leaves its cache where it is."""
+    before = os.environ.get(CACHE_VARIABLE)
+    if folder is not None:
+        os.environ[CACHE_VARIABLE] = str(folder)
     try:
         yield
     finally:
-        for variable, value in before.items():
-            os.environ.pop(variable, None)
-            if value is not None:
-                os.environ[variable] = value
+        if folder is not None:
+            os.environ.pop(CACHE_VARIABLE)
+            if before is not None:
+                os.environ[CACHE_VARIABLE] = before
 
 
-def _child(candidate: Candidate, cache: Path, threads: int | None) -> dict[str, float]:
-    options = {**candidate.options, "threads": threads}
-    environment = dict(os.environ)
-    if option := CACHE_OPTION.get(candidate.runtime):
-        options[option] = str(cache)
-    if variable := CACHE_VARIABLE.get(candidate.runtime):
-        environment[variable] = str(cache)
-    task = json.dumps({"runtime": candidate.runtime, "path": str(candidate.path), "options": options})
+def _quiet(
+    candidate: Candidate, threads: int | None, options: dict[str, str], cache: Path
+) -> tuple[dict[str, float], bool]:
+    """(figures, whether they were disturbed after all)."""
+    for _ in range(TRIES):
+        found, disturbed = _child(candidate, threads, options, cache)
+        if not disturbed:
+            break
+    return found, disturbed
+
+
+def _child(
+    candidate: Candidate, threads: int | None, options: dict[str, str], cache: Path
+) -> tuple[dict[str, float], bool]:
+    all_options = {**candidate.options, "threads": threads, **options}
+    task = json.dumps({"runtime": candidate.runtime, "path": str(candidate.path.resolve()), "options": all_options})
+    before = reading()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edge_van.timing.startup", task],
+            # -P: a numpy.py in the folder one works in is not imported
+            [sys.executable, "-P", "-m", "edge_van.timing.startup", task],
             capture_output=True,
             text=True,
-            env=environment,
+            env=os.environ | {CACHE_VARIABLE: str(cache)},
             timeout=TIMEOUT_S,
             check=False,
         )
@@ -91,20 +111,33 @@ def _child(candidate: Candidate, cache: Path, threads: int | None) -> dict[str, 
         raise EdgeVanError(
             f"{candidate.name} did not load and answer within {TIMEOUT_S:.0f} s in a process of its own"
         ) from error
-    if done.returncode != 0:
+    disturbed = between(before, reading()).disturbed
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 or not lines:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise EdgeVanError(f"{candidate.name} cannot be loaded in a process of its own: {last}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    answer: dict[str, Any] = json.loads(lines[-1])
+    if "error" in answer:
+        kind = getattr(errors, answer["error"], EdgeVanError)
+        raise kind(answer["message"])
+    return answer, disturbed
 
 
-def run_task(task: dict[str, Any]) -> dict[str, float]:
-    """In the child: import the engine, then load and run the model; milliseconds and MiB."""
-    import_module(RUNTIMES[task["runtime"]].split(":")[0])
-    _import_engine(task["runtime"])
+def run_task(task: dict[str, Any]) -> dict[str, Any]:
+    """In the child: import the engine, then load and run the model; milliseconds and MiB, or the package's error."""
+    try:
+        return _measure(task["runtime"], Path(task["path"]), task["options"])
+    except EdgeVanError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+def _measure(runtime: str, path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    import_module(RUNTIMES[runtime].split(":")[0])
+    if runtime != "tensorrt":  # says itself how to get what is missing
+        import_module(runtime)  # the engine's own import is no part of loading a model: every program pays it once
     before = _memory_mib("VmRSS")
     start = time.perf_counter()
-    with open_model(task["runtime"], Path(task["path"]), **task["options"]) as session:
+    with open_model(runtime, path, **options) as session:
         loaded = time.perf_counter()
         feed = random_feed(session, np.random.default_rng(0))
         ready = time.perf_counter()
@@ -119,11 +152,6 @@ def run_task(task: dict[str, Any]) -> dict[str, float]:
         "peak_memory_mib": peak,
         "before_load_mib": before,
     }
-
-
-def _import_engine(runtime: str) -> None:
-    """The engine's own import is no part of loading a model: every program pays it once."""
-    import_module({"tensorrt_rtx": "tensorrt_rtx", "torch": "torch"}.get(runtime, runtime))
 
 
 def _memory_mib(key: str) -> float:

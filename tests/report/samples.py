@@ -261,7 +261,7 @@ def manifest(*, drop: float = 0.05, half: float = 0.45, created: str = MANIFEST.
 
 HOSTILE = '<script>alert("x")</script> & $x$ \x1b[31m| `a` '
 """A name that is markup, a formula, a table and a terminal code."""
-DOUBT = Doubt("other_load", None, "other processes took 9 % of the CPU")
+DOUBT = Doubt("other_load", "single_stream", (), "other processes took 9 % of the CPU")
 
 
 def bundle_folder(folder: Path, content: Manifest, result: BenchmarkResult | None = None) -> Path:

@@ -97,7 +97,7 @@ def test_what_is_no_subject_is_refused(tmp_path: Path) -> None:
         (folder / "manifest.json", UsageError, "give the bundle's folder"),
         (tmp_path / "empty", BundleError, "is no bundle"),
         (tmp_path / "x.json", UsageError, "no benchmark result"),
-        (tmp_path / "none.json", UsageError, "names no bundle"),
+        (tmp_path / "none.json", UsageError, "has 0 bundles"),
     ):
         with pytest.raises(kind) as caught:
             report_of(path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import DOUBT, benchmark, latency, manifest
+from samples import DOUBT, benchmark, engines, latency, manifest, scheme
 
 from edge_van.benchmark_record import BenchmarkResult, Doubt
 from edge_van.records import Manifest
@@ -20,6 +20,10 @@ RESULT = benchmark({"demo": manifest()}, rounds=40)
 def verdict(content: Manifest | None, result: BenchmarkResult | None = RESULT) -> Verdict:
     runs = () if result is None else (result,)
     return judge(Side("demo", content, None if result is None else 0, "demo"), runs)
+
+
+def moved(*models: str, scenario: str = "single_stream") -> Doubt:
+    return Doubt("drift", scenario, models, "it moved")
 
 
 def slower(factor: float) -> BenchmarkResult:
@@ -61,12 +65,13 @@ def test_each_of_these_alone_is_a_no(content: Manifest | None, result: Benchmark
         (manifest(latency=None), None, "was not measured"),
         (manifest(), slower(1.713), "includes 1"),
         (manifest(), replace(RESULT, doubts=(DOUBT,)), "Other processes took 9 %"),
-        (manifest(), replace(RESULT, doubts=(Doubt("drift", "openvino-int8", "it moved"),)), "openvino-int8: drift"),
+        (manifest(), replace(RESULT, doubts=(moved("openvino-int8", "torch-fp32"),)), "It moved."),
         (manifest(warnings=("layers in float",)), RESULT, "layers in float"),
         (manifest(latency=latency(notes=("the machine was disturbed",))), None, "was disturbed"),
         (manifest(), replace(RESULT, machine=replace(RESULT.machine, cpu="another")), "on another"),
+        (manifest(schemes=(scheme("int8", 20.0, 1.5), scheme("fp16", 60.0, 0.0, 0))), RESULT, "OpenVINO alone"),
     ],
-    ids=["interval", "no-speed", "no-gain", "run-doubt", "model-doubt", "warning", "note", "other-cpu"],
+    ids=["interval", "no-speed", "no-gain", "run-doubt", "model-doubt", "warning", "note", "other-cpu", "tensorrt"],
 )
 def test_each_of_these_alone_is_a_reservation(content: Manifest, result: BenchmarkResult | None, words: str) -> None:
     found = verdict(content, result)
@@ -76,7 +81,8 @@ def test_each_of_these_alone_is_a_reservation(content: Manifest, result: Benchma
 
 
 def test_a_doubt_about_another_model_is_none_here() -> None:
-    assert verdict(manifest(), replace(RESULT, doubts=(Doubt("drift", "torch-fp32", "it moved"),))).status == "good"
+    others = moved("torch-fp32", "torch_compile-fp32"), moved("openvino-int8", scenario="multi_stream")
+    assert verdict(manifest(), replace(RESULT, doubts=others)).status == "good"
 
 
 def test_speed_comes_from_quantize_without_a_benchmark() -> None:
@@ -92,6 +98,35 @@ def test_a_benchmark_without_the_model_leaves_quantizes_latency() -> None:
     found = verdict(manifest(latency=latency(1.5)), replace(RESULT, single_stream=kept))
     assert found.speed is not None
     assert (found.speed.measured_by, found.status) == ("quantize", "good")
+
+
+def with_engines(*precisions: str) -> BenchmarkResult:
+    """The run of a machine with a GPU and no OpenVINO: engines, and ONNX Runtime's FP32 as the baseline."""
+    kept = [m for m in RESULT.models if m.runtime == "onnxruntime"]
+    rows = [row for row in RESULT.single_stream if row.model in {m.name for m in kept}]
+    for i, precision in enumerate(precisions):
+        name, file = f"tensorrt_rtx-{precision}", f"tensorrt/sm86-rtx1.7/{precision}/model.engine"
+        kept.append(replace(kept[0], name=name, runtime="tensorrt_rtx", precision=precision, file=file))
+        rows.append(replace(rows[0], model=name, samples_ms=tuple(t / (2 + i) for t in rows[0].samples_ms)))
+    base = next(m.name for m in kept if m.precision == "fp32")
+    return replace(RESULT, models=tuple(kept), single_stream=tuple(rows), baseline=base, layers=(), offline=())
+
+
+def test_an_engine_is_not_compared_with_another_engines_fp32() -> None:
+    """30 times as fast as ONNX Runtime on the CPU would say nothing of INT8."""
+    content = manifest(accuracy=None, engines=engines(), latency=None)
+    found = verdict(content, with_engines("int8"))
+    assert found.speed is None
+    assert found.reservations == ("Speed against FP32 was not measured: run edge-van benchmark on the bundle.",)
+    own = verdict(content, with_engines("int8", "fp32")).speed
+    assert own is not None
+    assert (own.model, own.baseline, own.ratio) == ("tensorrt_rtx-int8", "tensorrt_rtx-fp32", pytest.approx(2 / 3))
+
+
+def test_openvinos_accuracy_does_not_stand_beside_an_engines_speed() -> None:
+    found = verdict(manifest(engines=engines(), latency=None), with_engines("int8", "fp32"))
+    assert "it loses 0.05 points" in found.sentence
+    assert found.speed is None
 
 
 def test_a_gain_in_accuracy_is_said_as_one() -> None:

@@ -61,11 +61,11 @@ def test_figures_are_those_of_the_samples(measured: BenchmarkResult) -> None:
 
 
 def test_four_images_take_longer_than_one_and_less_than_eight(measured: BenchmarkResult) -> None:
-    """Over all models, since the machine may be busy."""
-    one = sum(row.median_ms for row in measured.single_stream)
-    four = sum(row.median_ms for row in measured.multi_stream)
+    """By the fastest sample of each model, which the least else happened to."""
+    one = sum(min(row.samples_ms) for row in measured.single_stream)
+    four = sum(min(row.samples_ms) for row in measured.multi_stream)
     assert {row.images_per_query for row in measured.multi_stream} == {4}
-    assert 1.3 * one < four < 10 * one
+    assert one < four < 10 * one
 
 
 def test_layers_are_the_networks_with_their_kernels(measured: BenchmarkResult) -> None:
@@ -86,7 +86,9 @@ def test_the_record_tells_how_and_can_be_read_again(measured: BenchmarkResult, t
     assert [b.name for b in measured.bundles] == ["narrow_int8"]
     assert measured.bundles[0].input_size == (64, 64)
     assert {m.threads for m in measured.models if m.runtime == "openvino"} == {1}
-    assert measured.conditions.rounds >= 3 * 20
+    rows = (measured.single_stream[0].samples_ms, measured.multi_stream[0].samples_ms)
+    slices = [len(rate.slices) for rate in measured.offline if rate.model == measured.baseline]
+    assert measured.conditions.rounds == sum(map(len, rows)) + sum(slices)
     assert any(d.kind == "too_few_samples" for d in measured.doubts)  # 30 queries are fewer than MLPerf takes
     path = tmp_path / "benchmark.json"
     path.write_bytes(encode_benchmark(measured))

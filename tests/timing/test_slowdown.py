@@ -68,6 +68,10 @@ def test_a_new_figure_is_none() -> None:
         ({"machine": replace(result().machine, cpu="another cpu")}, "the CPU differs (a cpu then, another cpu now)"),
         ({"settings": replace(SETTINGS, threads=4)}, "the number of threads differs (2 then, 4 now)"),
         ({"bundles": (replace(result().bundles[0], input_size=(64, 64)),)}, "the input size differs"),
+        ({"bundles": (replace(result().bundles[0], variant="b2"),)}, "the variant differs"),
+        ({"settings": replace(SETTINGS, streams=4)}, "the number of streams differs"),
+        ({"machine": replace(result().machine, logical_cores=16)}, "the number of cores differs (4 then, 16 now)"),
+        ({"models": tuple(replace(m, threads=8) for m in result().models)}, "the number of threads differs"),
         ({"baseline": "openvino-int8"}, "the baseline model differs"),
     ],
 )

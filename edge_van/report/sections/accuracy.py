@@ -16,6 +16,7 @@ from edge_van.report.view import Block, Flips, Plot, Table, Text, columns
 
 NO_MANIFEST = Text("A benchmark's result holds no accuracy: give the bundle's folder to see it.", "hint")
 NOT_MEASURED = Text("Accuracy was never measured: edge-van quantize --data DIR measures it on labelled images.", "hint")
+NO_CLASSES = Text("Accuracy by class is that of OpenVINO's INT8, which was not measured on labelled images.", "hint")
 TARGETS = {"openvino": "OpenVINO", "tensorrt": "TensorRT"}
 MOST_CLASSES = 20
 EXACT_DB = 150.0
@@ -165,7 +166,7 @@ def classes(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
     if accuracy is not None and accuracy.classes:
         blocks.append(_recalls(accuracy, name))
     else:
-        blocks.append(NO_MANIFEST if side.manifest is None else NOT_MEASURED)
+        blocks.append(NO_MANIFEST if side.manifest is None else NO_CLASSES)
     if (found := side.explanation) is None:
         blocks.append(Text(f"Images whose prediction flipped: {side.no_explanation}", "hint"))
         return tuple(blocks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, Startup
+from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.figures.rows import BarRow, bars
 from edge_van.report.format import ms, number, size
 from edge_van.report.lookup import Runs, models_of, profile, run_of
@@ -16,6 +17,16 @@ from edge_van.report.record import Side
 from edge_van.report.view import Block, Plot, Table, Text, columns
 
 MOST_OPERATORS = 12
+
+
+def what_is_timed(models: Sequence[BenchmarkModel]) -> list[Block]:
+    """What reaches each runtime, and where one was not left as it comes: not all do the same work."""
+    by_input: dict[str, dict[str, None]] = {}
+    for model in models:
+        by_input.setdefault(model.takes, {})[RUNTIME_NAMES.get(model.runtime, model.runtime)] = None
+    parts = [f"{', '.join(names)}: {takes}" for takes, names in by_input.items() if takes]
+    parts += dict.fromkeys(f"{RUNTIME_NAMES.get(m.runtime, m.runtime)} is {m.settings}" for m in models if m.settings)
+    return [Text(f"What reaches the model. {'. '.join(parts)}.", "hint")] if parts else []
 
 
 def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[str, str], name: str) -> list[Block]:

@@ -15,7 +15,7 @@ from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, b
 from edge_van.report.format import interval, ms, number, short
 from edge_van.report.lookup import Runs, models_of, query, run_of, top1_of
 from edge_van.report.record import Report, Side
-from edge_van.report.sections.cost import costs
+from edge_van.report.sections.cost import costs, what_is_timed
 from edge_van.report.view import Block, Group, Plot, Section, Table, Text, columns
 
 NO_BENCHMARK = Text(
@@ -25,7 +25,7 @@ NO_BENCHMARK = Text(
 )
 HOW = (
     "Every round times each model once, in changing order; a ratio is the median over the rounds of the baseline's "
-    "time divided by this model's in the same round, its interval a bootstrap's 95 %. Over 1 is faster."
+    "time divided by this model's in the same round, with its 95 % interval. Over 1 is faster."
 )
 QUERY_COLUMNS = columns(
     "model", "p50, ms", "p90, ms", "p99, ms", "spread, %", "times baseline", "95 % interval", "samples"
@@ -89,7 +89,7 @@ def of_run(
         blocks += _queries(multi, labels, precisions, f"{name}-multi", title, run.baseline, ends)
     if any(row.model in labels for row in run.offline):
         blocks.append(_throughput(run, labels, precisions, f"{name}-offline"))
-    blocks += costs(run, models, labels, name)
+    blocks += [*what_is_timed(models), *costs(run, models, labels, name)]
     return tuple(blocks)
 
 
@@ -213,7 +213,8 @@ def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[s
         ),
         folded=True,
     )
-    caption = "As many images as go through when several requests are in flight; ratios are at the same batch size."
+    requests = "one request" if run.settings.streams == 1 else f"up to {run.settings.streams} requests"
+    caption = f"As many images as go through, batch after batch, {requests} in flight; ratios are at the same batch."
     return Plot(name, title, wide, narrow, table, caption)
 
 
@@ -263,6 +264,8 @@ def _points(manifest: Manifest, side: Side, runs: Runs) -> tuple[list[tuple[str,
         found.append((label, point, top1.source))
     if run is None and manifest.latency is not None:
         found += _from_quantize(manifest, manifest.latency)
+    if run is not None:  # engines were timed at another time, by another clock: not on one axis with a run
+        return found, unknown
     schemes = {s.name: s.accuracy for s in manifest.schemes if s.accuracy is not None}
     for tag, engines in manifest.engines.items():
         runtime = engines.engines[0].runtime if engines.engines else "tensorrt"

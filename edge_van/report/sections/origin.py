@@ -17,6 +17,10 @@ from edge_van.report.view import Block, Column, Group, Section, Table, Text, col
 
 MOST_DOUBTS = 6
 """More are folded: a run on a busy machine has dozens."""
+ENERGY = {
+    "rapl": "of the processor packages (RAPL), idle power included",
+    "rails": "of the whole board (INA3221 rails), idle power included",
+}
 _FACTS = (Column("", numeric=False), Column("", numeric=False))
 
 
@@ -105,7 +109,7 @@ def _of_side(side: Side, runs: Runs) -> tuple[Block, ...]:
 
 def _doubts(run: BenchmarkResult) -> Block:
     if not run.doubts:
-        return Text("The benchmark doubts none of its figures: enough samples, steady, nothing else at work.")
+        return Text("The benchmark doubts none of its figures: enough samples, steady, other work within its limits.")
     rows = tuple((d.kind.replace("_", " "), d.text) for d in run.doubts)
     return Table(f"Doubts ({len(rows)})", columns("kind", "doubt", text=(0, 1)), rows, folded=len(rows) > MOST_DOUBTS)
 
@@ -139,7 +143,11 @@ def _settings(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ("scenarios", ", ".join(name.replace("_", " ") for name in s.scenarios)),
         ("threads", "the engine's choice" if s.threads is None else str(s.threads)),
         ("offline", f"batches {batches}; requests in flight: {s.streams}"),
-        ("rounds", f"{s.samples:,} or more, {s.min_duration_s:g} s or more, after {s.warmup_runs} warm-up runs"),
+        (
+            "queries",
+            f"{s.samples:,} of each model, for {s.min_duration_s:g} to {s.max_duration_s:g} s a scenario, after "
+            f"{s.warmup_runs} warm-up runs",
+        ),
         ("seed", str(s.seed)),
         ("measured", f"{run.created} by edge-van {run.edge_van_version}"),
         ("made again by", run.command),
@@ -153,10 +161,10 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         return "not told by this system" if value is None else f"{value:.1f} % of the machine's CPU time"
 
     return (
-        ("rounds", f"{c.rounds:,} kept, {c.rounds_repeated:,} disturbed ones measured again"),
+        ("rounds", f"{c.rounds:,} kept, {c.rounds_discarded:,} disturbed ones thrown away"),
         ("other processes", percent(c.other_cpu_percent)),
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
         ("load average", f"{c.load_average_1min:g}"),
-        ("energy", ABSENT if c.energy_source is None else f"read from {c.energy_source}"),
+        ("energy", ABSENT if c.energy_source is None else ENERGY.get(c.energy_source, c.energy_source)),
     )
