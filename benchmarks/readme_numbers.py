@@ -257,6 +257,21 @@ def _scaling_cells(point: dict[str, Any]) -> str:
     return " | ".join(cells)
 
 
+def stability(results: Results) -> list[str]:
+    """The figures of ``ratio_stability.py``, of the first machine."""
+    result = results[0]
+    runs, spreads = result["runs"], result["spreads"]
+    ratios = sorted(run["ratio"] for run in runs)
+    return [
+        f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times, in every "
+        f"second run with other processes at work in bursts on every core: the ratio went from {ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median), FP32's milliseconds by "
+        f"{100 * spreads['fp32_median_ms']:.0f} %.",
+        "",
+        _source(result),
+    ]
+
+
 def _ratio(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
 
@@ -288,6 +303,7 @@ def block() -> str:
     for name, table in (
         ("ptq_accuracy", accuracy),
         ("cpu_latency", latency),
+        ("ratio_stability", stability),
         ("peers", peers),
         ("scaling", scaling),
         ("tensorrt_engines", engines),

@@ -56,7 +56,7 @@ _LONGEST_S = 86_400.0
 @click.option(
     "--max-duration",
     type=Limit(1, _LONGEST_S),
-    default=60.0,
+    default=90.0,
     show_default=True,
     help="Seconds, of each scenario and batch size.",
 )

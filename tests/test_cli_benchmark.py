@@ -89,7 +89,7 @@ def test_another_cpu_is_refused_before_anything_is_measured(command: Run, bundle
         (("--baseline", "absent.json"), 2, "cannot be read"),
         (("--batch", "0,4"), 2, "no list of whole numbers"),
         (("--batch", "4;8"), 2, "no list of whole numbers"),
-        (("--min-duration", "70"), 2, "is over --max-duration 60"),
+        (("--min-duration", "100"), 2, "is over --max-duration 90"),
         (("--max-slowdown", "nan", "--baseline", "x"), 2, "not a number from 1"),
         (("--runtime", "tflite"), 2, "tflite"),
         (("--samples", "1"), 2, "10<=x"),

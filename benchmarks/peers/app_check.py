@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.benchmark import random_feed
+from edge_van.benchmark import paired_ratio, random_feed
 from edge_van.runtimes import open_model
 
 WARM_UP_RUNS = 10
@@ -65,15 +65,8 @@ def compare(name: str, path: Path, *, pairs: int, seconds: int, seed: int = 0) -
 
 
 def summary(name: str, seconds: int, ours: list[float], app: list[float], own: list[float]) -> AppCheck:
-    """The paired ratio with a bootstrap's 95 % interval, and what Python adds."""
-    from scipy.stats import bootstrap
-
-    ratios = np.array(ours) / np.array(app)
-    low = high = float(np.median(ratios))
-    if len(ratios) > 1 and float(ratios.std()) > 0.0:
-        interval = bootstrap((ratios,), np.median, n_resamples=999, rng=0, method="percentile").confidence_interval
-        low, high = float(interval.low), float(interval.high)
-    ratio = float(np.median(ratios))
+    """The paired ratio with its 95 % interval, and what Python adds."""
+    ratio, interval = paired_ratio(np.array(ours), np.array(app))
     return AppCheck(
         model=name,
         pairs=len(ours),
@@ -82,8 +75,8 @@ def summary(name: str, seconds: int, ours: list[float], app: list[float], own: l
         benchmark_app_ms=tuple(app),
         own_latency_ms=tuple(own),
         ratio=ratio,
-        ratio_low=low,
-        ratio_high=high,
+        ratio_low=interval.low,
+        ratio_high=interval.high,
         inference_ratio=float(np.median(np.array(own) / np.array(app))),
         python_ms=float(np.median(np.array(ours) - np.array(own))),
         agrees=abs(ratio - 1.0) <= AGREES,

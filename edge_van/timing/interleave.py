@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from edge_van.progress import Advance
 from edge_van.timing.interference import Interference, between, reading, total
 
-BLOCK_S = 0.5
+BLOCK_S = 0.25
 """Rounds are kept or thrown away by blocks of this length: the kernel counts CPU time in steps of 10 ms."""
-MOST_LOST = 1.0
+MOST_LOST = 5.0
 """A run gives up on undisturbed rounds once it has lost this many times those it wanted; then it keeps the least
 disturbed and says so."""
 MOST_ROUNDS = 100_000
