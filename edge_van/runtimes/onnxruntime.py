@@ -43,7 +43,7 @@ class ONNXRuntimeSession(Session):
         stage_map: int | None = None,
         spin: bool = True,
     ) -> None:
-        """``spin`` False: its threads sleep as soon as a run is over, instead of spinning for some 30 ms."""
+        """``spin`` False: its threads sleep as soon as a run is over, instead of spinning for a while."""
         check_stage(stage_map)
         ort = _load()
         options = ort.SessionOptions()

@@ -49,7 +49,7 @@ class _Wanted:
     target: str = ""  # of an engine, where the bundle has several
 
 
-NO_SPIN = "told not to spin between runs: its threads would hold the cores of the engine timed next for 30 ms"
+NO_SPIN = "told not to spin between runs: its threads would hold the cores of the engine timed next"
 
 
 def bundle_names(bundles: Sequence[Bundle]) -> list[str]:
