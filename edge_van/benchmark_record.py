@@ -14,12 +14,11 @@ import msgspec
 
 from edge_van.errors import UsageError
 from edge_van.records import Interval, Machine
+from edge_van.versioned_json import JSONFormat
 
 BENCHMARK_SCHEMA_VERSION = 1
-OLDEST_BENCHMARK_SCHEMA_VERSION = 1
 BENCHMARK_KIND = "edge-van benchmark"
 BENCHMARK_NAME = "benchmark.json"
-MAX_RESULT_BYTES = 256 * 2**20
 MAX_BUNDLES, MAX_MODELS = 16, 256
 """More than that no run has; a page of more would be drawn for hours."""
 LARGEST = 1e12
@@ -205,43 +204,25 @@ def best_throughput(result: BenchmarkResult, model: str) -> Throughput | None:
     return max(rows, key=lambda row: row.images_per_s) if rows else None
 
 
-class _Head(msgspec.Struct):
-    """What a result of every version starts from."""
-
-    kind: str
-    schema_version: int
-    edge_van_version: str = "of unknown version"
+BENCHMARK_FORMAT = JSONFormat(
+    BenchmarkResult, BENCHMARK_KIND, BENCHMARK_SCHEMA_VERSION, 1, 256 * 2**20, "benchmark result", "measure again"
+)
 
 
 def read_benchmark(path: Path) -> BenchmarkResult:
-    """The result in ``path``; ``UsageError`` for a file that is none, is broken, or of a version that is not read."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_RESULT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): give a file of edge-van benchmark") from error
-    advice = "give a file that edge-van benchmark wrote, or measure again"
-    if len(raw) > MAX_RESULT_BYTES:
-        raise UsageError(f"{path} is over {MAX_RESULT_BYTES // 2**20} MiB, no benchmark result is: {advice}")
-    try:
-        head = msgspec.json.decode(raw, type=_Head)
-        if head.kind != BENCHMARK_KIND:
-            raise UsageError(f"{path} is a {head.kind[:40]!r}, no {BENCHMARK_KIND}: {advice}")
-        if not OLDEST_BENCHMARK_SCHEMA_VERSION <= head.schema_version <= BENCHMARK_SCHEMA_VERSION:
-            raise UsageError(
-                f"{path} has version {head.schema_version} of the format (written by edge-van "
-                f"{head.edge_van_version[:40]}), this edge-van reads {OLDEST_BENCHMARK_SCHEMA_VERSION} to "
-                f"{BENCHMARK_SCHEMA_VERSION}: measure again, or take the edge-van that wrote it"
-            )
-        result = msgspec.json.decode(raw, type=BenchmarkResult)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise UsageError(f"{path} is no benchmark result ({' '.join(str(error).split())[:200]}): {advice}") from error
-    _check_consistent(result, path)
+    """The result in ``path``; ``UsageError`` for a file that is none, is broken, contradicts itself, or is of a version
+    that is not read.
+    """
+    result = BENCHMARK_FORMAT.read(path)
+    check_consistent(result, path)
     return result
 
 
-def _check_consistent(result: BenchmarkResult, path: Path) -> None:
-    """Rows name models that are there, and every figure is one: a report must not stumble over them."""
+def check_consistent(result: BenchmarkResult, path: Path) -> None:
+    """Rows name models that are there, and every figure is one: a report must not stumble over them.
+
+    Raises ``UsageError``, which names ``path``.
+    """
     names = [model.name for model in result.models]
     bundles = [bundle.name for bundle in result.bundles]
     if len(set(names)) < len(names) or len(set(bundles)) < len(bundles):

@@ -38,7 +38,7 @@ DEFAULT_OUTPUT = Path("edge_van_report")
 def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Path | None, as_json: bool) -> None:
     """Draw what was measured: report.html, report.md and report.json of a bundle, or of two beside each other.
 
-    A SUBJECT is a bundle's folder or a result file of edge-van benchmark.
+    A SUBJECT is a bundle's folder or a result file of edge-van benchmark. A single report.json is drawn again.
     """
     if len(subjects) > 2:
         raise UsageError(f"a report is of one or two subjects, {len(subjects)} were given: leave some out")
@@ -51,15 +51,21 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     from edge_van.report.html import html
     from edge_van.report.markdown import markdown
     from edge_van.report.page import page_of
-    from edge_van.report.record import encode_report
+    from edge_van.report.record import encode_report, read_report
     from edge_van.report.terminal import next_command, show_report
-    from edge_van.report.write import check_output, write_report
+    from edge_van.report.write import check_output, is_report, write_report
 
     one_bundle = len(subjects) == 1 and subjects[0].is_dir()
     folder = output or (subjects[0] if one_bundle else DEFAULT_OUTPUT)
     check_output(folder)
     reporter = Terminal()
-    collected = collect(subjects, ReportOptions(data, limit), reporter)
+    redrawn = len(subjects) == 1 and is_report(subjects[0])
+    if redrawn:
+        if data is not None:
+            raise UsageError(f"{subjects[0]} is drawn from itself: leave --data out, or give the bundle in its place")
+        collected = read_report(subjects[0])
+    else:
+        collected = collect(subjects, ReportOptions(data, limit), reporter)
     with reporter.stage("Drawing"):
         page = page_of(collected)
         content = encode_report(collected)
@@ -68,7 +74,7 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     if as_json:
         click.echo(content, nl=False)
     else:
-        show_report(collected, written, next_command(subjects, collected))
+        show_report(collected, written, None if redrawn else next_command(subjects, collected))
 
 
 def _check_libraries() -> None:

@@ -71,13 +71,13 @@ def decoded(raw: bytes, where: str) -> Manifest:
         raise BundleError(f"{where} is broken JSON, {error}{at}: make or copy the bundle again") from error
     except RecursionError as error:
         raise BundleError(f"{where} is nested too deep for a manifest: make or copy the bundle again") from error
-    _check_entries(manifest.files, where)
-    _check_consistent(manifest, where)
+    check_consistent(manifest, where)
     return manifest
 
 
-def _check_consistent(manifest: Manifest, where: str) -> None:
-    """What the types alone do not say."""
+def check_consistent(manifest: Manifest, where: str) -> None:
+    """What the types alone do not say; ``BundleError``, which begins with ``where``."""
+    _check_entries(manifest.files, where)
     classes, limit = manifest.input_spec.classes, manifest.recipe.get("max_drop_points", 1.0)
     if manifest.num_classes < 1 or (classes is not None and len(classes) != manifest.num_classes):
         raise BundleError(

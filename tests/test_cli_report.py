@@ -50,6 +50,30 @@ def test_json_is_the_reports_content_and_nothing_else(
     assert "only the latency in its manifest" in err
 
 
+def test_a_report_is_drawn_again_from_its_json_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    content = manifest()
+    folder = bundle_folder(tmp_path / "a", content, benchmark({"a": content}, rounds=20))
+    assert run(capfd, monkeypatch, "report", folder)[0] == 0
+    (tmp_path / "moved").mkdir()
+    moved = (folder / "report.json").rename(tmp_path / "moved" / "ours.json")
+    code, out, err = run(capfd, monkeypatch, "report", moved, "--output", tmp_path / "again")
+    assert code == 0, err
+    assert "good. " in out
+    assert (tmp_path / "again" / "report.json").read_bytes() == moved.read_bytes()
+    assert (tmp_path / "again" / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+    before = tree(tmp_path)
+    for arguments, words in (
+        ((moved, "--data", tmp_path), "is drawn from itself"),
+        ((moved, folder), "is a 'edge-van report', no edge-van benchmark"),
+    ):
+        found, _, err = run(capfd, monkeypatch, "report", *arguments, "--output", tmp_path / "again")
+        assert found == 2
+        assert words in error_line(err)
+        assert tree(tmp_path) == before
+
+
 def test_terminal_codes_of_a_stranger_are_escaped(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: None
 ) -> None:

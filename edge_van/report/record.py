@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_van.benchmark_record import BenchmarkResult
+from edge_van.benchmark_record import BenchmarkResult, check_consistent
 from edge_van.errors import UsageError
+from edge_van.manifest import check_consistent as check_manifest
 from edge_van.records import Interval, Manifest
+from edge_van.versioned_json import JSONFormat
 
 REPORT_SCHEMA_VERSION = 1
-OLDEST_REPORT_SCHEMA_VERSION = 1
 REPORT_KIND = "edge-van report"
-MAX_REPORT_BYTES = 1024 * 2**20
 
 Status = Literal["good", "reservations", "no"]
 
@@ -155,41 +155,33 @@ class Report:
     comparisons: tuple[Comparison, ...] = ()
 
 
-class _Head(msgspec.Struct):
-    """What a report of every version starts from."""
-
-    kind: str
-    schema_version: int
-    edge_van_version: str = "of unknown version"
+REPORT_FORMAT = JSONFormat(
+    Report, REPORT_KIND, REPORT_SCHEMA_VERSION, 1, 1024 * 2**20, "report", "make the report again"
+)
 
 
 def read_report(path: Path) -> Report:
-    """The report in ``path``; ``UsageError`` for a file that is none, is broken, or of a version that is not read."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_REPORT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): give a report.json of edge-van report") from error
-    advice = "give a report.json that edge-van report wrote, or make it again"
-    if len(raw) > MAX_REPORT_BYTES:
-        raise UsageError(f"{path} is over {MAX_REPORT_BYTES // 2**20} MiB, no report is: {advice}")
-    try:
-        head = msgspec.json.decode(raw, type=_Head)
-        if head.kind != REPORT_KIND:
-            raise UsageError(f"{path} is a {head.kind[:40]!r}, no {REPORT_KIND}: {advice}")
-        if not OLDEST_REPORT_SCHEMA_VERSION <= head.schema_version <= REPORT_SCHEMA_VERSION:
-            raise UsageError(
-                f"{path} has version {head.schema_version} of the format (written by edge-van "
-                f"{head.edge_van_version[:40]}), this edge-van reads {OLDEST_REPORT_SCHEMA_VERSION} to "
-                f"{REPORT_SCHEMA_VERSION}: make the report again, or take the edge-van that wrote it"
-            )
-        report = msgspec.json.decode(raw, type=Report)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise UsageError(f"{path} is no report ({' '.join(str(error).split())[:200]}): {advice}") from error
-    if len(report.verdicts) != len(report.sides) or any(
-        side.run is not None and not 0 <= side.run < len(report.runs) for side in report.sides
-    ):
-        raise UsageError(f"{path} names a run or a verdict that it does not hold: {advice}")
+    """The report in ``path``; ``UsageError`` for a file that is none, is broken, contradicts itself, or is of a version
+    that is not read; ``BundleError`` for a bundle's manifest in it that contradicts itself.
+    """
+    report = REPORT_FORMAT.read(path)
+    for run in report.runs:
+        check_consistent(run, path)
+    names = [side.name for side in report.sides]
+    known = set(names)
+    if not names or len(known) < len(names) or [v.side for v in report.verdicts] != names:
+        raise UsageError(f"{path} has not one verdict for each of its sides: {REPORT_FORMAT.again}")
+    for side in report.sides:
+        if side.manifest is not None:
+            check_manifest(side.manifest, f"{path}: the manifest of {side.name!r}")
+        if side.run is None:
+            continue
+        if not 0 <= side.run < len(report.runs):
+            raise UsageError(f"{path} names a run that it does not hold: {REPORT_FORMAT.again}")
+        if side.run_bundle not in [bundle.name for bundle in report.runs[side.run].bundles]:
+            raise UsageError(f"{path} names a bundle that its run does not hold: {REPORT_FORMAT.again}")
+    if not {name for c in report.comparisons for name in (c.first, c.second)} <= known:
+        raise UsageError(f"{path} compares a side that it does not hold: {REPORT_FORMAT.again}")
     return report
 
 

@@ -17,7 +17,8 @@ from edge_van.report.record import Report
 from edge_van.report.verdict import STATUS_WORDS
 
 
-def show_report(report: Report, files: Mapping[str, Path], next_command: str) -> None:
+def show_report(report: Report, files: Mapping[str, Path], next_command: str | None) -> None:
+    """``next_command``: None for a report that is drawn again, whose bundles may be on another machine."""
     several = len(report.sides) > 1
     for verdict in report.verdicts:
         name = f"{verdict.side}: " if several else ""
@@ -32,7 +33,8 @@ def show_report(report: Report, files: Mapping[str, Path], next_command: str) ->
     for path in files.values():
         _line(f"Wrote:  {path}")
     _line(f"Open:   xdg-open {shlex.quote(str(files[REPORT_HTML]))}")
-    _line(f"Next:   {next_command}")
+    if next_command is not None:
+        _line(f"Next:   {next_command}")
 
 
 def _line(text: str) -> None:

@@ -39,14 +39,23 @@ def check_output(folder: Path) -> None:
             path = folder / name
             if not path.is_symlink() and not path.exists():
                 continue
-            ours = False
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
-                    ours = mark in file.read(_BEGINNING)
-            if not ours:
+            if path.is_symlink() or not _has_mark(path, mark):
                 raise UsageError(
                     f"{path} is no report of edge-van and is not replaced: move it away, or choose another --output"
                 )
+
+
+def is_report(path: Path) -> bool:
+    """Whether ``path`` is a file that begins as a ``report.json`` of edge-van does."""
+    with clear_errors(path):
+        return _has_mark(path, MARKS[REPORT_JSON])
+
+
+def _has_mark(path: Path, mark: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark in file.read(_BEGINNING)
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:

@@ -58,7 +58,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Report:
     result = replace(benchmark({"demo": content}), doubts=(DOUBT,))
     found = collect([bundle_folder(folder, content, result)], ReportOptions(), SILENT)
     side = replace(hostile_side("demo", found.sides[0]), explanation=explanation())
-    return replace(found, sides=(side,))
+    return replace(found, sides=(side,), verdicts=(replace(found.verdicts[0], side=side.name),))
 
 
 @pytest.fixture(scope="session")

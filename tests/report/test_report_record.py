@@ -13,6 +13,8 @@ from bundle_samples import one_line
 from edge_van.errors import UsageError
 from edge_van.report.record import REPORT_KIND, Report, encode_report, read_report, report_schema
 
+COMPARISON = {"first": "another", "second": "one", "same_run": False, "sentences": []}
+
 
 def test_a_report_round_trips(single: Report, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
@@ -28,11 +30,13 @@ def test_a_report_round_trips(single: Report, tmp_path: Path) -> None:
         ({"schema_version": 99}, ("version 99", "reads 1 to 1")),
         ({"schema_version": 0}, ("version 0", "reads 1 to 1")),
         ({"kind": "edge-van benchmark"}, ("'edge-van benchmark'", f"no {REPORT_KIND}")),
-        ({"verdicts": []}, ("names a run or a verdict",)),
-        ({"runs": []}, ("names a run or a verdict",)),
+        ({"verdicts": []}, ("has not one verdict for each",)),
+        ({"sides": [], "verdicts": []}, ("has not one verdict for each",)),
+        ({"runs": []}, ("names a run that it does not hold",)),
+        ({"comparisons": [COMPARISON]}, ("compares a side that",)),
         ({"sides": 3}, ("no report", "sides")),
     ],
-    ids=["newer", "older", "other", "no-verdict", "no-run", "type"],
+    ids=["newer", "older", "other", "no-verdict", "nothing", "no-run", "comparison", "type"],
 )
 def test_what_is_no_report_is_refused(
     single: Report, tmp_path: Path, changes: dict[str, Any], words: tuple[str, ...]

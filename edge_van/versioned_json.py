@@ -1,0 +1,63 @@
+"""Reading a JSON file of ours of one kind, in the versions that are read.
+
+In: a path and what is expected there. Out: the record, its types checked; a ``UsageError`` of one line for all else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from edge_van.errors import UsageError
+
+T = TypeVar("T")
+
+
+class _Head(msgspec.Struct):
+    """What a file of every kind and version starts from; read first, so that the rest may change."""
+
+    kind: str
+    schema_version: int
+    edge_van_version: str = "of unknown version"
+
+
+@dataclass(frozen=True)
+class JSONFormat(Generic[T]):
+    """A kind of file. ``called`` and ``again`` are words of its messages: "benchmark result", "measure again"."""
+
+    record: type[T]
+    kind: str  # also the command that writes it
+    version: int
+    oldest_version: int
+    max_bytes: int
+    called: str
+    again: str
+
+    def read(self, path: Path) -> T:
+        """The record in ``path``; ``UsageError``: unreadable, too large, broken, another kind, another version."""
+        advice = f"give a file that {self.kind} wrote, or {self.again}"
+        try:
+            with path.open("rb") as file:
+                raw = file.read(self.max_bytes + 1)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read ({error.strerror}): {advice}") from error
+        if len(raw) > self.max_bytes:
+            raise UsageError(f"{path} is over {self.max_bytes // 2**20} MiB, no {self.called} is: {advice}")
+        try:
+            self._check(msgspec.json.decode(raw, type=_Head), path, advice)
+            return msgspec.json.decode(raw, type=self.record)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise UsageError(f"{path} is no {self.called} ({' '.join(str(error).split())[:200]}): {advice}") from error
+
+    def _check(self, head: _Head, path: Path, advice: str) -> None:
+        if head.kind != self.kind:
+            raise UsageError(f"{path} is a {head.kind[:40]!r}, no {self.kind}: {advice}")
+        if not self.oldest_version <= head.schema_version <= self.version:
+            raise UsageError(
+                f"{path} has version {head.schema_version} of the format (written by edge-van "
+                f"{head.edge_van_version[:40]}), this edge-van reads {self.oldest_version} to {self.version}: "
+                f"{self.again}, or take the edge-van that wrote it"
+            )

@@ -1,0 +1,77 @@
+"""A report whose values somebody changed is refused in one line, or drawn: nothing in between.
+
+What is changed: one or two values of a report with every section, at any depth, to other types, signs, sizes, lengths.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import HOSTILE
+
+from edge_van.errors import EdgeVanError
+from edge_van.report.html import html
+from edge_van.report.markdown import markdown
+from edge_van.report.page import page_of
+from edge_van.report.record import Report, encode_report, read_report
+
+Place = tuple[str | int, ...]
+VALUES = (None, True, 0, -1, 3, 0.5, 101.0, 1e-300, 1e300, -1e300, 10**18, "", "x" * 3000, HOSTILE, [], {})
+
+
+def places(node: Any, at: Place = ()) -> list[Place]:
+    """Where every value is; of long lists the first three elements."""
+    children = node.items() if isinstance(node, dict) else enumerate(node[:3]) if isinstance(node, list) else ()
+    return [at, *(place for key, child in children for place in places(child, (*at, key)))]
+
+
+def change(document: Any, place: Place, value: Any) -> None:
+    """A number instead of a value for a list means that it is repeated so many times, or emptied."""
+    *path, last = place
+    for key in path:
+        document = document[key]
+    old = document[last]
+    document[last] = old[:2] * value if isinstance(old, list) and value in (0, 3) else value
+
+
+@pytest.fixture(scope="module")
+def content(single: Report) -> tuple[Any, list[Place]]:
+    document = json.loads(encode_report(single))
+    return document, [place for place in places(document) if place]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changed_values_are_refused_or_drawn(
+    data: st.DataObject, content: tuple[Any, list[Place]], no_plots: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    document, everywhere = copy.deepcopy(content[0]), content[1]
+    for _ in range(data.draw(st.integers(1, 2))):
+        place, value = data.draw(st.sampled_from(everywhere)), data.draw(st.sampled_from(VALUES))
+        try:
+            change(document, place, value)
+        except (KeyError, IndexError, TypeError):  # the first change took this place away
+            continue
+    path: Path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_text(json.dumps(document))
+    try:
+        report = read_report(path)
+    except EdgeVanError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # most are refused, and must be so in one line
+        return
+    page = page_of(report)
+    assert html(page)
+    assert markdown(page)
+
+
+def test_what_is_not_changed_is_drawn(content: tuple[Any, list[Place]], no_plots: None, tmp_path: Path) -> None:
+    """Else the test above would only see refusals."""
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(content[0]))
+    assert html(page_of(read_report(path)))
