@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import pytest
+from benchmark_scripts import BENCHMARKS, script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openvino import opset13 as ops
@@ -24,17 +23,7 @@ from edge_van.input_spec import InputSpec
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.van import VAN
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout: benchmarks/ is not here")
-
-
-def script(name: str) -> ModuleType:
-    """A module of ``benchmarks/``, found as its scripts find one another."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture
@@ -186,7 +175,6 @@ def test_onnx_runtime_quantises_the_unfolded_network(
 
 
 def test_the_readme_tables_hold_every_model_and_every_size() -> None:
-    numbers = script("readme_numbers")
     machine = {"cpu": "CPU", "logical_cores": 2, "flags": ["avx2"], "versions": {"openvino": "2026"}}
     source = {"machine": machine, "command": "python benchmarks/x.py", "size_px": 64, "calibration_images": 4}
     accuracy = {
@@ -213,7 +201,7 @@ def test_the_readme_tables_hold_every_model_and_every_size() -> None:
             }
         ],
     }
-    peers = numbers.peers(
+    peers = script("tables.peers").peers(
         [
             {
                 **source,
@@ -245,7 +233,7 @@ def test_the_readme_tables_hold_every_model_and_every_size() -> None:
         "slope_ms": 12.0,
         "r_squared": 0.9991,
     }
-    scaling = numbers.scaling(
+    scaling = script("tables.scaling").scaling(
         [
             {
                 **source,

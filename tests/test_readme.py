@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import script
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_number_is_typed_by_hand() -> None:
-    script = TOP / "benchmarks" / "readme_numbers.py"
-    if not script.is_file():
+    if not (TOP / "benchmarks").is_dir():
         pytest.skip("no checkout: benchmarks/ is not here")
-    made = runpy.run_path(str(script))
-    between = README.split(made["BEGIN"])[1].split(made["END"])[0]
-    assert between.strip() == made["block"](), "run python benchmarks/readme_numbers.py"
+    numbers = script("readme_numbers")
+    between = README.split(numbers.BEGIN)[1].split(numbers.END)[0]
+    assert between.strip() == numbers.block(), "run python benchmarks/readme_numbers.py"
 
 
 def test_links_into_the_checkout_are_there() -> None:

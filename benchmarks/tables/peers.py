@@ -1,0 +1,57 @@
+"""The table of ``peers/run.py``.
+
+In: its results. Out: lines of Markdown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables.common import Results, ratio, source
+
+
+def peers(results: Results) -> list[str]:
+    """The table of ``peers/run.py``, one a machine: accuracy and speed of the same checkpoint through every tool."""
+    lines: list[str] = []
+    for result in results:
+        timed, fp32 = result["latency"], next(iter(result["accuracy"].values()))
+        heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
+        lines += [
+            f"**Peers**: the demo checkpoint through other tools, as their documentation shows it; accuracy on "
+            f"{fp32['images']:,} CIFAR-10 images at {result['size_px']} px (FP32 top-1 "
+            f"{fp32['top1_fp32_percent']:.2f} %), {result['calibration_images']} calibration images; latency with "
+            f"{result['threads']} threads, batch 1, all in turns in one process, "
+            f"{len(timed[0]['runs']) if timed else 0} runs; over 1 is faster.",
+            "",
+            f"| model | top-1 % | drop in points (95 % interval) | logit SQNR dB | {' | '.join(heads)} |",
+            f"|---|---|---|---|{'---|---|' * len(timed)}",
+        ]
+        rows = [{r["name"]: r for r in t["ratios"]["fp32"]} for t in timed]
+        for name, how in result["how"].items():
+            cells = [how, *_peer_accuracy(result["accuracy"].get(name))]
+            for row in (by_name.get(name) for by_name in rows):
+                cells += ["-", "-"] if row is None else [f"{row['median_ms']:.2f}", ratio(row)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += [f"| {u['name']}: {u['reason']} |{' - |' * (3 + 2 * len(timed))}" for u in result["unavailable"]]
+        clocks = [
+            f"{c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} "
+            f"({c['ratio_low']:.3f} to {c['ratio_high']:.3f}; without Python's {c['python_ms']:.2f} ms "
+            f"{c['inference_ratio']:.3f})"
+            for t in timed
+            for c in t["benchmark_app"]
+        ]
+        if clocks:
+            lines += ["", f"Our clock over OpenVINO's `benchmark_app` on the same IR: {'; '.join(clocks)}."]
+        lines += ["", source(result), ""]
+    return lines[:-1]
+
+
+def _peer_accuracy(a: dict[str, Any] | None) -> list[str]:
+    if a is None:  # the baseline itself
+        return ["-", "-", "-"]
+    drop, i = a["top1_drop_points"], a["top1_drop_interval"]
+    return [
+        f"{a['top1_int8_percent']:.2f}",
+        f"{drop:+.2f} ({i['low']:+.2f} to {i['high']:+.2f})",
+        f"{a['logit_sqnr_db']:.1f}",
+    ]

@@ -1,0 +1,59 @@
+"""The tables of ``scaling.py`` and ``ratio_stability.py``: how times grow, and how far they move.
+
+In: their results. Out: lines of Markdown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables.common import Results, source
+
+
+def scaling(results: Results) -> list[str]:
+    """The tables of ``scaling.py``, of the first machine."""
+    result = results[0]
+    columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
+    lines = [
+        f"**Scaling**: OpenVINO, batch 1, random weights, FP32 and INT8 in turns; peak resident memory of a process "
+        f"that loads the file and runs it. Variants at {result['size_px']} px:",
+        "",
+        f"| variant | {columns} |",
+        "|---|---|---|---|---|---|",
+        *(f"| {p['variant']} | {_scaling_cells(p)} |" for p in result["by_variant"]),
+        "",
+        f"| {result['sizes_of']} at | {columns} |",
+        "|---|---|---|---|---|---|",
+        *(f"| {p['size_px']} px | {_scaling_cells(p)} |" for p in result["by_size"]),
+        "",
+    ]
+    for over, unit in (("over_megapixels", "megapixels"), ("over_gmacs", "GMACs")):
+        for precision, f in result["fits"][over].items():
+            lines.append(
+                f"{precision.upper()} over {unit}, {f['points']} points: exponent {f['exponent']:.2f} "
+                f"({f['exponent_low']:.2f} to {f['exponent_high']:.2f}, 1 is linear); ms = {f['intercept_ms']:.2f} + "
+                f"{f['slope_ms']:.2f} x, R² {f['r_squared']:.4f}.  "
+            )
+    return [*lines, "", source(result)]
+
+
+def _scaling_cells(point: dict[str, Any]) -> str:
+    rows = {r["name"]: f"{r['median_ms']:.2f}" for r in point["latency"]["rows"]}
+    peaks = {name: f"{m['peak_mib']:.0f}" for name, m in point["memory"].items()}
+    cells = (f"{point['gmacs']:.2f}", *(found.get(p, "-") for found in (rows, peaks) for p in ("fp32", "int8")))
+    return " | ".join(cells)
+
+
+def stability(results: Results) -> list[str]:
+    """The figures of ``ratio_stability.py``, of the first machine."""
+    result = results[0]
+    runs, spreads = result["runs"], result["spreads"]
+    ratios = sorted(run["ratio"] for run in runs)
+    return [
+        f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times, in every "
+        f"second run with other processes at work in bursts on every core: the ratio went from {ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median), FP32's milliseconds by "
+        f"{100 * spreads['fp32_median_ms']:.0f} %.",
+        "",
+        source(result),
+    ]
