@@ -25,9 +25,11 @@ from edge_van.timing.interleave import Rounds, sample_rounds
 
 MIN_ROUNDS = 100
 WARMUP_ROUNDS = 10
+LEAD_MS = 10.0
+"""Threads of torch's OpenMP (libgomp) spin for 7 ms after a run, seen on two cores; OpenVINO's and, as they are set
+here, ONNX Runtime's for less than one."""
 DISTURBED = 1.3
 """A p90 this many times the median: something else ran."""
-
 
 RATIOS_APART = 0.05
 """How far the ratio of two medians may be from the median of the paired ratios before a reader is told."""
@@ -72,7 +74,7 @@ def measure_latency(
         turns: list[Callable[[], float]] = []
         for c in candidates:
             session = stack.enter_context(open_model(c.runtime, c.path, threads=threads, **c.options))
-            turn = query_turn(session, random_feed(session, generator))
+            turn = query_turn(session, random_feed(session, generator), LEAD_MS)
             for _ in range(WARMUP_ROUNDS):
                 turn()
             sessions.append(session)
@@ -92,7 +94,7 @@ def measure_latency(
     return Latency(1, used, WARMUP_ROUNDS, len(found.values), baseline, rows, load_average(), notes)
 
 
-def query_turn(session: Session, feed: dict[str, NDArray[Any]], lead_ms: float = 0.0) -> Callable[[], float]:
+def query_turn(session: Session, feed: dict[str, NDArray[Any]], lead_ms: float) -> Callable[[], float]:
     """A callable that runs ``feed`` at least twice and returns the last run's milliseconds.
 
     The runs before take the turn over from another model: the weights come back into the caches, and within ``lead_ms``
@@ -144,11 +146,20 @@ def _order_statistic(n: int) -> int:
     return max(k, 1)
 
 
-def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
-    middle, interval = paired_ratio(base, times)
+def percentiles_ms(times: NDArray[np.float64]) -> tuple[float, float, float]:
+    """(p50, p90, p99) of ``times``, (rounds,), in their own unit."""
     median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
-    raw = tuple(round(float(t), 4) for t in times)
-    return LatencyRow(candidate.name, candidate.runtime, median, p90, p99, middle, interval, raw)
+    return median, p90, p99
+
+
+def rounded(times: NDArray[np.float64]) -> tuple[float, ...]:
+    """Samples as they go into a record: to a tenth of a microsecond where they are milliseconds."""
+    return tuple(round(float(t), 4) for t in times)
+
+
+def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
+    ratio, interval = paired_ratio(base, times)
+    return LatencyRow(candidate.name, candidate.runtime, *percentiles_ms(times), ratio, interval, rounded(times))
 
 
 def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[str, ...]:

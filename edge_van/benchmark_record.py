@@ -123,12 +123,12 @@ class Startup:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One executed kernel: its layer's name, its operator, the kernel the engine chose, median milliseconds."""
+    """One executed kernel: its layer's name, its operator, the kernel the engine chose, mean milliseconds."""
 
     name: str
     operator: str
     kernel: str
-    median_ms: float
+    mean_ms: float
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _not_negative(result: BenchmarkResult) -> Iterator[float]:
     for start in result.startup:
         yield from (start.cached_load_ms or 0.0, start.cached_first_inference_ms or 0.0)
     for profile in result.layers:
-        yield from (layer.median_ms for layer in profile.layers)
+        yield from (layer.mean_ms for layer in profile.layers)
     c = result.conditions
     yield from (c.rounds, c.rounds_discarded, c.load_average_1min)
     yield from (c.other_cpu_percent or 0.0, c.stolen_cpu_percent or 0.0, c.throttle_events or 0)

@@ -50,7 +50,7 @@ def by_part(profile: LayerProfile) -> dict[str, float]:
     """Milliseconds of every part, in the order of ``PARTS``; 0 for one that no kernel belongs to."""
     sums = dict.fromkeys(PARTS, 0.0)
     for layer in profile.layers:
-        sums[part_of(layer)] += layer.median_ms
+        sums[part_of(layer)] += layer.mean_ms
     return sums
 
 
@@ -59,7 +59,7 @@ def by_operator(profile: LayerProfile) -> tuple[OperatorTime, ...]:
     sums: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     for layer in profile.layers:
-        sums[layer.operator, layer.kernel] += layer.median_ms  # type: ignore[assignment]
+        sums[layer.operator, layer.kernel] += layer.mean_ms  # type: ignore[assignment]
         counts[layer.operator, layer.kernel] += 1
     rows = [OperatorTime(*key, counts[key], float(value)) for key, value in sums.items()]
     return tuple(sorted(rows, key=lambda row: (-row.sum_ms, row.operator, row.kernel)))

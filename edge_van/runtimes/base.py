@@ -69,10 +69,11 @@ class Session(ABC):
         for _ in range(count):
             self.run(feed)
 
-    def profile(self, feed: dict[str, np.ndarray], runs: int) -> list[list[Kernel]]:
-        """Run ``feed`` so often; of each run every executed kernel. The session must be opened with ``profile=True``.
+    def profile(self, feed: dict[str, np.ndarray], *, warmup: int, runs: int) -> list[Kernel]:
+        """The mean time of every executed kernel over ``runs`` runs that follow ``warmup`` (at least one) others.
 
-        ``UsageError`` where the engine's own profiler is not read.
+        The session must be opened with ``profile=True``. A mean because it is all that OpenVINO tells, and what two
+        engines are compared by must be one statistic. ``UsageError`` where the engine's own profiler is not read.
         """
         raise UsageError(f"{self.runtime}: the time of each layer is read from OpenVINO and ONNX Runtime only")
 

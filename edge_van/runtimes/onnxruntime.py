@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from bisect import bisect_right
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class ONNXRuntimeSession(Session):
         if exact:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
-            options.intra_op_num_threads = threads
+            options.intra_op_num_threads = self.threads = threads
         source: str | bytes = str(path) if stage_map is None else _with_stage_map(path, stage_map)
         try:
             self._session = ort.InferenceSession(
@@ -72,12 +73,12 @@ class ONNXRuntimeSession(Session):
         names = [info.name for info in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
 
-    def profile(self, feed: dict[str, np.ndarray], runs: int) -> list[list[Kernel]]:
+    def profile(self, feed: dict[str, np.ndarray], *, warmup: int, runs: int) -> list[Kernel]:
         """Once only: ONNX Runtime writes its profile when it is ended, and cannot begin another."""
-        for _ in range(runs):
+        for _ in range(warmup + runs):
             self.run(feed)
         events = json.loads(Path(self._session.end_profiling()).read_bytes())
-        return _kernels_by_run(events)[-runs:]
+        return _mean(_kernels_by_run(events)[-runs:])
 
     def close(self) -> None:
         self._session = None
@@ -96,6 +97,14 @@ def _kernels_by_run(events: list[dict[str, Any]]) -> list[list[Kernel]]:
             operator = e["args"]["op_name"]
             runs[run - 1].append(Kernel(name.removesuffix("_kernel_time"), operator, operator, e["dur"] / 1e3))
     return runs
+
+
+def _mean(runs: list[list[Kernel]]) -> list[Kernel]:
+    """One row a kernel, in the order they first ran; a run that leaves one out took 0 ms for it."""
+    sums: dict[tuple[str, str, str], float] = {}
+    for kernel in chain.from_iterable(runs):
+        sums[kernel[:3]] = sums.get(kernel[:3], 0.0) + kernel.ms
+    return [Kernel(*key, ms / len(runs)) for key, ms in sums.items()]
 
 
 def _load() -> Any:

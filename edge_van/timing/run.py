@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van import __version__
-from edge_van.benchmark import paired_ratio, query_turn
+from edge_van.benchmark import LEAD_MS, paired_ratio, percentiles_ms, query_turn, rounded
 from edge_van.benchmark_record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
@@ -50,9 +50,6 @@ TITLES: dict[Scenario, str] = {"single_stream": "SingleStream", "multi_stream": 
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
 MIN_SLICES = 5
-LEAD_MS = 10.0
-"""Threads of torch's OpenMP (libgomp) spin for 7 ms after a run, seen on two cores; OpenVINO's and, as it is set here,
-ONNX Runtime's for less than one."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class BenchmarkOptions:
 
     settings: BenchmarkSettings
     runtimes: tuple[str, ...] | None = None  # None: all that are here
-    against: str | None = None  # the model that ratios are taken to; None: OpenVINO's FP32
+    against: str | None = None  # the model that ratios are taken to; None: the first FP32 one, else the first
     startup: bool = True
     layers: bool = True
 
@@ -72,11 +69,12 @@ def run_benchmark(
     """Measure everything that was asked for; ``command`` goes into the record as it is.
 
     Raises ``MissingRuntimeError`` where nothing can run or a runtime that was named is not here, ``UsageError`` for an
-    unknown baseline, ``BundleError`` for a damaged file.
+    unknown baseline or where no scenario can be timed, ``BundleError`` for a damaged file.
     """
     settings, names = options.settings, bundle_names(bundles)
     with reporter.stage("Checking the files"):
         models, skipped = timed_models(bundles, options.runtimes)
+    _baseline(models, options.against, skipped)  # a wrong name is said before minutes of loading
     with tempfile.TemporaryDirectory(prefix="edge-van-compiled-") as folder, ExitStack() as stack:
         caches = {m.candidate.name: Path(folder) / str(i) for i, m in enumerate(models)}
         startup: list[Startup] = []
@@ -89,6 +87,9 @@ def run_benchmark(
         single = run.queries("single_stream", 1)
         multi = run.queries("multi_stream", settings.multi_stream_samples)
         offline = run.offline()
+        if not (single or multi or offline):
+            reasons = "; ".join(dict.fromkeys(f"{s.model}: {s.reason}" for s in skipped))
+            raise UsageError(f"no scenario could be timed ({reasons}): ask for another, or for another baseline")
         layers = profile_layers(models, opened, reporter, skipped) if options.layers else ()
         threads = {m.candidate.name: opened.session(m, 1).threads for m in models}
     result = BenchmarkResult(
@@ -236,10 +237,8 @@ def _meter_for(model: TimedModel, meter: EnergyMeter | NoMeter) -> EnergyMeter |
 
 
 def _query_row(name: str, images: int, times: NDArray[np.float64], base: NDArray[np.float64]) -> QueryLatency:
-    ratio, interval = paired_ratio(base, times)
-    median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
-    raw = tuple(round(float(t), 4) for t in times)
-    return QueryLatency(name, images, raw, median, p90, p99, float(times.std() / times.mean()), ratio, interval)
+    variation = float(times.std() / times.mean())
+    return QueryLatency(name, images, rounded(times), *percentiles_ms(times), variation, *paired_ratio(base, times))
 
 
 def _rate_rows(

@@ -96,7 +96,7 @@ class OpenedModels:
     ) -> list[TimedModel]:
         """Those of ``models`` that take ``batch`` images at once; the others are skipped, with the reason.
 
-        None where ``baseline`` is not among them: there is nothing to pair the others with.
+        Empty where ``baseline`` is not among them: there is nothing to pair the others with.
         """
         left = []
         for model in models:

@@ -41,7 +41,7 @@ def test_a_van_has_every_part_and_loses_no_time() -> None:
     sums = by_part(profile)
     assert tuple(sums) == PARTS
     assert all(value > 0 for value in sums.values())
-    assert sum(sums.values()) == pytest.approx(sum(layer.median_ms for layer in profile.layers))
+    assert sum(sums.values()) == pytest.approx(sum(layer.mean_ms for layer in profile.layers))
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=8), st.floats(0, 10)), max_size=20))

@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_samples(measured: BenchmarkResult) -> None:
         assert rate.images_per_s == pytest.approx(np.median(rate.slices), rel=1e-3)
 
 
-def test_four_images_take_longer_than_one_and_less_than_eight(measured: BenchmarkResult) -> None:
+def test_four_images_take_longer_than_one_and_less_than_ten(measured: BenchmarkResult) -> None:
     """By the fastest sample of each model, which the least else happened to."""
     one = sum(min(row.samples_ms) for row in measured.single_stream)
     four = sum(min(row.samples_ms) for row in measured.multi_stream)
@@ -77,7 +77,7 @@ def test_layers_are_the_networks_with_their_kernels(measured: BenchmarkResult) -
     assert not any("i8" in layer.kernel.lower() for layer in convolutions)
     quantized = [layer for layer in profiles["onnxruntime-int8"].layers if layer.operator == "QLinearConv"]
     assert quantized
-    assert all(layer.median_ms >= 0 for p in measured.layers for layer in p.layers)
+    assert all(layer.mean_ms >= 0 for p in measured.layers for layer in p.layers)
 
 
 def test_the_record_tells_how_and_can_be_read_again(measured: BenchmarkResult, tmp_path: Path) -> None:
@@ -120,8 +120,14 @@ def test_two_bundles_in_one_run(timed_bundle: Bundle) -> None:
     assert 0.3 < rows["narrow_int8#2/onnxruntime-fp32"] < 3.0  # the same file, beside itself
 
 
-def test_an_unknown_baseline_lists_the_models(timed_bundle: Bundle) -> None:
-    options = BenchmarkOptions(SETTINGS, ("onnxruntime",), against="tensorrt-int8", startup=False)
+def test_an_unknown_baseline_lists_the_models_before_any_is_loaded(
+    timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*arguments: object) -> None:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr("edge_van.timing.run.measure_startup", loaded)
+    options = BenchmarkOptions(SETTINGS, ("onnxruntime",), against="tensorrt-int8")
     with pytest.raises(UsageError, match=r"'tensorrt-int8': onnxruntime-fp32, onnxruntime-int8"):
         run_benchmark([timed_bundle], options, SILENT)
 
@@ -135,6 +141,11 @@ def test_a_resize_inside_the_graph_takes_one_image_at_a_time(timed_bundle: Bundl
     spec = replace(timed_bundle.manifest.input_spec, source_size=(80, 80))
     bundle = replace(timed_bundle, manifest=replace(timed_bundle.manifest, input_spec=spec))
     settings = replace(SETTINGS, scenarios=("multi_stream",))
-    found = run_benchmark([bundle], BenchmarkOptions(settings, ("openvino",), startup=False, layers=False), SILENT)
+    options = BenchmarkOptions(settings, ("openvino",), startup=False, layers=False)
+    with pytest.raises(UsageError, match=r"no scenario could be timed \(openvino-fp32, MultiStream with 4 images: the"):
+        run_benchmark([bundle], options, SILENT)
+    both = replace(options, settings=replace(settings, scenarios=("single_stream", "multi_stream")))
+    found = run_benchmark([bundle], both, SILENT)
+    assert found.single_stream
     assert found.multi_stream == ()
     assert any("openvino-fp32, MultiStream with 4 images" in s.model for s in found.skipped)

@@ -135,7 +135,7 @@ def layers(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
             BarRow(part, "", tuple((sums[p][part],) for p in sums), tuple(f"{ms(sums[p][part])}" for p in sums))
             for part in shown
         ],
-        axis="ms, sum of the kernels' medians",
+        axis="ms, sum of the kernels' means",
         precisions=("fp32", "int8"),
         row_px=(42, 60),
     )
