@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_van.atomic import clear_errors, replace_file
 from edge_van.bundle import Bundle
 from edge_van.data import MAX_BYTES, BrokenImage, BrokenImageError, decode, open_images
-from edge_van.errors import BundleError, DataError, UsageError, VerificationError
+from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.gradcam import GradCAM
 from edge_van.input_spec import InputSpec
 from edge_van.overlay import overlay
@@ -30,6 +30,7 @@ from edge_van.progress import Advance, Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP
+from edge_van.softmax import softmax
 
 SHOWN_AFTER_S = 2.0
 """Shorter work needs no bar."""
@@ -184,13 +185,7 @@ def rank(logits: NDArray[Any], names: Sequence[str], top_k: int) -> tuple[ClassS
 
     ``VerificationError`` for logits that are not finite.
     """
-    values = logits.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise VerificationError(
-            "the model returned logits that are not finite: run edge-van doctor BUNDLE, and make the bundle again"
-        )
-    powers = np.exp(values - values.max())
-    probabilities = powers / powers.sum()
+    values, probabilities = logits.astype(np.float64), softmax(logits)
     order = np.argsort(-values, kind="stable")[:top_k]
     return tuple(ClassScore(int(i), names[i], float(probabilities[i]), float(values[i])) for i in order)
 

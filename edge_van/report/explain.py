@@ -22,6 +22,7 @@ from edge_van.report.cams import cams_of
 from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMs, Explanation, Flip, Prediction
 from edge_van.runtimes import Session, open_model
+from edge_van.softmax import softmax
 
 MOST_FLIPS = 12
 BATCH = 32
@@ -53,7 +54,8 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
 
     Kept are the flips with the highest probability of both predictions together, ``MOST_FLIPS`` at most, images that
     INT8 lost first. Raises ``BundleError`` for damaged models, ``NoModelsError`` for a bundle without them,
-    ``DataError`` for images that do not fit, ``MissingRuntimeError`` without OpenVINO.
+    ``DataError`` for images that do not fit, ``MissingRuntimeError`` without OpenVINO, ``VerificationError`` for logits
+    that are not finite.
     """
     manifest = bundle.manifest
     spec = manifest.input_spec
@@ -139,10 +141,7 @@ def _probabilities(session: Session, images: NDArray[np.uint8], batch: int) -> N
     if count < batch:
         images = np.concatenate([images, np.repeat(images[-1:], batch - count, 0)])
     [logits] = session.run({session.inputs[0].name: np.ascontiguousarray(images)}).values()
-    shifted = logits[:count].astype(np.float64)
-    shifted = np.exp(shifted - shifted.max(1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(1, keepdims=True)
-    return result
+    return softmax(logits[:count])
 
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:
