@@ -63,8 +63,8 @@ def paired_drop_interval(reference_right: Array, other_right: Array) -> tuple[fl
     second_only = int((~reference_right & other_right).sum())
     neither = n - both - first_only - second_only
     p1, p2 = (both + first_only) / n, (both + second_only) / n
-    low1, high1 = _wilson(p1, n)
-    low2, high2 = _wilson(p2, n)
+    low1, high1 = wilson_interval(p1, n)
+    low2, high2 = wilson_interval(p2, n)
     product = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
     phi = 0.0
     if product:
@@ -82,8 +82,9 @@ def paired_drop_interval(reference_right: Array, other_right: Array) -> tuple[fl
     return 100 * (first_only - second_only) / n, 100 * low, 100 * high
 
 
-def _wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share p of n."""
+def wilson_interval(p: float, n: int) -> tuple[float, float]:
+    """(low, high), the 95 % interval of a share ``p`` (0..1) seen in ``n`` cases (Wilson, "Probable inference, the law
+    of succession, and statistical inference", Journal of the American Statistical Association 22, 1927)."""
     z = 1.959963984540054
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)

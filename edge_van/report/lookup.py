@@ -131,24 +131,22 @@ def speed_of(side: Side, runs: Runs) -> Speed | None:
     return Speed("int8", fp32.name, ratio, bounds, int8.median_ms, fp32.median_ms, latency.rounds, "quantize")
 
 
-def top1_of(manifest: Manifest, model: BenchmarkModel) -> Top1 | None:
-    """Accuracy of the file that ``model`` runs; None where nobody measured that (OpenVINO's bf16, for one)."""
+def top1_of(manifest: Manifest, runtime: str, precision: str, file: str) -> Top1 | None:
+    """Accuracy of the bundle's ``file`` as ``runtime`` runs it; None where nobody measured that (OpenVINO's bf16, for
+    one)."""
     overall = manifest.accuracy
-    if model.precision == "fp32":
+    if precision == "fp32":
         accuracy = shipped_accuracy(manifest)
         return None if accuracy is None else Top1(accuracy.top1_fp32_percent, None, f"FP32 on {accuracy.data}")
-    if model.runtime == "openvino":
-        return _top1(overall, "OpenVINO's kernels") if model.precision == "int8" else None
-    scheme = next((s for s in manifest.schemes if model.file == s.file or _engine_of(model, s)), None)
+    if runtime == "openvino":
+        return _top1(overall, "OpenVINO's kernels") if precision == "int8" else None
+    engine = precision if runtime in ENGINE_RUNTIMES else None
+    scheme = next((s for s in manifest.schemes if file == s.file or engine == s.name), None)
     if scheme is not None and scheme.accuracy is not None:
         return _top1(scheme.accuracy, "the graph computed exactly")
-    if model.file == OPENVINO_ONNX:
+    if file == OPENVINO_ONNX:
         return _top1(overall, "the same graph in OpenVINO's kernels")
     return None
-
-
-def _engine_of(model: BenchmarkModel, scheme: SchemeResult) -> bool:
-    return model.runtime in ENGINE_RUNTIMES and model.precision == scheme.name
 
 
 def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:

@@ -256,7 +256,7 @@ def _points(manifest: Manifest, side: Side, runs: Runs) -> tuple[list[tuple[str,
         row = None if run is None else query(run, model.name)
         if run is None or row is None:
             continue
-        label, top1 = label_of(model, run), top1_of(manifest, model)
+        label, top1 = label_of(model, run), top1_of(manifest, model.runtime, model.precision, model.file)
         if top1 is None:
             unknown.append(label)
             continue
@@ -282,8 +282,7 @@ def _points(manifest: Manifest, side: Side, runs: Runs) -> tuple[list[tuple[str,
 def _from_quantize(manifest: Manifest, found: Latency) -> list[tuple[str, Point, str]]:
     points = []
     for row in found.rows:
-        file = INT8_IR if row.name == "int8" else FP32_IR
-        top1 = top1_of(manifest, BenchmarkModel(row.name, "", row.runtime, row.name, file, 0, None))
+        top1 = top1_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
         if top1 is not None:
             point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
             points.append((f"{RUNTIME_NAMES.get(row.runtime, row.runtime)} {row.name.upper()}", point, top1.source))
