@@ -26,6 +26,12 @@ LARGEST = 1e12
 
 Scenario = Literal["single_stream", "multi_stream", "offline"]
 SCENARIOS: tuple[Scenario, ...] = ("single_stream", "multi_stream", "offline")
+SCENARIO_TITLES: dict[Scenario, str] = {
+    "single_stream": "SingleStream",
+    "multi_stream": "MultiStream",
+    "offline": "Offline",
+}
+TIMED_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,11 @@ class BenchmarkSettings:
     batches: tuple[int, ...]  # of the offline scenario
     multi_stream_samples: int  # images in one query of the multi-stream scenario
     warmup_runs: int
-    samples: int  # rounds of the single-stream and multi-stream scenarios
-    min_duration_s: float  # of each scenario: rounds go on until both are reached ...
+    samples: int  # rounds of the single-stream and the multi-stream scenario
+    min_duration_s: float  # of a scenario, in offline of each batch size: rounds go on until this and the count are had
     seed: int
-    max_duration_s: float = 60.0  # ... or this is over and there are as many rounds as a median needs
-    offline_slices: int = 10  # stretches of time of each model at each batch size, in turns with the others
+    max_duration_s: float  # or until this is over; a median's least rounds are taken however long they last
+    offline_slices: int = 10  # rounds of each batch size: a stretch of time of each model, in turns with the others
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class BenchmarkModel:
 
     name: str
     bundle: str
-    runtime: str  # "openvino", "onnxruntime", "torch", "torch_compile", "tensorrt" or "tensorrt_rtx"
+    runtime: str  # one of ``TIMED_RUNTIMES``
     precision: str  # "fp32", "bf16", "int8", "int8_bf16" (INT8, the rest in bf16), or a TensorRT scheme
     file: str  # in the bundle
     file_bytes: int  # with the weights beside it

@@ -20,7 +20,7 @@ from edge_van.benchmark_record import (
     Throughput,
 )
 
-SETTINGS = BenchmarkSettings(("single_stream", "offline"), 2, 1, (1, 8), 8, 10, 700, 0.0, 0)
+SETTINGS = BenchmarkSettings(("single_stream", "offline"), 2, 1, (1, 8), 8, 10, 700, 0.0, 0, 60.0)
 MEDIANS_MS = {"openvino-fp32": 4.0, "openvino-int8": 2.0}
 
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from edge_van.benchmark import Candidate
-from edge_van.benchmark_record import Skipped
+from edge_van.benchmark_record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, Skipped
 from edge_van.bundle import Bundle
 from edge_van.engine_record import PLAN_NAME
-from edge_van.errors import MissingRuntimeError
+from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.progress import one_line
-
-TIMED_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class TimedModel:
     """A model that can be opened here. ``candidate.name`` is unique over all bundles of the run."""
 
     bundle: str
-    runtime: str  # one of TIMED_RUNTIMES
+    runtime: str  # one of ``TIMED_RUNTIMES``
     precision: str
     file: str  # in the bundle
     candidate: Candidate
@@ -53,12 +51,15 @@ NO_SPIN = "told not to spin between runs: its threads would hold the cores of th
 
 
 def bundle_names(bundles: Sequence[Bundle]) -> list[str]:
-    """The folders' names, a number behind those that repeat."""
+    """The folders' names, each once: with a number behind it where an earlier one has the name already."""
     names: list[str] = []
     for bundle in bundles:
-        base = one_line(bundle.path.resolve().name)
-        found = sum(name == base or name.startswith(f"{base}#") for name in names)
-        names.append(f"{base}#{found + 1}" if found else base)
+        base = name = one_line(bundle.path.resolve().name)
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{base}#{number}"
+        names.append(name)
     return names
 
 
@@ -68,8 +69,10 @@ def timed_models(
     """Every model that runs here, of ``runtimes`` (all when None).
 
     What the run asks for by name and is not here is a ``MissingRuntimeError``; what is only not there is skipped, with
-    the reason. Every file is hashed before it is given to an engine: ``BundleError`` for a damaged one.
+    the reason. Every file is hashed before it is given to an engine: ``BundleError`` for a damaged one. ``UsageError``
+    for more bundles or models than a result may have.
     """
+    _require_at_most(MAX_BUNDLES, len(bundles), "bundles")
     models: list[TimedModel] = []
     skipped: list[Skipped] = []
     for bundle, name in zip(bundles, bundle_names(bundles), strict=True):
@@ -88,7 +91,13 @@ def timed_models(
                 else:
                     middle = f"{w.target}-" if w.target else ""
                     models.append(_timed(bundle, name, f"{prefix}{runtime}-{middle}{w.precision}", runtime, w))
+    _require_at_most(MAX_MODELS, len(models), "models")
     return models, skipped
+
+
+def _require_at_most(most: int, count: int, what: str) -> None:
+    if count > most:
+        raise UsageError(f"a run times at most {most} {what}, {count} were given: leave some out")
 
 
 def _timed(bundle: Bundle, bundle_name: str, name: str, runtime: str, wanted: _Wanted) -> TimedModel:

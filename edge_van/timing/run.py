@@ -21,6 +21,7 @@ from edge_van.benchmark import LEAD_MS, paired_ratio, percentiles_ms, query_turn
 from edge_van.benchmark_record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
+    SCENARIO_TITLES,
     BenchmarkBundle,
     BenchmarkModel,
     BenchmarkResult,
@@ -46,7 +47,6 @@ from edge_van.timing.sessions import OpenedModels
 from edge_van.timing.slices import Slice
 from edge_van.timing.startup import measure_startup
 
-TITLES: dict[Scenario, str] = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline"}
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
 MIN_SLICES = 5
@@ -170,7 +170,7 @@ class _Run:
 
     def queries(self, scenario: Scenario, images: int) -> tuple[QueryLatency, ...]:
         """SingleStream and MultiStream: each model is asked once a round, ``images`` at once."""
-        title, settings = TITLES[scenario], self._settings
+        title, settings = SCENARIO_TITLES[scenario], self._settings
         if scenario not in settings.scenarios:
             return ()
         fitting = self._opened.fitting(self._models, images, title, self.baseline, self._skipped)
@@ -199,14 +199,14 @@ class _Run:
                 self.energy_source = meter.source
             for batch in settings.batches:
                 fitting = self._opened.fitting(
-                    self._models, batch, TITLES["offline"], self.baseline, self._skipped, streams
+                    self._models, batch, SCENARIO_TITLES["offline"], self.baseline, self._skipped, streams
                 )
                 slices = []
                 for model in fitting:
                     session, feed = self._opened.session_and_feed(model, batch, streams)
                     slices.append(Slice(session, feed, batch, _meter_for(model, meter), LEAD_MS))
                 if slices:
-                    shown, turns = f"{TITLES['offline']}, batch {batch}", [s.turn for s in slices]
+                    shown, turns = f"{SCENARIO_TITLES['offline']}, batch {batch}", [s.turn for s in slices]
                     rounds = self._sample("offline", shown, turns, settings.offline_slices, MIN_SLICES)
                     rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
                 self._opened.close_batch()

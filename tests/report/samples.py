@@ -15,6 +15,7 @@ from edge_van.benchmark import paired_ratio
 from edge_van.benchmark_record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
+    SCENARIOS,
     BenchmarkBundle,
     BenchmarkModel,
     BenchmarkResult,
@@ -136,7 +137,7 @@ def benchmark(
             for name, m in manifests.items()
         ),
         machine=MANIFEST.machine,
-        settings=BenchmarkSettings(("single_stream", "multi_stream", "offline"), 2, 2, (1, 8), 4, 20, rounds, 5.0, 0),
+        settings=BenchmarkSettings(SCENARIOS, 2, 2, (1, 8), 4, 20, rounds, 5.0, 0, 60.0),
         baseline=first,
         models=tuple(models),
         conditions=Conditions(rounds, 7, 1.4, 0.2, 0, 0.6, "rapl"),

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_samples import make
+from bundle_samples import MANIFEST, make
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_van.bundle import Bundle
 from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet
-from edge_van.errors import BundleError, MissingRuntimeError
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.openvino import has_bf16
 from edge_van.timing import models as module
 from edge_van.timing.models import bundle_names, timed_models
@@ -44,6 +46,22 @@ def test_two_bundles_of_one_name_are_told_apart(timed_bundle: Bundle) -> None:
     assert found[0] == "narrow_int8/onnxruntime-fp32"
     assert found[2] == "narrow_int8#2/onnxruntime-fp32"
     assert len(set(found)) == 4
+
+
+@given(st.lists(st.sampled_from(["a", "a#2", "a#2#2", "b"]), min_size=1, max_size=12))
+def test_no_two_bundles_share_a_name(folders: list[str]) -> None:
+    """A folder may itself be called as a repeated one would be."""
+    found = bundle_names([Bundle(Path(str(i), name), MANIFEST) for i, name in enumerate(folders)])
+    assert len(set(found)) == len(folders)
+    assert all(name.startswith(folder) for name, folder in zip(found, folders, strict=True))
+
+
+def test_no_more_is_measured_than_can_be_read_again(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="at most 16 bundles, 17 were given"):
+        timed_models([timed_bundle] * 17)
+    monkeypatch.setattr(module, "MAX_MODELS", 3)
+    with pytest.raises(UsageError, match="at most 3 models, 4 were given"):
+        timed_models([timed_bundle] * 2, ["onnxruntime"])
 
 
 def test_a_runtime_that_was_named_and_is_missing_is_an_error(
