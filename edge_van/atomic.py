@@ -1,6 +1,6 @@
-"""Folders and files that appear whole or not at all, whatever interrupts the writing.
+"""Folders that appear whole or not at all, whatever interrupts the writing; files: ``edge_van.atomic_files``.
 
-In: an output folder's path, bytes. Out: a locked hidden folder beside it, a rename into place, OSErrors in plain words.
+In: an output folder's path. Out: a locked hidden folder beside it, a rename into place, OSErrors in plain words.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def hidden_folder(output: Path) -> tuple[Path, int]:
     across containers and reused process numbers too.
     """
     while True:
-        folder = _beside(output, "partial", secrets.token_hex(6))
+        folder = beside(output, "partial", secrets.token_hex(6))
         folder.mkdir()  # not mkdtemp: its 0700 would stay on the finished bundle
         lock = lock_folder(folder)
         if folder.is_dir():  # another run's clean-up may have seen it before it was locked
@@ -120,7 +120,7 @@ def put_in_place(
     Else it is removed: ``check`` sees it once it is aside, where nobody finds it by its name any more, and raises if it
     must not be. ``commit`` runs with ``folder`` in place: what it raises undoes that too.
     """
-    aside = _beside(output, "replaced", folder.name.rpartition("-")[2])  # so that it is known which run moved it
+    aside = beside(output, "replaced", folder.name.rpartition("-")[2])  # so that it is known which run moved it
     try:
         if output.exists():
             output.rename(aside)
@@ -145,7 +145,7 @@ def clean_up_after_killed_runs(output: Path) -> None:
             continue
         with suppress(OSError):  # another user's, or gone already: then it is not for us to touch
             if match[1] == "replaced" and not output.exists():
-                _give_back(folder, _beside(output, "partial", match[2]), output)
+                _give_back(folder, beside(output, "partial", match[2]), output)
             else:
                 with _abandoned(folder) as abandoned:
                     if abandoned:
@@ -180,7 +180,8 @@ def _abandoned(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _beside(output: Path, purpose: str, token: str) -> Path:
+def beside(output: Path, purpose: str, token: str) -> Path:
+    """The hidden name next to ``output`` of what is on its way there (``partial``) or was there (``replaced``)."""
     return output.parent / f".{output.name}.{purpose}-{token}"
 
 
@@ -191,25 +192,6 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put ``content`` in the place of ``path`` in one step: an interrupt leaves what was there, or the new file.
-
-    A link is replaced, not followed. Waits for another command that writes into the same folder, where the file system
-    has locks. ``BundleError`` where it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    with raised_on_termination(), clear_errors(path):
-        lock = lock_folder(path.parent)
-        try:
-            write_durably(partial, content)
-            partial.replace(path)
-            sync(path.parent)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            os.close(lock)
 
 
 def sync(path: Path) -> None:

@@ -22,19 +22,18 @@ from edge_van.atomic import (
     explained,
     free_space_check,
     hidden_folder,
-    lock_folder,
     make_parents,
     put_in_place,
     raise_on_termination,
     sync,
     write_durably,
 )
+from edge_van.atomic_files import locked, replace_files
 from edge_van.bundle_files import FileProblem, file_entry, problem_of, strangers, walk
 from edge_van.errors import BundleError, UsageError
 from edge_van.input_spec import is_utf8
 from edge_van.manifest import (
     MANIFEST_NAME,
-    MANIFEST_PARTIAL,
     check_relative,
     encoded,
     listed_files,
@@ -251,20 +250,10 @@ def update_manifest(bundle: Bundle, change: Callable[[Manifest], Manifest] | Non
     the bundle was replaced by one of another time or checkpoint since it was opened, or cannot be written.
     """
     read_manifest(bundle.path)  # one clear message where the bundle is gone
-    with clear_errors(bundle.path):
-        lock = lock_folder(bundle.path)
-        try:
-            manifest = read_manifest(bundle.path)
-            if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
-                raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
-            manifest = replace(manifest if change is None else change(manifest), **changes)
-            content, partial = encoded(manifest), bundle.path / MANIFEST_PARTIAL
-            try:
-                write_durably(partial, content)
-                partial.replace(bundle.path / MANIFEST_NAME)
-            finally:
-                partial.unlink(missing_ok=True)
-            sync(bundle.path)
-        finally:
-            os.close(lock)
+    with clear_errors(bundle.path), locked(bundle.path) as alone:
+        manifest = read_manifest(bundle.path)
+        if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
+            raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
+        manifest = replace(manifest if change is None else change(manifest), **changes)
+        replace_files(bundle.path, {MANIFEST_NAME: encoded(manifest)}, alone=alone)
     return Bundle(bundle.path, manifest)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_van.atomic_files import partial_of
 from edge_van.benchmark_record import BENCHMARK_NAME
 from edge_van.errors import BundleError
-from edge_van.manifest import MANIFEST_NAME, MANIFEST_PARTIAL, check_relative
+from edge_van.manifest import MANIFEST_NAME, check_relative
 from edge_van.records import FileEntry
 
 REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
@@ -23,13 +24,9 @@ UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME)
 """What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
 
 
-def partial_name(name: str) -> str:
-    """What a file beside the listed ones is called until it is whole."""
-    return f".{name}.partial"
-
-
-OWN = frozenset((*UNLISTED, MANIFEST_PARTIAL, *map(partial_name, UNLISTED)))
-"""What edge-van itself puts beside the listed files; a command that was killed leaves the partial ones."""
+def is_own(name: str) -> bool:
+    """Whether edge-van itself puts a file of that name beside the listed ones; killed commands leave partial ones."""
+    return name in UNLISTED or partial_of(name) in (*UNLISTED, MANIFEST_NAME)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def strangers(root: Path, listed: Collection[str]) -> list[str]:
     """What lies below ``root`` and is neither listed nor something edge-van itself puts beside the listed files."""
-    return [name for name, _ in walk(root) if name not in listed and name not in OWN]
+    return [name for name, _ in walk(root) if name not in listed and not is_own(name)]
 
 
 def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None) -> FileProblem | None:
@@ -84,7 +81,7 @@ def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_res
             return FileProblem(shown, "symlink", f"{shown} is a link, a bundle has none: copy what it points at")
         return FileProblem(shown, "special", f"{shown} is a device, pipe or socket: remove it")
     if entry is None or info is None:
-        if name in OWN:
+        if is_own(name):
             return None
         return FileProblem(shown, "extra", f"{shown} is not in the manifest: remove it")
     if info.st_size != entry.size_bytes:

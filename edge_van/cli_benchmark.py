@@ -74,7 +74,8 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Time every runtime that is here, side by side in one run: latency, throughput, start-up, memory, layers."""
     from contextlib import ExitStack
 
-    from edge_van.atomic import raised_on_termination, replace_file
+    from edge_van.atomic import raised_on_termination
+    from edge_van.atomic_files import replace_file
     from edge_van.benchmark_record import encode_benchmark, read_benchmark
     from edge_van.bundle import open_bundle
     from edge_van.progress import Terminal

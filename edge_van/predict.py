@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.atomic import clear_errors, replace_file
+from edge_van.atomic import clear_errors
+from edge_van.atomic_files import replace_file
 from edge_van.bundle import Bundle
 from edge_van.data import MAX_BYTES, BrokenImage, BrokenImageError, decode, open_images
 from edge_van.errors import BundleError, DataError, UsageError

@@ -1,6 +1,7 @@
 """What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def timed_bundle(graphs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
             writer.path(onnx).write_bytes(graphs[name].read_bytes())
             export_openvino(graphs[name], spec, writer.path(ir))
         return writer.finish(replace(MANIFEST, num_classes=7, input_spec=spec))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -14,23 +14,9 @@ from pathlib import Path
 import pytest
 from bundle_samples import MANIFEST, make, names, one_line
 
-from edge_van.atomic import clean_up_after_killed_runs, replace_file
+from edge_van.atomic import clean_up_after_killed_runs
 from edge_van.bundle import BundleWriter, free_space_check, open_bundle, update_manifest, verify
 from edge_van.errors import BundleError, UsageError
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_is_one_clear_line(small_disk: Path) -> None:
@@ -252,23 +238,3 @@ def test_a_bundle_that_takes_its_place_meanwhile_is_not_renamed_over(
     assert open_bundle(tmp_path / "out").file("openvino/model.bin").read_bytes() == b"new"
     clean_up_after_killed_runs(tmp_path / "out")
     assert names(tmp_path) == ["out"]
-
-
-def test_a_file_is_replaced_whole_and_a_link_not_followed(tmp_path: Path) -> None:
-    target, link = tmp_path / "target", tmp_path / "link"
-    target.write_bytes(b"somebody's")
-    link.symlink_to(target)
-    replace_file(link, b"new")
-    assert (link.is_symlink(), link.read_bytes(), target.read_bytes()) == (False, b"new", b"somebody's")
-    replace_file(link, b"newer")
-    assert link.read_bytes() == b"newer"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "target"]
-
-
-def test_a_full_disk_leaves_the_file_that_was_there(small_disk: Path) -> None:
-    path = small_disk / "r.json"
-    replace_file(path, b"first")
-    with pytest.raises(BundleError) as caught:
-        replace_file(path, bytes(2**20))
-    one_line(caught, "disk is full")
-    assert {p.name: p.read_bytes() for p in small_disk.iterdir()} == {"r.json": b"first"}

@@ -79,7 +79,7 @@ def test_force_never_replaces_a_foreign_folder(tmp_path: Path, manifest: str | N
     one_line(caught, "photos", "even with --force")
 
 
-@pytest.mark.parametrize("stranger", ["notes.txt", "openvino/notes.txt", "new/deep/notes.txt", ".hidden"])
+@pytest.mark.parametrize("stranger", ["notes.txt", "new/deep/notes.txt", ".hidden", ".notes.txt.partial-0123456789ab"])
 def test_force_replaces_no_bundle_with_other_files_in_it(tmp_path: Path, stranger: str) -> None:
     bundle = make(tmp_path / "out", b"old")
     file = bundle.path / stranger
@@ -99,7 +99,7 @@ def test_a_bundles_own_files_do_not_stop_force(tmp_path: Path) -> None:
     bundle.file("openvino/model.bin").write_bytes(b"changed")
     (bundle.path / "empty").mkdir()
     (bundle.path / "report.html").write_text("<html/>")
-    (bundle.path / ".manifest.json.partial").write_text("{")  # of an update that was killed
+    (bundle.path / ".manifest.json.partial-0123456789ab").write_text("{")  # of an update that was killed
     make(tmp_path / "out", b"new", force=True)
     assert names(tmp_path / "out") == ["manifest.json", "model.xml", "openvino"]
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edge_van.atomic_files import replace_file
 from edge_van.engine_record import LOG_NAME, EngineRecord, write_engine
-from edge_van.errors import MissingRuntimeError, UsageError, VerificationError
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.layer_table import (
     EngineLayer,
     check_precision,
@@ -189,7 +190,7 @@ def _build(
         )
     try:
         _save_timing_cache(config, options.timing_cache)
-    except OSError:  # an engine is not lost for a file that only saves time; the record says so
+    except BundleError:  # an engine is not lost for a file that only saves time; the record says so
         cache_state = "not written"
     return bytes(plan), cache_state
 
@@ -288,9 +289,7 @@ def _save_timing_cache(config: Any, path: Path | None) -> None:
         return
     cache = config.get_timing_cache()
     if cache is not None:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(bytes(cache.serialize()))
-        partial.replace(path)
+        replace_file(path, bytes(cache.serialize()))
 
 
 def _layers(trt: ModuleType, plan: bytes, log: Any, runtime: str) -> tuple[EngineLayer, ...]:

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_van.atomic import clear_errors, lock_folder, raised_on_termination, sync, write_durably
-from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD, partial_name
+from edge_van.atomic import clear_errors, raised_on_termination
+from edge_van.atomic_files import locked, replace_files
+from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
 from edge_van.report.record import REPORT_KIND
 
@@ -65,18 +66,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
     Raises ``UsageError`` as ``check_output`` does, ``BundleError`` where the folder cannot be written.
     """
     check_output(folder)
-    partials = {name: folder / partial_name(name) for name in MARKS}
     with raised_on_termination(), clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)  # another command may be writing here
-        try:
-            for name, partial in partials.items():
-                write_durably(partial, files[name])
-            for name, partial in partials.items():
-                partial.replace(folder / name)
-            sync(folder)
-        finally:
-            for partial in partials.values():
-                partial.unlink(missing_ok=True)
-            os.close(lock)
+        with locked(folder) as alone:  # another command may be writing here
+            replace_files(folder, {name: files[name] for name in MARKS}, alone=alone)
     return {name: folder / name for name in MARKS}

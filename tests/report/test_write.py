@@ -8,9 +8,9 @@ import pytest
 from bundle_samples import make, one_line
 from cli_samples import tree
 
+from edge_van import atomic_files
 from edge_van.bundle import BundleWriter, verify
 from edge_van.errors import BundleError, UsageError
-from edge_van.report import write
 from edge_van.report.write import MARKS, check_output, write_report
 
 FILES = {name: mark + b" first" for name, mark in MARKS.items()}
@@ -68,7 +68,7 @@ def test_a_failure_between_leaves_the_earlier_report(tmp_path: Path, monkeypatch
         written.append(path)
         path.write_bytes(content)
 
-    monkeypatch.setattr(write, "write_durably", full)
+    monkeypatch.setattr(atomic_files, "write_durably", full)
     with pytest.raises(BundleError, match="disk is full"):
         write_report(tmp_path, LATER)
     assert tree(tmp_path) == FILES
@@ -78,7 +78,7 @@ def test_a_bundle_with_a_report_stays_whole_and_replaceable(tmp_path: Path) -> N
     bundle = make(tmp_path / "bundle")
     write_report(bundle.path, FILES)
     (bundle.path / "benchmark.json").write_text("{}")
-    (bundle.path / ".report.html.partial").write_text("of a killed run")
+    (bundle.path / ".report.html.partial-0123456789ab").write_text("of a killed run")
     assert verify(bundle) == []
     BundleWriter(bundle.path, force=True)
     (bundle.path / "notes.txt").write_text("mine")
