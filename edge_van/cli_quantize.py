@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge_van.cli_types import POINTS, Limit, Sizes, Triple, class_names, print_json
+from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
 from edge_van.quantize.recipe import ACTIVATIONS
 
@@ -49,7 +50,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     """Turn a VAN checkpoint into a measured INT8 bundle."""
     from dataclasses import replace
 
-    from edge_van.gates import bundle_gate
+    from edge_van.gates import LATENCY_ADVICE, bundle_gate
     from edge_van.pipeline import QuantizeOptions
     from edge_van.pipeline import quantize as run
     from edge_van.progress import Terminal
@@ -69,6 +70,10 @@ def quantize(as_json: bool, **flags: Any) -> None:
             for k in ("variant", "checkpoint", "data", "calibration", "seed", "use_ema", "strict", "output", "force")
         },
     )
+    if flags["min_speedup"] is not None and "openvino" not in options.targets:
+        raise UsageError(
+            f"--min-speedup is a limit on OpenVINO's latency, and --target leaves it out: {LATENCY_ADVICE}"
+        )
     bundle = run(options, Terminal())
     try:
         if as_json:

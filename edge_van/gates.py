@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from math import ceil
 
-from edge_van.errors import AccuracyGateError, LatencyGateError
+from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 from edge_van.records import Accuracy, Latency, Manifest
 
 ACCURACY_ADVICE = 'more --samples, or a recipe with openvino_scheme = "asymmetric", may lose less'
+LATENCY_ADVICE = "give --target openvino, whose models are timed, or leave --min-speedup out"
 
 
 def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float | None) -> None:
     """Both gates of a finished bundle: OpenVINO's model, and one of TensorRT's INT8 graphs, must be within the limit.
 
-    A device takes the fastest graph that is, so one is enough.
+    A device takes the fastest graph that is, so one is enough. ``UsageError`` for a limit on what was not measured.
     """
     if manifest.accuracy is not None:
         accuracy_gate(manifest.accuracy, max_drop_points)
     measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
     if measured:
         accuracy_gate(min(measured, key=lambda a: a.top1_drop_points), max_drop_points)
-    if manifest.latency is not None and min_speedup is not None:
-        latency_gate(manifest.latency, min_speedup)
+    if min_speedup is None:
+        return
+    if manifest.latency is None:
+        raise UsageError(f"--min-speedup {min_speedup:g} was asked for, and no latency was measured: {LATENCY_ADVICE}")
+    latency_gate(manifest.latency, min_speedup)
 
 
 def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:

@@ -188,6 +188,7 @@ def test_bad_calibration(command: Run, shared: Path, tmp_path: Path) -> None:
         (("--max-drop", "-1"), ("--max-drop", "-1", "0 to 100")),
         (("--max-drop", "nan"), ("--max-drop", "nan")),
         (("--min-speedup", "fast"), ("--min-speedup", "fast")),
+        (("--min-speedup", "2", "--target", "tensorrt"), ("--min-speedup", "--target openvino")),
         (("--target", "onnx"), ("--target", "onnx")),
         (("--target", ","), ("--target", "none")),
         (("--mean", "1,2"), ("--mean", "1,2")),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
 
-from edge_van.errors import AccuracyGateError, LatencyGateError
+from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 from edge_van.gates import accuracy_gate, bundle_gate, doubts, latency_gate
 from edge_van.records import Accuracy, Interval, Latency, LatencyRow, SchemeResult
 
@@ -36,7 +36,9 @@ def test_latency() -> None:
 
 
 def test_a_bundle() -> None:
-    bundle_gate(MANIFEST, 0.0, 9.0)  # nothing was measured
+    bundle_gate(MANIFEST, 0.0, None)  # nothing was measured
+    with pytest.raises(UsageError, match="--min-speedup 9 was asked for, and no latency was measured"):
+        bundle_gate(MANIFEST, 0.0, 9.0)
     both = replace(MANIFEST, accuracy=ACCURACY, latency=LATENCY)
     bundle_gate(both, 1.0, None)
     bundle_gate(both, 1.0, 2.0)
