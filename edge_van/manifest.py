@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
+from edge_van.benchmark_record import LARGEST
 from edge_van.errors import BundleError, UsageError
-from edge_van.records import MANIFEST_SCHEMA_VERSION, FileEntry, Manifest
+from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_PARTIAL = f".{MANIFEST_NAME}.partial"
-"""Where a manifest is written before it is renamed."""
 OLDEST_SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 64 * 2**20
+_AGAIN = "make the bundle again"
 
 
 def read_manifest(bundle_dir: Path) -> Manifest:
@@ -66,8 +66,8 @@ def decoded(raw: bytes, where: str) -> Manifest:
     except (UsageError, msgspec.ValidationError) as error:  # UsageError: the InputSpec's own check
         reason = " ".join(str(error).split())
         raise BundleError(f"{where} is no valid manifest, {reason}: make the bundle again") from error
-    except msgspec.DecodeError as error:
-        at = "" if "(byte" in str(error) else f" (byte {len(raw)})"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        at = "" if "byte" in str(error) else f" (byte {len(raw)})"
         raise BundleError(f"{where} is broken JSON, {error}{at}: make or copy the bundle again") from error
     except RecursionError as error:
         raise BundleError(f"{where} is nested too deep for a manifest: make or copy the bundle again") from error
@@ -85,6 +85,35 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         )
     if isinstance(limit, bool) or not isinstance(limit, int | float):
         raise BundleError(f"{where} has a recipe with max_drop_points {limit!r}, no number: make the bundle again")
+    for accuracy in (manifest.accuracy, *(scheme.accuracy for scheme in manifest.schemes)):
+        if accuracy is not None:
+            _check_accuracy(accuracy, where)
+    if manifest.latency is not None:
+        _check_latency(manifest.latency, where)
+
+
+def _check_accuracy(accuracy: Accuracy, where: str) -> None:
+    shares = (accuracy.top1_fp32_percent, accuracy.top1_int8_percent, accuracy.agreement_percent)
+    bounds = accuracy.top1_drop_interval
+    if accuracy.images < 1 or not all(0.0 <= share <= 100.0 for share in shares) or bounds.low > bounds.high:
+        raise BundleError(
+            f"{where} has an accuracy of no images, a share outside of 0 to 100 %, or an interval that ends before it "
+            f"begins: make the bundle again"
+        )
+
+
+def _check_latency(latency: Latency, where: str) -> None:
+    """As ``benchmark_record.check_consistent`` has it for the rows of a benchmark."""
+    names = [row.name for row in latency.rows]
+    if latency.baseline not in names or len(set(names)) < len(names):
+        raise BundleError(f"{where} has a latency without its baseline, or of two models of one name: {_AGAIN}")
+    if not all(row.samples_ms for row in latency.rows):
+        raise BundleError(f"{where} has a latency without the samples it is taken of: {_AGAIN}")
+    times = [value for row in latency.rows for value in (row.median_ms, row.p90_ms, row.p99_ms, *row.samples_ms)]
+    ratios = [value for row in latency.rows for value in (row.ratio, row.ratio_interval.low, row.ratio_interval.high)]
+    ordered = all(row.ratio_interval.low <= row.ratio_interval.high for row in latency.rows)
+    if not ordered or not all(0.0 < value < LARGEST for value in (*times, *ratios)):
+        raise BundleError(f"{where} has a latency with a time or ratio that is no positive number: {_AGAIN}")
 
 
 def _check_version(head: _Head, where: str) -> None:

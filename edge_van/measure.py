@@ -89,3 +89,17 @@ def wilson_interval(p: float, n: int) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return centre - half, centre + half
+
+
+def difference_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """(difference, low, high) of second minus first, each (estimate, low, high) of samples independent of the other's.
+
+    The distances to the ends are squared and added (Zou and Donner, "Construction of confidence limits about effect
+    measures: a general approach", Statistics in Medicine 27, 2008). With ``wilson_interval`` of two shares this is
+    Newcombe's interval for unpaired proportions ("Interval estimation for the difference between independent
+    proportions: comparison of eleven methods", Statistics in Medicine 17, 1998, method 10).
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = first, second
+    return b - a, b - a - math.hypot(b - b_low, a_high - a), b - a + math.hypot(b_high - b, a - a_low)

@@ -1,18 +1,22 @@
 """Two sides of a report against each other: by paired times in one run, else each by its gain over its own FP32.
 
-In: two ``Side`` records and the runs. Out: a ``Comparison`` in sentences; the rules are here and nowhere else.
+In: two ``Side`` records and the runs. Out: a ``Comparison`` in sentences; the rules are here and nowhere else. Where
+the 95 % interval of a difference includes 0, or of a ratio 1, no difference is shown, and none is claimed.
 """
 
 from __future__ import annotations
 
-from edge_van.records import Interval
-from edge_van.report.format import interval, number, signed
+import math
+
+from edge_van.measure import difference_interval, wilson_interval
+from edge_van.records import Accuracy, Interval, Machine
+from edge_van.report.format import interval, number, signed, signed_interval
 from edge_van.report.lookup import Runs, pair, run_of, shipped_accuracy, shipped_model, speed_of
-from edge_van.report.record import Comparison, Side
+from edge_van.report.record import Comparison, Side, Speed
 
 OTHER_RUNS = (
-    "The two were timed in different runs: each ratio is to its own FP32, and milliseconds of two runs are not "
-    "compared."
+    "The two were timed in different runs: each ratio is to its own FP32, milliseconds of two runs are not compared, "
+    "and the intervals hold what varies within a run, not what varies from one to the next."
 )
 
 
@@ -49,18 +53,49 @@ def _faster(first: Side, second: Side, ratio: float, bounds: Interval) -> str:
 
 
 def _by_own_baseline(first: Side, second: Side, runs: Runs) -> list[str]:
-    speeds = [(side, speed_of(side, runs)) for side in (first, second)]
-    known = [(side, speed) for side, speed in speeds if speed is not None]
-    if len(known) < 2:
-        unknown = " and ".join(side.name for side, speed in speeds if speed is None)
+    a, b = speed_of(first, runs), speed_of(second, runs)
+    if a is None or b is None:
+        unknown = " and ".join(side.name for side, speed in ((first, a), (second, b)) if speed is None)
         return [f"Speed is not compared: that of {unknown} was not measured."]
-    (one, a), (other, b) = known
-    apart = a.interval.high < b.interval.low or b.interval.high < a.interval.low
+    known = ((first, a), (second, b))
     gains = ", ".join(f"{side.name} {number(s.ratio)} ({interval(s.interval)})" for side, s in known)
-    if apart:
-        more = (one if a.ratio > b.ratio else other).name
-        return [f"{more} gains more over its own FP32; times as fast, with 95 % intervals: {gains}.", OTHER_RUNS]
-    return [f"Neither gains more over its own FP32, the 95 % intervals overlap: {gains}.", OTHER_RUNS]
+    ratio, bounds = _ratio_of_gains(a, b)
+    if bounds.low <= 1.0 <= bounds.high:
+        found = (
+            f"Neither is shown to gain more over its own FP32: the gain of {second.name} is {number(ratio)} times that "
+            f"of {first.name} (95 % interval {interval(bounds)}, which includes 1). Times as fast as FP32: {gains}."
+        )
+    else:
+        more, less = (second, first) if ratio > 1.0 else (first, second)
+        if ratio < 1.0:
+            ratio, bounds = 1.0 / ratio, Interval(1.0 / bounds.high, 1.0 / bounds.low)
+        found = (
+            f"{more.name} gains more over its own FP32: {number(ratio)} times the gain of {less.name} (95 % interval "
+            f"{interval(bounds)}). Times as fast as FP32: {gains}."
+        )
+    if first.run is not None and first.run == second.run:
+        return [found]
+    machines = [_machine(side, runs) for side in (first, second)]
+    if machines[0] is not None and machines[1] is not None and machines[0].cpu != machines[1].cpu:
+        found += f" They were timed on two machines, {machines[0].cpu} and {machines[1].cpu}."
+    return [found, OTHER_RUNS]
+
+
+def _ratio_of_gains(first: Speed, second: Speed) -> tuple[float, Interval]:
+    """``second`` over ``first``. Their rounds are independent samples, and a ratio's logarithm is a difference."""
+    one, other = ((s.ratio, s.interval.low, s.interval.high) for s in (first, second))
+    ratio, low, high = map(math.exp, difference_interval(_logarithms(one), _logarithms(other)))
+    return ratio, Interval(low, high)
+
+
+def _logarithms(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    return math.log(values[0]), math.log(values[1]), math.log(values[2])
+
+
+def _machine(side: Side, runs: Runs) -> Machine | None:
+    """That the side's speed was measured on."""
+    run = run_of(side, runs)
+    return run.machine if run is not None else None if side.manifest is None else side.manifest.machine
 
 
 def _accuracy(first: Side, second: Side) -> str:
@@ -69,15 +104,30 @@ def _accuracy(first: Side, second: Side) -> str:
     if one is None or other is None or first.manifest is None or second.manifest is None:
         unknown = " and ".join(s.name for s, a in zip((first, second), found, strict=True) if a is None)
         return f"Accuracy is not compared: that of {unknown} is not known."
+    if first.manifest == second.manifest:
+        return f"{first.name} and {second.name} are of one bundle, which has one accuracy."
     images = [m.calibration.validation_sha256 for m in (first.manifest, second.manifest)]
     if not images[0] or images[0] != images[1] or one.images != other.images:
         return (
             f"Accuracy was measured on different images ({first.name}: {one.images:,} of {one.data}, {second.name}: "
             f"{other.images:,} of {other.data}) and is not compared: run edge-van validate on both with one --data."
         )
-    gain = other.top1_int8_percent - one.top1_int8_percent
-    level = "the same top-1 in INT8" if round(gain, 2) == 0 else f"{signed(gain)} points of top-1 in INT8"
-    return (
-        f"On the same {one.images:,} images {second.name} has {level} ({number(other.top1_int8_percent)} % against "
-        f"{number(one.top1_int8_percent)} %)."
+    gain, low, high = difference_interval(_top1(one), _top1(other))
+    figures = (
+        f"{signed(gain)} points (95 % interval {signed_interval(Interval(low, high))}, as for independent samples, "
+        f"since which images each has right is not recorded; {number(other.top1_int8_percent)} % against "
+        f"{number(one.top1_int8_percent)} %)"
     )
+    if low <= 0.0 <= high:
+        return (
+            f"On the same {one.images:,} images the top-1 of {second.name} in INT8 is not shown to differ from that of "
+            f"{first.name}: {figures}."
+        )
+    level = "higher" if gain > 0.0 else "lower"
+    return f"On the same {one.images:,} images {second.name} has a {level} top-1 in INT8 than {first.name}: {figures}."
+
+
+def _top1(accuracy: Accuracy) -> tuple[float, float, float]:
+    """INT8's top-1 with its interval, in percent."""
+    low, high = wilson_interval(accuracy.top1_int8_percent / 100, accuracy.images)
+    return accuracy.top1_int8_percent, 100 * low, 100 * high

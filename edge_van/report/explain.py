@@ -17,10 +17,12 @@ from edge_van.bundle import Bundle
 from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.errors import BundleError, DataError, MissingRuntimeError
 from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.machine import describe_machine
 from edge_van.progress import Reporter, one_line
+from edge_van.records import Manifest
 from edge_van.report.cams import cams_of
 from edge_van.report.pictures import at_least, jpeg
-from edge_van.report.record import CAMs, Explanation, Flip, Prediction
+from edge_van.report.record import CAMs, Explanation, Flip, TopClass
 from edge_van.runtimes import Session, open_model
 from edge_van.softmax import softmax
 
@@ -64,6 +66,7 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
             f"{bundle.path} has no OpenVINO models to run images through: leave --data out, or make the bundle with "
             f"--target openvino"
         )
+    machine = describe_machine()
     bundle.check(FP32_IR, INT8_IR, *(f"{f[:-4]}.bin" for f in (FP32_IR, INT8_IR)))
     broken: list[BrokenImage] = []
     with ExitStack() as stack:
@@ -79,18 +82,20 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
             for part in stream(images, spec, batch_size=batch, indices=indices.tolist(), on_broken=broken.append):
-                found += _flipped(fp32, int8, part.images, part.indices, part.labels, batch)
+                probable = [_probabilities(session, part.images, batch, manifest) for session in (fp32, int8)]
+                found += _flipped(*probable, part.indices, part.labels)
                 seen += len(part.labels)
                 advance(len(part.labels))
         if not seen:
             raise DataError(f"{images.source}: none of the {len(indices)} images could be read")
-        names = spec.classes or images.classes or ()
+        names = tuple(map(one_line, spec.classes or images.classes or ()))  # a folder's name need not be UTF-8
         kinds = [flip.kind for flip in found]
         found.sort(key=lambda c: (_KINDS.index(c.kind), -c.fp32[1] - c.int8[1], c.index))
         flips = tuple(_drawn(flip, images, bundle, names) for flip in found[:MOST_FLIPS])
         cams, note = _cams(bundle, images, [flip.index for flip in found], names, reporter, cam_limit)
         return Explanation(
             data=one_line(images.source.name),
+            machine=machine,
             images=seen,
             broken=len(broken),
             lost=kinds.count("lost"),
@@ -110,38 +115,38 @@ def _cams(
         return cams_of(bundle, images, first, names, reporter, limit=limit), ""
     except (MissingRuntimeError, BundleError) as error:
         reporter.note(f"no Grad-CAM: {error}")
-        return None, f"not shown ({error})."
+        return None, one_line(f"not shown ({error}).")
 
 
 def _flipped(
-    fp32: Session,
-    int8: Session,
-    images: NDArray[np.uint8],
-    indices: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    batch: int,
+    fp32: NDArray[np.float64], int8: NDArray[np.float64], indices: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> list[_Candidate]:
-    """The images (N, H, W, 3) of one batch whose predicted classes differ."""
-    first, second = (_probabilities(session, images, batch) for session in (fp32, int8))
-    tops = first.argmax(1), second.argmax(1)
+    """The images of one batch whose predicted classes differ, from the probabilities (N, classes) of both models."""
+    tops = fp32.argmax(1), int8.argmax(1)
     return [
         _Candidate(
             int(indices[i]),
             int(labels[i]),
-            (int(tops[0][i]), float(first[i, tops[0][i]])),
-            (int(tops[1][i]), float(second[i, tops[1][i]])),
+            (int(tops[0][i]), float(fp32[i, tops[0][i]])),
+            (int(tops[1][i]), float(int8[i, tops[1][i]])),
         )
         for i in np.flatnonzero(tops[0] != tops[1])
     ]
 
 
-def _probabilities(session: Session, images: NDArray[np.uint8], batch: int) -> NDArray[np.float64]:
-    """Softmax of the logits in float64, (N, classes). A short batch is filled up: the engine's batch is fixed."""
+def _probabilities(session: Session, images: NDArray[np.uint8], batch: int, manifest: Manifest) -> NDArray[np.float64]:
+    """Softmax of the logits of (N, H, W, 3), (N, classes). A short batch is filled up: the engine's batch is fixed."""
     count = len(images)
     if count < batch:
         images = np.concatenate([images, np.repeat(images[-1:], batch - count, 0)])
-    [logits] = session.run({session.inputs[0].name: np.ascontiguousarray(images)}).values()
-    return softmax(logits[:count])
+    output = session.run({session.inputs[0].name: np.ascontiguousarray(images)})
+    logits = output[session.outputs[0].name][:count]
+    if logits.shape != (count, manifest.num_classes):
+        raise BundleError(
+            f"a model returns {logits.shape} logits for {count} images, the checkpoint it was made from has "
+            f"{manifest.num_classes} classes: make the bundle again"
+        )
+    return softmax(logits)
 
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:
@@ -151,7 +156,7 @@ def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str,
         one_line(images.items[flip.index].name),
         jpeg(at_least(pixels)),
         names[flip.label],
-        Prediction(names[flip.fp32[0]], flip.fp32[1]),
-        Prediction(names[flip.int8[0]], flip.int8[1]),
+        TopClass(names[flip.fp32[0]], flip.fp32[1]),
+        TopClass(names[flip.int8[0]], flip.int8[1]),
         flip.kind,
     )

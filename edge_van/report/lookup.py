@@ -22,7 +22,11 @@ ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 
 @dataclass(frozen=True)
 class Top1:
-    """Accuracy of the model that a runtime runs. ``interval`` is of top-1, from that of the drop against FP32."""
+    """Accuracy of the model that a runtime runs, in percent.
+
+    ``interval`` is that of the drop, counted down from FP32's top-1 on these images: how sure the distance to FP32 is,
+    not how sure top-1 is. None for FP32 itself.
+    """
 
     percent: float
     interval: Interval | None
@@ -115,14 +119,28 @@ def pair(run: BenchmarkResult, model: str, baseline: str) -> tuple[float, Interv
 
 
 def speed_of(side: Side, runs: Runs) -> Speed | None:
-    """From the benchmark where it timed the two models, else from the latency that ``edge-van quantize`` measured."""
-    run, model, base = run_of(side, runs), shipped_model(side, runs), own_baseline(side, runs)
-    if run is not None and model is not None and base is not None:
-        row, base_row, found = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
-        if row is not None and base_row is not None and found is not None:
-            samples = len(row.samples_ms)
-            return Speed(model.name, base.name, *found, row.median_ms, base_row.median_ms, samples, "benchmark")
-    latency = None if side.manifest is None else side.manifest.latency
+    """From the side's benchmark; without one from the latency that ``edge-van quantize`` measured.
+
+    None where that was not measured. A benchmark that did not time the two models is not filled up with quantize's
+    latency: that may be of another machine, and of other versions.
+    """
+    run = run_of(side, runs)
+    return _from_manifest(side.manifest) if run is None else _from_benchmark(side, run, runs)
+
+
+def _from_benchmark(side: Side, run: BenchmarkResult, runs: Runs) -> Speed | None:
+    model, base = shipped_model(side, runs), own_baseline(side, runs)
+    if model is None or base is None:
+        return None
+    row, base_row, found = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
+    if row is None or base_row is None or found is None:
+        return None
+    samples = len(row.samples_ms)
+    return Speed(model.name, base.name, *found, row.median_ms, base_row.median_ms, samples, "benchmark")
+
+
+def _from_manifest(manifest: Manifest | None) -> Speed | None:
+    latency = None if manifest is None else manifest.latency
     rows = {} if latency is None else {row.name: row for row in latency.rows}
     if latency is None or "int8" not in rows or latency.baseline not in rows:
         return None

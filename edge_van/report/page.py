@@ -74,7 +74,8 @@ def _facts(side: Side, verdict: Verdict) -> tuple[Fact, ...]:
             Fact(
                 "speed",
                 f"{number(speed.ratio)}×",
-                f"{interval(speed.interval)}; {ms(speed.baseline_median_ms)} to {ms(speed.median_ms)} ms",
+                f"{interval(speed.interval)}; {ms(speed.baseline_median_ms)} to {ms(speed.median_ms)} ms, timed by "
+                f"{speed.measured_by}",
             )
         )
     if side.manifest is not None:

@@ -12,19 +12,20 @@ from typing import Any, Literal
 import msgspec
 
 from edge_van.benchmark_record import BenchmarkResult, check_consistent
-from edge_van.errors import UsageError
+from edge_van.bundle_files import REPORT_JSON
+from edge_van.errors import EdgeVanError, UsageError, VerificationError
 from edge_van.manifest import check_consistent as check_manifest
-from edge_van.records import Interval, Manifest
+from edge_van.records import Interval, Machine, Manifest
 from edge_van.versioned_json import JSONFormat
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_KIND = "edge-van report"
 
-Status = Literal["good", "reservations", "no"]
+Status = Literal["good", "reservations", "no", "not_judged"]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class TopClass:
     """The class with the highest logit and its softmax probability, 0..1."""
 
     name: str
@@ -38,8 +39,8 @@ class Flip:
     image: str
     thumbnail: bytes  # JPEG, as the network saw it, at most 160 px a side
     true_class: str
-    fp32: Prediction
-    int8: Prediction
+    fp32: TopClass
+    int8: TopClass
     kind: Literal["lost", "gained", "both_wrong"]  # FP32 alone was right, INT8 alone was, neither was
 
 
@@ -49,6 +50,7 @@ class CAMPair:
 
     image: str
     class_name: str
+    int8_class_name: str  # what INT8 predicts: another class where the image flipped
     thumbnail: bytes
     fp32: bytes
     int8: bytes
@@ -74,6 +76,7 @@ class Explanation:
     """What labelled images show of one bundle beyond its accuracy."""
 
     data: str
+    machine: Machine  # that the images were run on, which need not be the one that made the bundle
     images: int
     broken: int
     lost: int  # images that only FP32 predicts rightly
@@ -165,6 +168,11 @@ def read_report(path: Path) -> Report:
     that is not read; ``BundleError`` for a bundle's manifest in it that contradicts itself.
     """
     report = REPORT_FORMAT.read(path)
+    _check(report, path)
+    return report
+
+
+def _check(report: Report, path: Path) -> None:
     for run in report.runs:
         check_consistent(run, path)
     names = [side.name for side in report.sides]
@@ -182,7 +190,6 @@ def read_report(path: Path) -> Report:
             raise UsageError(f"{path} names a bundle that its run does not hold: {REPORT_FORMAT.again}")
     if not {name for c in report.comparisons for name in (c.first, c.second)} <= known:
         raise UsageError(f"{path} compares a side that it does not hold: {REPORT_FORMAT.again}")
-    return report
 
 
 def report_schema() -> dict[str, Any]:
@@ -191,5 +198,13 @@ def report_schema() -> dict[str, Any]:
 
 
 def encode_report(report: Report) -> bytes:
-    """Readable JSON, the same bytes for the same report; images are base64."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    """Readable JSON, the same bytes for the same report; images are base64.
+
+    ``VerificationError`` for what could not be read again: a figure that is no number becomes null in JSON.
+    """
+    try:
+        raw = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+        _check(REPORT_FORMAT.decoded(raw, Path(REPORT_JSON)), Path(REPORT_JSON))
+    except (ValueError, OverflowError, EdgeVanError) as error:
+        raise VerificationError(f"the report is not written, as it could not be read again: {error}") from error
+    return raw

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_samples import MANIFEST
 from real_bundle import make_bundle
 from samples import CLASSES, DOUBT, HOSTILE, benchmark, bundle_folder, manifest
 
@@ -16,7 +17,7 @@ from edge_van.report.collect import ReportOptions, collect
 from edge_van.report.html import html
 from edge_van.report.page import page_of
 from edge_van.report.pictures import jpeg
-from edge_van.report.record import CAMPair, CAMs, Explanation, Flip, Prediction, Report, Side
+from edge_van.report.record import CAMPair, CAMs, Explanation, Flip, Report, Side, TopClass
 from edge_van.report.view import Page
 
 
@@ -24,15 +25,15 @@ def explanation() -> Explanation:
     generator = np.random.default_rng(0)
     picture = jpeg(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     flips = tuple(
-        Flip(f"val/{c}/{c}.png", picture, c, Prediction(c, 0.46), Prediction(CLASSES[0], 0.51), "lost")
+        Flip(f"val/{c}/{c}.png", picture, c, TopClass(c, 0.46), TopClass(CLASSES[0], 0.51), "lost")
         for c in CLASSES[1:6]
     )
-    pairs = tuple(CAMPair(f"{c}.png", c, picture, picture, picture, 0.99) for c in CLASSES[:3])
+    pairs = tuple(CAMPair(f"{c}.png", c, c, picture, picture, picture, 0.99) for c in CLASSES[:3])
     correlations = tuple(generator.uniform(0.9, 1.0, 60).tolist())
     cams = CAMs(
-        3, (*pairs, CAMPair("k.png", "cat", picture, picture, picture, None)), 64, correlations, 4, 0.95, 0.95, 0.9
+        3, (*pairs, CAMPair("k.png", "cat", "dog", picture, picture, picture, None)), 64, correlations, 4, 0.95, 0.95, 0.9
     )
-    return Explanation("validation.zip", 2000, 1, 5, 3, 2, flips, cams)
+    return Explanation("validation.zip", MANIFEST.machine, 2000, 1, 5, 3, 2, flips, cams)
 
 
 def hostile_side(name: str, side: Side) -> Side:
