@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from edge_van.errors import MissingRuntimeError, UsageError
 
@@ -60,21 +61,29 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     check_output(folder)
     reporter = Terminal()
     redrawn = len(subjects) == 1 and is_report(subjects[0])
+    after = None
     if redrawn:
-        if data is not None:
-            raise UsageError(f"{subjects[0]} is drawn from itself: leave --data out, or give the bundle in its place")
-        collected = read_report(subjects[0])
+        if given := _given("data", "limit"):
+            raise UsageError(f"{subjects[0]} is drawn from itself: leave {given} out, or give the bundle in its place")
+        drawn = read_report(subjects[0])
     else:
         collected = collect(subjects, ReportOptions(data, limit), reporter)
+        drawn, after = collected.report, next_command(collected)
     with reporter.stage("Drawing"):
-        page = page_of(collected)
-        content = encode_report(collected)
+        page = page_of(drawn)
+        content = encode_report(drawn)
         files = {REPORT_JSON: content, REPORT_MD: markdown(page), REPORT_HTML: html(page)}
     written = write_report(folder, files)
     if as_json:
         click.echo(content, nl=False)
     else:
-        show_report(collected, written, None if redrawn else next_command(subjects, collected))
+        show_report(drawn, written, after)
+
+
+def _given(*names: str) -> str:
+    """Those of the flags that stand on the command line, as they stand there; empty where none does."""
+    context = click.get_current_context()
+    return " and ".join(f"--{n}" for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE)
 
 
 def _check_libraries() -> None:

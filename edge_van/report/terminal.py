@@ -6,13 +6,14 @@ In: a ``Report`` and where it was written. Out: lines on standard output, everyt
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from edge_van.bundle_files import REPORT_HTML
 from edge_van.progress import one_line
+from edge_van.report.collect import Collected
 from edge_van.report.record import Report
 from edge_van.report.verdict import STATUS_WORDS
 
@@ -42,11 +43,16 @@ def _line(text: str) -> None:
     click.echo(one_line(text))
 
 
-def next_command(subjects: Sequence[Path], report: Report) -> str:
-    """What tells more: a benchmark where there is none, then the second bundle to compare with."""
-    for path, side in zip(subjects, report.sides, strict=False):
-        if side.manifest is not None and side.run is None:
+def next_command(collected: Collected) -> str:
+    """What tells more: a bundle for a result alone, a benchmark where there is none, then a second bundle to compare
+    with, then the accuracy on other images."""
+    sides, paths = collected.report.sides, collected.paths
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        return f"edge-van report BUNDLE {shlex.quote(str(paths[0]))}"
+    for path, side in zip(paths, sides, strict=True):
+        if path in folders and side.run is None:
             return f"edge-van benchmark {shlex.quote(str(path))}"
-    if len(subjects) == 1:
-        return f"edge-van report {shlex.quote(str(subjects[0]))} OTHER_BUNDLE"
-    return f"edge-van validate {shlex.quote(str(subjects[0]))} --data YOUR_IMAGES"
+    if len(sides) == 1:
+        return f"edge-van report {shlex.quote(str(folders[0]))} OTHER_BUNDLE"
+    return f"edge-van validate {shlex.quote(str(folders[0]))} --data YOUR_IMAGES"

@@ -14,15 +14,17 @@ from edge_van.atomic import clear_errors, raised_on_termination
 from edge_van.atomic_files import locked, replace_files
 from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
-from edge_van.report.record import REPORT_KIND
+from edge_van.report.record import REPORT_FORMAT, REPORT_KIND
+from edge_van.versioned_json import kind_of
 
 GENERATOR = "edge-van report"
+NAMES = (REPORT_JSON, REPORT_MD, REPORT_HTML)
+"""In the order they are put in place."""
 MARKS: dict[str, bytes] = {
-    REPORT_JSON: f'"kind": "{REPORT_KIND}"'.encode(),
     REPORT_MD: f"<!-- {GENERATOR} -->".encode(),
     REPORT_HTML: f'<meta name="generator" content="{GENERATOR}'.encode(),
 }
-"""What stands near the beginning of every report of ours, in the order the files are put in place."""
+"""What stands near the beginning of every page of ours."""
 _BEGINNING = 4096
 
 
@@ -34,33 +36,46 @@ def check_output(folder: Path) -> None:
         if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
             raise UsageError(f"{folder} is no folder: choose another --output")
         there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        if not there.is_dir():
+            raise UsageError(f"{folder} cannot be made, {there} is a file: choose another --output")
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable", str(there))
-        for name, mark in MARKS.items():
-            path = folder / name
+        for path in (folder / name for name in NAMES):
             if not path.is_symlink() and not path.exists():
                 continue
-            if path.is_symlink() or not _has_mark(path, mark):
+            if path.is_symlink() or not _is_ours(path):
                 raise UsageError(
                     f"{path} is no report of edge-van and is not replaced: move it away, or choose another --output"
                 )
 
 
 def is_report(path: Path) -> bool:
-    """Whether ``path`` is a file that begins as a ``report.json`` of edge-van does."""
-    with clear_errors(path):
-        return _has_mark(path, MARKS[REPORT_JSON])
+    """Whether ``path`` is a ``report.json`` of edge-van, however it is laid out. False for a file that cannot be read:
+    whoever reads it next says why."""
+    try:
+        return _is_report_json(path)
+    except OSError:
+        return False
 
 
-def _has_mark(path: Path, mark: bytes) -> bool:
+def _is_ours(path: Path) -> bool:
+    if path.name == REPORT_JSON:
+        return _is_report_json(path)
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return mark in file.read(_BEGINNING)
+        return MARKS[path.name] in file.read(_BEGINNING)
+
+
+def _is_report_json(path: Path) -> bool:
+    """A pipe is not read here: who reads it after this would find it empty."""
+    if not path.is_file() or path.stat().st_size > REPORT_FORMAT.max_bytes:
+        return False
+    return kind_of(path.read_bytes()) == REPORT_KIND
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
-    """Write ``files`` (by the names in ``MARKS``, all of them) into ``folder``, which is made; their paths.
+    """Write ``files`` (by the names in ``NAMES``, all of them) into ``folder``, which is made; their paths.
 
     All are written beside their places first, then renamed: an interrupt leaves every earlier file or its new one.
     Raises ``UsageError`` as ``check_output`` does, ``BundleError`` where the folder cannot be written.
@@ -69,5 +84,5 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
     with raised_on_termination(), clear_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder) as alone:  # another command may be writing here
-            replace_files(folder, {name: files[name] for name in MARKS}, alone=alone)
-    return {name: folder / name for name in MARKS}
+            replace_files(folder, {name: files[name] for name in NAMES}, alone=alone)
+    return {name: folder / name for name in NAMES}

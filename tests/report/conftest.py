@@ -57,7 +57,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Report:
     content = manifest()
     folder = tmp_path_factory.mktemp("single") / "demo"
     result = replace(benchmark({"demo": content}), doubts=(DOUBT,))
-    found = collect([bundle_folder(folder, content, result)], ReportOptions(), SILENT)
+    found = collect([bundle_folder(folder, content, result)], ReportOptions(), SILENT).report
     side = replace(hostile_side("demo", found.sides[0]), explanation=explanation())
     return replace(found, sides=(side,), verdicts=(replace(found.verdicts[0], side=side.name),))
 
@@ -86,7 +86,7 @@ def one_run(tmp_path_factory: pytest.TempPathFactory) -> Report:
     first, second = manifest(), manifest(drop=0.9, half=0.6, created="2026-03-03T00:00:00Z")
     result = benchmark({"first": first, "second": second}, rounds=60, most_models=5)
     folders = [bundle_folder(root / n, m, result) for n, m in (("first", first), ("second", second))]
-    return collect(folders, ReportOptions(), SILENT)
+    return collect(folders, ReportOptions(), SILENT).report
 
 
 @pytest.fixture(scope="session")
