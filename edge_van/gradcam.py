@@ -1,32 +1,27 @@
 """Grad-CAM: where in an image a network found what speaks for a class, for FP32 and INT8 alike.
 
 In: a bundle, a stage's map (N, C, H, W) as an engine computed it, class indices (N,). Out: heat maps (N, H, W), 0 to 1;
-and how alike those of FP32 and INT8 are.
+and how alike two of them are.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 equations 1 and 2. The map A is a stage's output behind its LayerNorm. Behind stage 4 a VAN has logit_c = W_c mean(A) +
 b_c, whose gradient is W_c / (H W): exact for every engine that shows its map, in numpy alone. Behind an earlier stage
 it is that of the rest of the float32 network (which needs torch), at the map the engine returned: for INT8 that is the
-straight-through estimator (Bengio et al., 2013), with the stages behind the map computed in float.
+straight-through estimator (Bengio et al., 2013), with the stages behind the map computed in float, and with GELU where
+the INT8 network was made with hard-swish.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
-from edge_van.data import BrokenImage, ImageSet, stream
-from edge_van.errors import DataError, UsageError
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.progress import Advance
-from edge_van.runtimes import Session, open_model
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.errors import UsageError, VerificationError
+from edge_van.layout import FP32_ONNX
+from edge_van.runtimes import Session
 from edge_van.runtimes.onnx_file import head_weights
 from edge_van.runtimes.stage_map import STAGE_MAP, STAGES, check_stage, map_size
 
@@ -70,8 +65,18 @@ def similarity(first: Array, second: Array) -> float | None:
     return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1.0, 1.0))
 
 
+def run_image(session: Session, pixels: NDArray[np.uint8]) -> tuple[Array, Array | None]:
+    """Logits (1, classes) of one image (H, W, 3); the map (1, C, H, W) of a session opened with ``stage_map``."""
+    output = session.run({session.inputs[0].name: pixels[None]})
+    logits = next(info.name for info in session.outputs if info.name != STAGE_MAP)
+    return output[logits], output.get(STAGE_MAP)
+
+
 class GradCAM:
-    """Heat maps of one bundle at one stage. Holds what the gradient needs, and no engine."""
+    """Heat maps of one bundle at one stage. Holds what the gradient needs, and no engine.
+
+    ``stage`` is the one that was taken, ``gradient_file`` the ONNX file whose weights the gradient is of.
+    """
 
     def __init__(self, bundle: Bundle, *, stage: int | None = None, graph: str = FP32_ONNX) -> None:
         """``stage`` None is ``default_stage``. ``graph`` is the ONNX file whose head stage 4 takes, dequantised: that
@@ -82,12 +87,12 @@ class GradCAM:
         """
         check_stage(stage)
         self.stage = default_stage(bundle.manifest.input_spec.size) if stage is None else stage
+        self.gradient_file = graph if self.stage == STAGES[-1] else FP32_ONNX
         self._head: Maps | None = None
         self._rest: FoldedVAN | None = None
-        file = graph if self.stage == STAGES[-1] else FP32_ONNX
-        bundle.check(file)
+        bundle.check(self.gradient_file)
         if self.stage == STAGES[-1]:
-            self._head = head_weights(bundle.file(file))
+            self._head = head_weights(bundle.file(self.gradient_file))
         else:
             self._rest = _read_rest(bundle, self.stage)
 
@@ -99,9 +104,17 @@ class GradCAM:
         return _gradients_of_rest(cast("FoldedVAN", self._rest), self.stage, maps, classes)
 
     def heat_maps(self, maps: Array, classes: NDArray[np.integer[Any]]) -> Maps:
-        """(N, H, W) in 0..1 for the maps (N, C, H, W) that a session with ``stage_map`` returned, and a class each."""
+        """(N, H, W) in 0..1 for the maps (N, C, H, W) that a session with ``stage_map`` returned, and a class each.
+
+        ``VerificationError`` for maps that are not finite.
+        """
         if maps.ndim != 4 or len(maps) != len(classes):
             raise UsageError(f"Grad-CAM takes maps (N, C, H, W) and N classes, got {maps.shape} and {len(classes)}")
+        if not np.isfinite(maps).all():
+            raise VerificationError(
+                f"the map of stage {self.stage} holds values that are not finite: run edge-van doctor BUNDLE, and make "
+                f"the bundle again"
+            )
         return grad_cam(maps, self.gradients(maps, classes))
 
 
@@ -136,101 +149,3 @@ def _gradients_of_rest(model: FoldedVAN, stage: int, maps: Array, classes: NDArr
             [gradient] = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), inner)
             parts.append(gradient.numpy())
     return np.concatenate(parts) if parts else np.zeros(maps.shape, np.float32)
-
-
-@dataclass(frozen=True)
-class CAMSimilarity:
-    """How alike the heat maps of FP32 and INT8 are, for the class that FP32 predicts.
-
-    ``correlations`` are Pearson's, one an image, in the images' order; an image where one of the two maps is constant
-    (all zero, most often: nothing at that stage speaks for the class) has none and is counted in ``constant_maps``.
-    The figures are of ``correlations``, None where there are none.
-    """
-
-    stage: int
-    images: int
-    median: float | None
-    p5: float | None
-    lowest: float | None
-    mean: float | None
-    constant_maps: int
-    correlations: tuple[float, ...]
-
-
-def compare_grad_cams(
-    bundle: Bundle,
-    images: ImageSet,
-    *,
-    limit: int = 100,
-    stage: int | None = None,
-    scheme: str | None = None,
-    threads: int | None = None,
-    progress: Advance | None = None,
-    on_broken: Callable[[BrokenImage], None] | None = None,
-) -> CAMSimilarity:
-    """Grad-CAM by FP32 and by INT8 on up to ``limit`` images, spread evenly over all; labels are not needed.
-
-    OpenVINO runs both, or with ``scheme`` ONNX Runtime the float32 graph and that of a TensorRT scheme, exactly. Broken
-    images are left out. Raises ``DataError`` where none can be read, ``UsageError`` for an unknown scheme or a limit
-    under 1, and as ``GradCAM`` does.
-    """
-    if limit < 1:
-        raise UsageError(f"Grad-CAM is compared on at least 1 image, got a limit of {limit}")
-    spec = bundle.manifest.input_spec
-    files, graph = _pair(bundle, scheme)
-    float_cam = GradCAM(bundle, stage=stage)
-    int8_cam = GradCAM(bundle, stage=float_cam.stage, graph=graph) if float_cam.stage == STAGES[-1] else float_cam
-    bundle.check(*files, *(f"{f[:-4]}.bin" for f in files if f.endswith(".xml")))
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int))
-    correlations: list[float | None] = []
-    with ExitStack() as stack:
-        sessions: list[Session] = []
-        for file in files:
-            runtime = "openvino" if file.endswith(".xml") else "onnxruntime"
-            session = open_model(runtime, bundle.file(file), threads=threads, stage_map=float_cam.stage)
-            if runtime == "onnxruntime":
-                spec = replace(spec, source_size=None)
-                session = NormalizedSession(session, spec)
-            sessions.append(stack.enter_context(session))
-        for batch in stream(images, spec, batch_size=_BATCH, indices=chosen.tolist(), on_broken=on_broken):
-            (logits, float_maps), (_, int8_maps) = (_run_each(s, batch.images) for s in sessions)
-            classes = logits.argmax(1)
-            pairs = zip(float_cam.heat_maps(float_maps, classes), int8_cam.heat_maps(int8_maps, classes), strict=True)
-            correlations += [similarity(a, b) for a, b in pairs]
-            if progress is not None:
-                progress(len(batch.images))
-    if not correlations:
-        raise DataError(f"{images.source}: none of {len(chosen)} images could be read")
-    return _summary(float_cam.stage, correlations)
-
-
-def _pair(bundle: Bundle, scheme: str | None) -> tuple[tuple[str, str], str]:
-    """(FP32's file, INT8's file), and the ONNX file that INT8's head is in."""
-    if scheme is None:
-        return (FP32_IR, INT8_IR), OPENVINO_ONNX
-    there = {s.name: s.file for s in bundle.manifest.schemes}
-    if scheme not in there:
-        raise UsageError(f"{bundle.path} has no scheme {scheme!r}; it has {', '.join(there) or 'none'}")
-    return (FP32_ONNX, there[scheme]), there[scheme]
-
-
-def _run_each(session: Session, pixels: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Logits (N, classes) and maps (N, C, H, W), one image at a time: the IR is written for batch 1."""
-    [name] = [info.name for info in session.inputs]
-    results = [session.run({name: image[None]}) for image in pixels]
-    logits = next(info.name for info in session.outputs if info.name != STAGE_MAP)
-    return np.concatenate([r[logits] for r in results]), np.concatenate([r[STAGE_MAP] for r in results])
-
-
-def _summary(stage: int, correlations: list[float | None]) -> CAMSimilarity:
-    known = [c for c in correlations if c is not None]
-    return CAMSimilarity(
-        stage=stage,
-        images=len(correlations),
-        median=float(np.median(known)) if known else None,
-        p5=float(np.percentile(known, 5)) if known else None,
-        lowest=min(known, default=None),
-        mean=float(np.mean(known)) if known else None,
-        constant_maps=len(correlations) - len(known),
-        correlations=tuple(known),
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +12,16 @@ from bundle_samples import MANIFEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle import Bundle, BundleWriter
 from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
 from edge_van.data import decode, open_images
-from edge_van.errors import BundleError, DataError, MissingRuntimeError, UsageError
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.fold import fold
-from edge_van.gradcam import GradCAM, compare_grad_cams, default_stage, grad_cam, similarity
+from edge_van.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
 from edge_van.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
@@ -182,47 +180,30 @@ def test_head_of_a_quantised_graph_is_its_own(timed_bundle: Bundle) -> None:
         assert np.array_equal(gradients[:, :, 0, 0] * 4, weights[classes])
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    generator = np.random.default_rng(0)
-    for i in range(9):
-        pixels = generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)
-        Image.fromarray(pixels).resize((64, 64)).save(folder / f"{i}.png")
-    (folder / "broken.png").write_bytes(b"no image")
-    return folder
+def test_one_image_is_run_with_and_without_the_map(demo_bundle: Bundle, pixels: np.ndarray) -> None:
+    with open_model("openvino", demo_bundle.file(FP32_IR)) as plain, opened("openvino", demo_bundle, 3) as mapped:
+        logits, nothing = run_image(plain, pixels[0])
+        same, inner = run_image(mapped, pixels[0])
+        expected = mapped.run({"images": pixels[:1]})
+    assert nothing is None
+    assert logits.shape == (1, 10)
+    assert np.allclose(logits, same, atol=1e-4)
+    assert np.array_equal(same, expected["logits"])
+    assert np.array_equal(inner, expected[STAGE_MAP])
 
 
-@pytest.mark.parametrize("stage", [None, 4])
-def test_int8_maps_are_compared_with_float_ones(timed_bundle: Bundle, pictures: Path, stage: int | None) -> None:
-    done: list[int] = []
-    broken: list[str] = []
-    with open_images(pictures, labelled=False) as images:
-        found = compare_grad_cams(
-            timed_bundle, images, stage=stage, progress=done.append, on_broken=lambda b: broken.append(b.name)
-        )
-        few = compare_grad_cams(timed_bundle, images, stage=stage, limit=3)
-    assert (found.stage, found.images, sum(done), broken) == (stage or 2, 9, 9, ["broken.png"])
-    assert len(found.correlations) + found.constant_maps == 9
-    assert found.correlations
-    assert found.median == pytest.approx(np.median(found.correlations))
-    assert found.mean == pytest.approx(np.mean(found.correlations))
-    assert found.lowest == min(found.correlations)
-    assert found.lowest <= found.p5 <= found.median
-    assert found.median > 0.8
-    assert any(c < 1.0 for c in found.correlations)  # it is INT8, not FP32 again
-    assert few.images <= 3
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_map_that_is_not_finite_is_no_heat_map(timed_bundle: Bundle, bad: float) -> None:
+    maps = np.ones((2, 24, 2, 2), np.float32)
+    maps[1, 5, 1, 0] = bad
+    with pytest.raises(VerificationError, match="map of stage 4 holds values that are not finite: run edge-van doctor"):
+        GradCAM(timed_bundle, stage=4).heat_maps(maps, np.array([1, 2]))
 
 
-def test_what_cannot_be_compared(timed_bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with open_images(tmp_path, labelled=False) as images:
-        with pytest.raises(DataError, match="none of 1 images"):
-            compare_grad_cams(timed_bundle, images)
-        with pytest.raises(UsageError, match="at least 1 image, got a limit of 0"):
-            compare_grad_cams(timed_bundle, images, limit=0)
-        with pytest.raises(UsageError, match="has no scheme 'int4'; it has openvino"):
-            compare_grad_cams(timed_bundle, images, scheme="int4")
+def test_the_file_of_the_gradient_is_named(timed_bundle: Bundle) -> None:
+    """Before the last stage it is the float32 network's, whatever computed the map."""
+    found = [GradCAM(timed_bundle, stage=s, graph=OPENVINO_ONNX).gradient_file for s in (2, 4)]
+    assert found == [FP32_ONNX, OPENVINO_ONNX]
 
 
 def test_what_is_refused(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
 from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
-from edge_van.errors import BundleError, DataError, MissingRuntimeError
+from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter, one_line
@@ -110,10 +110,10 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
 def _cams(
     bundle: Bundle, images: ImageSet, first: list[int], names: tuple[str, ...], reporter: Reporter, limit: int
 ) -> tuple[CAMs | None, str]:
-    """The maps, or why there are none: before the last stage they need torch, and the bundle's ONNX files."""
+    """The maps, or why there are none: before the last stage they need torch, and they must be finite."""
     try:
         return cams_of(bundle, images, first, names, reporter, limit=limit), ""
-    except (MissingRuntimeError, BundleError) as error:
+    except (MissingRuntimeError, BundleError, VerificationError) as error:
         reporter.note(f"no Grad-CAM: {error}")
         return None, one_line(f"not shown ({error}).")
 

@@ -67,7 +67,7 @@ class CAMs:
     correlations: tuple[float, ...]  # of the images whose maps are both not constant
     constant_maps: int
     median: float | None
-    mean: float | None
+    p5: float | None  # 95 % of the correlations are over it; the lowest is that of a single image
     lowest: float | None
 
 
