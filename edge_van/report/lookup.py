@@ -13,11 +13,13 @@ import numpy as np
 from edge_van.benchmark import paired_ratio
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
 from edge_van.layout import OPENVINO_ONNX
-from edge_van.records import Accuracy, Interval, Manifest, SchemeResult
+from edge_van.records import Accuracy, Interval, Machine, Manifest, SchemeResult
 from edge_van.report.record import Side, Speed
 
 Runs = tuple[BenchmarkResult, ...]
 ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")
+"""Those that a machine's record knows the versions of."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,11 @@ def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:
         return None
     drop, fp32 = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
     return Top1(accuracy.top1_int8_percent, Interval(fp32 - drop.high, fp32 - drop.low), source)
+
+
+def same_engines(one: Machine, other: Machine) -> bool:
+    """Whether both have the same CPU and the same versions of the engines, on which the kernels depend."""
+    return one.cpu == other.cpu and all(one.versions.get(name) == other.versions.get(name) for name in ENGINE_PACKAGES)
 
 
 def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
