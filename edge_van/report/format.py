@@ -5,6 +5,10 @@ In: numbers. Out: short strings; a minus is the typographic one, so that columns
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+
 from edge_van.progress import one_line
 from edge_van.records import Interval
 
@@ -57,3 +61,40 @@ def short(text: str, most: int = 40) -> str:
         return line
     tail = (most - 1) // 3
     return f"{line[: most - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+def distinct(texts: Sequence[str], most: int) -> tuple[str, ...]:
+    """A label of at most ``most`` characters for each of ``texts``, no two alike.
+
+    Where one of them is longer, the words that all begin with and all end with give way to an ellipsis. What is still
+    too long is cut in the middle; labels that are then alike are numbered, in their order.
+    """
+    lines = [one_line(text) for text in texts]
+    if len(lines) > 1 and max(map(len, lines)) > most:
+        lines = _without_common_words(lines)
+    labels: dict[str, None] = {}
+    for line in lines:
+        label, count = short(line, most), 1
+        while label in labels:
+            count += 1
+            tail = f" ({count})"
+            label = short(line, most - len(tail)) + tail
+        labels[label] = None
+    return tuple(labels)
+
+
+def _without_common_words(lines: Sequence[str]) -> list[str]:
+    """Words count with what stands behind them; of each line one stays."""
+    words = [re.findall(r"[^\W_]+[\W_]*|[\W_]+", line) for line in lines]
+    most = max(min(map(len, words)) - 1, 0)
+    first = min(_common(words), most)
+    last = min(_common([found[::-1] for found in words]), most - first)
+    return [
+        f"{'…' if first else ''}{''.join(found[first : len(found) - last])}{'…' if last else ''}" for found in words
+    ]
+
+
+def _common(words: Sequence[Sequence[str]]) -> int:
+    """How many of the first words are the same everywhere."""
+    columns = zip(*words, strict=False)  # as long as the shortest
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))

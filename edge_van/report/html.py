@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_van.progress import one_line
 from edge_van.report.verdict import STATUS_WORDS
-from edge_van.report.view import Page
+from edge_van.report.view import Code, Page
 from edge_van.report.write import GENERATOR
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -33,6 +33,8 @@ def _environment() -> Any:
 
     def printable(value: Any) -> Any:
         """Runs on every value before it is escaped."""
+        if isinstance(value, Code):
+            return Markup("<code>{}</code>").format(one_line(value))
         return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     environment = Environment(

@@ -10,7 +10,7 @@ from functools import partial
 from edge_van.report.format import interval, ms, number, signed, signed_interval
 from edge_van.report.lookup import shipped_accuracy
 from edge_van.report.record import Report, Side, Verdict
-from edge_van.report.sections import accuracy, attention, cost, for_each_side, latency, origin
+from edge_van.report.sections import accuracy, attention, cost, for_each_side, latency, origin, tradeoff
 from edge_van.report.view import Fact, Page, VerdictView
 
 
@@ -18,14 +18,19 @@ def page_of(report: Report) -> Page:
     """Every plot is drawn here."""
     names = " and ".join(side.name for side in report.sides)
     overall = partial(accuracy.overall, ends=accuracy.drop_ends(report))
+    plane = partial(tradeoff.plane, also=tradeoff.points_of(report))
+    layers = partial(cost.layers, also=cost.part_times(report))
+    noise = partial(accuracy.sqnr, also=accuracy.sqnr_values(report))
+    classes = partial(accuracy.classes, also=accuracy.recalls(report))
+    attends = partial(attention.grad_cam, also=attention.all_correlations(report))
     sections = [
         for_each_side(report, "accuracy", "Accuracy", overall),
         latency.latency(report),
-        for_each_side(report, "tradeoff", "Accuracy over latency", latency.plane),
-        for_each_side(report, "layers", "Where the time goes", cost.layers),
-        for_each_side(report, "logits", "Noise on the logits", accuracy.sqnr),
-        for_each_side(report, "classes", "Class by class", accuracy.classes),
-        for_each_side(report, "attention", "Where the network looks", attention.grad_cam),
+        for_each_side(report, "tradeoff", "Accuracy over latency", plane),
+        for_each_side(report, "layers", "Where the time goes", layers),
+        for_each_side(report, "logits", "Noise on the logits", noise),
+        for_each_side(report, "classes", "Class by class", classes),
+        for_each_side(report, "attention", "Where the network looks", attends),
     ]
     if origin.has_engines(report):
         sections.append(for_each_side(report, "engines", "TensorRT engines", origin.engines))

@@ -11,6 +11,12 @@ from typing import Literal
 from edge_van.report.record import CAMPair, Flip, Verdict
 
 
+class Code(str):
+    """Text in a table that is to be copied as it is: a command."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Text:
     """A paragraph; a hint says what to run for more."""
@@ -30,12 +36,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under ``columns``; ``folded`` ones open on demand, and are open in print."""
+    """Rows of text under ``columns``; ``folded`` ones open on demand, and are open in print. ``note`` stands below."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     folded: bool = False
+    note: str = ""
     block: Literal["table"] = "table"
 
 

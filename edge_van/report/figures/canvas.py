@@ -17,7 +17,7 @@ from html import escape
 from typing import Any
 
 from edge_van.progress import one_line
-from edge_van.report.format import MINUS, short
+from edge_van.report.format import MINUS, distinct
 
 WIDE_PX, NARROW_PX = 720, 350
 FONT_PX = 12
@@ -43,6 +43,32 @@ INK, MUTED, LINE, SURFACE, BAD = (COLOURS[name] for name in ("ink", "muted", "li
 def colour_of(precision: str) -> str:
     """One colour a precision, everywhere."""
     return COLOURS.get(precision.replace("_", "-"), COLOURS["other"])
+
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.size": FONT_PX,
+    "figure.dpi": 72,
+    "axes.facecolor": "none",
+    "text.parse_math": False,  # a class may be called $x$
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelsize": FONT_PX,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class Canvas:
         base_px: float = 46,
     ) -> Any:
         """Axes with one row a label, the first on top at y = 0: its name stands to the left, its value to the right; in
-        a narrow column both above it."""
+        a narrow column both above it. Long names are shortened, no two to the same."""
         axes = self.axes(base_px + len(labels) * (narrow_px if self.narrow else wide_px))
         axes.set_ylim(len(labels) - 0.5, -0.62 if self.narrow else -0.5)
         axes.grid(axis="x")
@@ -80,16 +106,17 @@ class Canvas:
         axes.tick_params(axis="y", length=0)
         if self.narrow:
             axes.set_yticks([])
-            for y, label in enumerate(labels):
-                self._above(axes, y, short(label, 36 if values else 44), 0, "left", INK)
+            for y, label in enumerate(distinct(labels, 36 if values else 44)):
+                self._above(axes, y, label, 0, "left", INK)
             for y, value in enumerate(values):
                 self._above(axes, y, value, 1, "right", MUTED)
         else:
-            axes.set_yticks(range(len(labels)), [short(label, 36) for label in labels])
+            axes.set_yticks(range(len(labels)), distinct(labels, 36))
             for text in axes.get_yticklabels():
                 text.set_color(INK)
             for y, value in enumerate(values):
-                axes.text(1.012, y, value, transform=axes.get_yaxis_transform(), va="center", ha="left", color=INK)
+                where = axes.get_yaxis_transform()
+                axes.text(1.012, y, value, transform=where, va="center_baseline", ha="left", color=INK)
         return axes
 
     def _above(self, axes: Any, y: float, text: str, x: float, side: str, colour: str) -> None:
@@ -128,34 +155,11 @@ def _svg(name: str, label: str, draw: Callable[[Canvas], None], *, narrow: bool)
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    settings: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans", "Verdana"],
-        "font.size": FONT_PX,
-        "figure.dpi": 72,
-        "axes.facecolor": "none",
-        "text.parse_math": False,  # a class may be called $x$
-        "axes.unicode_minus": True,
-        "text.color": INK,
-        "axes.labelcolor": MUTED,
-        "axes.edgecolor": LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.labelsize": FONT_PX,
-        "xtick.color": LINE,
-        "ytick.color": LINE,
-        "xtick.labelcolor": MUTED,
-        "ytick.labelcolor": MUTED,
-        "grid.color": LINE,
-        "grid.linewidth": 0.8,
-        "axes.linewidth": 0.8,
-        "legend.frameon": False,
-        "legend.labelcolor": INK,
-    }
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")  # a letter DejaVu lacks, a stranger's absurd figure: nothing a reader can mend
+        # nothing of the user's matplotlibrc, such as LaTeX for every text; its backend is not asked here
+        defaults = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")}
+        mpl.rcParams.update({**defaults, **_STYLE, "svg.hashsalt": name})
         figure = Figure(layout=ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72))
         figure.patch.set_visible(False)
         canvas: Any = FigureCanvasSVG(figure)

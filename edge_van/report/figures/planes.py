@@ -40,12 +40,13 @@ class Point:
     precision: str
     latency_ms: float
     top1_percent: float
-    top1_interval: Interval | None
+    whisker: Interval | None  # FP32's top-1 less the interval of the drop, in percent
 
 
-def scatter(name: str, title: str, points: Sequence[Point]) -> tuple[str, str]:
-    """Top-1 over median latency; towards the upper left is better. Whiskers are the 95 % interval of the drop."""
-    times = [p.latency_ms for p in points]
+def scatter(name: str, title: str, points: Sequence[Point], *, also: Sequence[Point] = ()) -> tuple[str, str]:
+    """Top-1 over median latency; towards the upper left is better. Whiskers are the 95 % interval of the drop, from
+    FP32's top-1. Both axes hold ``also`` too: planes beside each other share theirs."""
+    times = [p.latency_ms for p in (*points, *also)]
     logarithmic = max(times) > LOG_FROM * min(times)
 
     def draw(canvas: Canvas) -> None:
@@ -55,10 +56,8 @@ def scatter(name: str, title: str, points: Sequence[Point]) -> tuple[str, str]:
         axes.grid()
         for p in points:
             tint = colour_of(p.precision)
-            if p.top1_interval is not None:
-                axes.plot(
-                    [p.latency_ms] * 2, [p.top1_interval.low, p.top1_interval.high], color=tint, linewidth=2, alpha=0.55
-                )
+            if (whisker := p.whisker) is not None:
+                axes.plot([p.latency_ms] * 2, [whisker.low, whisker.high], color=tint, linewidth=2, alpha=0.55)
             axes.plot(
                 [p.latency_ms],
                 [p.top1_percent],
@@ -71,7 +70,7 @@ def scatter(name: str, title: str, points: Sequence[Point]) -> tuple[str, str]:
             )
         low, high = min(times), max(times)
         axes.set_xlim((low / 1.25, high * 1.25) if logarithmic else (max(0, low - 0.15 * high), high * 1.1))
-        levels = [v for p in points for v in (p.top1_percent, *_ends(p.top1_interval))]
+        levels = [v for p in (*points, *also) for v in (p.top1_percent, *_ends(p.whisker))]
         pad = max(0.12 * (max(levels) - min(levels)), 0.15)
         axes.set_ylim(min(levels) - pad, max(levels) + pad)
         plain_ticks(axes, canvas, logarithmic=logarithmic)
@@ -105,13 +104,26 @@ def _legend(canvas: Canvas, points: Sequence[Point]) -> None:
     )
 
 
-def histogram(name: str, title: str, values: Sequence[float], *, axis: str, median: float | None) -> tuple[str, str]:
-    """How many of ``values`` lie in each of 20 bins, with a line at the median."""
+def histogram(
+    name: str,
+    title: str,
+    values: Sequence[float],
+    *,
+    axis: str,
+    median: float | None,
+    also: Sequence[Sequence[float]] = (),
+) -> tuple[str, str]:
+    """How many of ``values`` lie in each of 20 bins, with a line at the median. Bins and axes are those that hold the
+    values in ``also`` too, those of plots beside this one."""
+    every = [values, *also]
+    low = min(0.9, float(np.floor(min(map(min, every)) * 20) / 20))
+    bins = np.linspace(low, 1.0, 21)
+    most = max(int(np.histogram(found, bins)[0].max()) for found in every)
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(210)
-        low = min(0.9, float(np.floor(min(values) * 20) / 20))
-        counts, edges = np.histogram(values, np.linspace(low, 1.0, 21))
+        counts, edges = np.histogram(values, bins)
+        axes.set_ylim(0, 1.05 * max(most, 1))
         axes.grid(axis="y")
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.9, align="edge", color=colour_of("int8"), linewidth=0)
         if median is not None:

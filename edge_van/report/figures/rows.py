@@ -168,16 +168,17 @@ def bars(
     parts: Sequence[str] = (),
     precisions: Sequence[str] = (),
     row_px: tuple[float, float] = (34, 52),
+    also: Sequence[float] = (),
 ) -> tuple[str, str]:
     """Horizontal bars. ``parts`` name what is stacked (paler from part to part), ``precisions`` colour the bars of a
-    row one by one where they are of different models."""
+    row one by one where they are of different models. The axis has room for bars as long as ``also`` too."""
 
     def draw(canvas: Canvas) -> None:
         keys = bool(parts or precisions)
         axes = canvas.row_axes(
             [row.label for row in rows], wide_px=row_px[0], narrow_px=row_px[1], base_px=72 if keys else 46
         )
-        longest = max((sum(bar) for row in rows for bar in row.bars), default=0.0) or 1.0
+        longest = max((*(sum(bar) for row in rows for bar in row.bars), *also), default=0.0) or 1.0
         axes.set_xlim(0, longest * (1.3 if canvas.narrow else 1.16))
         for y, row in enumerate(rows):
             room = canvas.row_height * (1.2 if len(row.bars) > 1 else 1.0)
@@ -223,12 +224,14 @@ class ChangeRow:
     after: float
 
 
-def changes(name: str, title: str, rows: Sequence[ChangeRow], *, axis: str) -> tuple[str, str]:
-    """FP32's point and INT8's on one line a row."""
+def changes(
+    name: str, title: str, rows: Sequence[ChangeRow], *, axis: str, also: Sequence[float] = ()
+) -> tuple[str, str]:
+    """FP32's point and INT8's on one line a row. The axis holds ``also`` too."""
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.row_axes([row.label for row in rows], wide_px=26, narrow_px=42, base_px=72)
-        values = [v for row in rows for v in (row.before, row.after)]
+        values = [*(v for row in rows for v in (row.before, row.after)), *also]
         pad = 0.06 * (max(values) - min(values) or 1.0)
         axes.set_xlim(min(values) - pad, max(values) + pad)
         for y, row in enumerate(rows):

@@ -6,12 +6,14 @@ In: a side of a report. Out: blocks of its page.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from edge_van.records import Accuracy, ClassChange, Manifest, SchemeResult
+from edge_van.measure import wilson_interval
+from edge_van.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
 from edge_van.report.figures.rows import BarRow, ChangeRow, IntervalRow, bars, changes, intervals
-from edge_van.report.format import number, points, signed, signed_interval
+from edge_van.report.format import interval, number, points, signed, signed_interval
 from edge_van.report.lookup import Runs, limit_points, shipped_accuracy
-from edge_van.report.record import Report, Side
+from edge_van.report.record import Explanation, Report, Side
 from edge_van.report.view import Block, Flips, Plot, Table, Text, columns
 
 NO_MANIFEST = Text("A benchmark's result holds no accuracy: give the bundle's folder to see it.", "hint")
@@ -52,6 +54,13 @@ def _both(a: Accuracy, manifest: Manifest) -> Table:
             signed(a.top1_drop_points),
             signed_interval(a.top1_drop_interval),
         ),
+        (
+            "its 95 % interval, %",
+            interval(_interval_of(a.top1_fp32_percent, a.images)),
+            interval(_interval_of(a.top1_int8_percent, a.images)),
+            "",
+            "",
+        ),
     ]
     if five is not None:
         rows.append(("top-5, %", number(a.top5_fp32_percent), number(a.top5_int8_percent), signed(five), ""))
@@ -62,9 +71,16 @@ def _both(a: Accuracy, manifest: Manifest) -> Table:
     left_out = f", {a.broken} unreadable ones left out" if a.broken else ""
     return Table(
         f"{a.images:,} images of {a.data}{left_out}; a drop of up to {points(limit_points(manifest))} is allowed",
-        columns("", "FP32", a.model, "drop, points", "95 % interval"),
+        columns("", "FP32", a.model, "drop, points", "95 % interval of the drop"),
         tuple(rows),
+        note="The interval of top-1 is Wilson's, of one model by itself. INT8 is judged by that of the drop, which "
+        "takes into account that both models saw the same images.",
     )
+
+
+def _interval_of(percent: float, images: int) -> Interval:
+    low, high = wilson_interval(percent / 100, images)
+    return Interval(100 * low, 100 * high)
 
 
 def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
@@ -93,7 +109,7 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
     )
     table = Table(
         "The figures",
-        columns("scheme", "top-1, %", "drop, points", "95 % interval", "agreement, %", "SQNR, dB", "images"),
+        columns("scheme", "top-1, %", "drop, points", "its 95 % interval", "agreement, %", "SQNR, dB", "images"),
         tuple(
             (
                 label,
@@ -116,29 +132,53 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
     return Plot(f"{name}-drop", title, wide, narrow, table, caption)
 
 
-def sqnr(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
-    """Signal to quantisation noise of every scheme's logits."""
-    manifest = side.manifest
-    if manifest is None:
-        return (Text("A benchmark's result holds no logits: give the bundle's folder to see them.", "hint"),)
-    found: list[tuple[str, str, float, float, int]] = []
+def sqnr_values(report: Report) -> tuple[float, ...]:
+    """In dB, of everything that is drawn of any side: the plots of all sides share an axis."""
+    manifests = [side.manifest for side in report.sides if side.manifest is not None]
+    return tuple(row.sqnr_db for m in manifests for row in _noise(m) if row.sqnr_db < EXACT_DB)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """One model's logits against FP32's."""
+
+    label: str
+    precision: str
+    sqnr_db: float
+    agreement_percent: float
+    images: int
+
+
+def _noise(manifest: Manifest) -> list[_Noise]:
+    found = []
     if (a := manifest.accuracy) is not None:
-        found.append(("OpenVINO INT8", "int8", a.logit_sqnr_db, a.agreement_percent, a.images))
-    found += [(f"{TARGETS.get(s.target, s.target)} {s.name}, graph", _tint(s), *_logits(s)) for s in manifest.schemes]
-    shown = [row for row in found if row[2] < EXACT_DB]
+        found.append(_Noise("OpenVINO INT8", "int8", a.logit_sqnr_db, a.agreement_percent, a.images))
+    for s in manifest.schemes:
+        precision = "int8" if s.name == "openvino" else s.name
+        found.append(_Noise(f"{TARGETS.get(s.target, s.target)} {s.name}, graph", precision, *_logits(s)))
+    return found
+
+
+def sqnr(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple[Block, ...]:
+    """Signal to quantisation noise of every scheme's logits; the axis holds ``also`` too."""
+    if side.manifest is None:
+        return (Text("A benchmark's result holds no logits: give the bundle's folder to see them.", "hint"),)
+    found = _noise(side.manifest)
+    shown = [row for row in found if row.sqnr_db < EXACT_DB]
     if not shown:
         return (Text("No scheme's logits differ from FP32's."),)
     title = "Logit SQNR by scheme"
     wide, narrow = bars(
         f"{name}-sqnr",
         title,
-        [BarRow(label, tint, ((max(db, 0.0),),), (number(db, 1),)) for label, tint, db, _, _ in shown],
+        [BarRow(r.label, r.precision, ((max(r.sqnr_db, 0.0),),), (number(r.sqnr_db, 1),)) for r in shown],
         axis="dB; longer is closer to FP32",
+        also=also,
     )
     table = Table(
         "The figures",
         columns("scheme", "SQNR, dB", "agreement, %", "images"),
-        tuple((label, number(db, 1), number(same), f"{images:,}") for label, _, db, same, images in found),
+        tuple((r.label, number(r.sqnr_db, 1), number(r.agreement_percent), f"{r.images:,}") for r in found),
         folded=True,
     )
     caption = (
@@ -148,10 +188,6 @@ def sqnr(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
     return (Plot(f"{name}-sqnr", title, wide, narrow, table, caption),)
 
 
-def _tint(scheme: SchemeResult) -> str:
-    return "int8" if scheme.name == "openvino" else scheme.name
-
-
 def _logits(scheme: SchemeResult) -> tuple[float, float, int]:
     """Of the most images that the scheme was run on."""
     if (a := scheme.accuracy) is not None:
@@ -159,33 +195,54 @@ def _logits(scheme: SchemeResult) -> tuple[float, float, int]:
     return scheme.logit_sqnr_db, scheme.agreement_percent, scheme.images
 
 
-def classes(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
-    """Recall by class before and after, and the images whose prediction flipped."""
+def recalls(report: Report) -> tuple[float, ...]:
+    """Before and after, of every class that is drawn of any side: the plots of all sides share an axis."""
+    measured = [side.manifest.accuracy for side in report.sides if side.manifest is not None]
+    shown = [c for a in measured if a is not None for c in _most_changed(a)[:MOST_CLASSES]]
+    return tuple(value for c in shown for value in (c.recall_fp32_percent, c.recall_int8_percent))
+
+
+def classes(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple[Block, ...]:
+    """Recall by class before and after, and the images whose prediction flipped; the recalls' axis holds ``also``
+    too."""
     blocks: list[Block] = []
     accuracy = None if side.manifest is None else side.manifest.accuracy
     if accuracy is not None and accuracy.classes:
-        blocks.append(_recalls(accuracy, name))
+        blocks.append(_recalls(accuracy, name, also))
     else:
         blocks.append(NO_MANIFEST if side.manifest is None else NO_CLASSES)
     if (found := side.explanation) is None:
         blocks.append(Text(f"Images whose prediction flipped: {side.no_explanation}", "hint"))
         return tuple(blocks)
-    count = found.lost + found.gained + found.both_wrong
-    broken = f" ({found.broken} unreadable ones left out)" if found.broken else ""
-    blocks.append(
-        Text(
-            f"Of {found.images:,} images of {found.data}{broken} {count:,} have another prediction in INT8: "
-            f"{found.lost} that only FP32 had right, {found.gained} that only INT8 has right, "
-            f"{found.both_wrong} that neither has."
-        )
-    )
+    blocks.append(Text(_flipped(found)))
     if found.flips:
         blocks.append(Flips(found.flips))
     return tuple(blocks)
 
 
-def _recalls(accuracy: Accuracy, name: str) -> Plot:
-    ranked = sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
+def _flipped(found: Explanation) -> str:
+    """How many images flipped, which way, and which of them are shown."""
+    count = found.lost + found.gained + found.both_wrong
+    broken = f" ({found.broken} unreadable ones left out)" if found.broken else ""
+    text = (
+        f"Of {found.images:,} images of {found.data}{broken} {count:,} have another prediction in INT8: "
+        f"{found.lost} that only FP32 had right, {found.gained} that only INT8 has right, "
+        f"{found.both_wrong} that neither has."
+    )
+    if count > len(found.flips) > 0:
+        text += (
+            f" Shown are {len(found.flips)} of the {count:,}: those that only FP32 had right first, then those that "
+            f"only INT8 has right; of each kind those first whose two predictions are the most probable."
+        )
+    return text
+
+
+def _most_changed(accuracy: Accuracy) -> list[ClassChange]:
+    return sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
+
+
+def _recalls(accuracy: Accuracy, name: str, also: Sequence[float]) -> Plot:
+    ranked = _most_changed(accuracy)
     shown = ranked[:MOST_CLASSES]
     title = "Recall by class, FP32 to INT8"
     wide, narrow = changes(
@@ -193,6 +250,7 @@ def _recalls(accuracy: Accuracy, name: str) -> Plot:
         title,
         [ChangeRow(c.name, c.recall_fp32_percent, c.recall_int8_percent) for c in shown],
         axis="recall, %",
+        also=also,
     )
     table = Table(
         "The figures",

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, Startup
-from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.figures.rows import BarRow, bars
 from edge_van.report.format import ms, number, size
 from edge_van.report.lookup import Runs, models_of, profile, run_of
 from edge_van.report.parts import PARTS, by_operator, by_part
-from edge_van.report.record import Side
+from edge_van.report.record import Report, Side
+from edge_van.report.sections.labels import Label, runtime_name
 from edge_van.report.view import Block, Plot, Table, Text, columns
 
 MOST_OPERATORS = 12
@@ -23,13 +23,13 @@ def what_is_timed(models: Sequence[BenchmarkModel]) -> list[Block]:
     """What reaches each runtime, and where one was not left as it comes: not all do the same work."""
     by_input: dict[str, dict[str, None]] = {}
     for model in models:
-        by_input.setdefault(model.takes, {})[RUNTIME_NAMES.get(model.runtime, model.runtime)] = None
+        by_input.setdefault(model.takes, {})[runtime_name(model.runtime)] = None
     parts = [f"{', '.join(names)}: {takes}" for takes, names in by_input.items() if takes]
-    parts += dict.fromkeys(f"{RUNTIME_NAMES.get(m.runtime, m.runtime)} is {m.settings}" for m in models if m.settings)
+    parts += dict.fromkeys(f"{runtime_name(m.runtime)} is {m.settings}" for m in models if m.settings)
     return [Text(f"What reaches the model. {'. '.join(parts)}.", "hint")] if parts else []
 
 
-def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[str, str], name: str) -> list[Block]:
+def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[str, Label], name: str) -> list[Block]:
     """Start-up with and without a compile cache; memory, with the files' sizes in its table."""
     by_name = {model.name: model for model in models}
     rows = [row for row in run.startup if row.model in by_name]
@@ -46,7 +46,7 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
         ),
         tuple(
             (
-                labels[r.model],
+                labels[r.model].whole,
                 ms(r.load_ms),
                 ms(r.first_inference_ms),
                 ms(r.cached_load_ms),
@@ -60,7 +60,7 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
     wide, narrow = bars(
         f"{name}-startup",
         title,
-        [_startup_row(r, labels[r.model], by_name[r.model].precision) for r in rows],
+        [_startup_row(r, labels[r.model].plot, by_name[r.model].precision) for r in rows],
         axis="ms",
         parts=("load", "first inference"),
         row_px=(44, 64),
@@ -73,7 +73,7 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
         title,
         [
             BarRow(
-                labels[r.model],
+                labels[r.model].plot,
                 by_name[r.model].precision,
                 ((max(r.peak_memory_mib - r.before_load_mib, 0.0), r.before_load_mib),),
                 (f"{r.peak_memory_mib:,.0f} MiB, file {size(by_name[r.model].file_bytes)}",),
@@ -88,7 +88,7 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
         columns("model", "peak, MiB", "before load, MiB", "difference, MiB", "file"),
         tuple(
             (
-                labels[r.model],
+                labels[r.model].whole,
                 number(r.peak_memory_mib, 0),
                 number(r.before_load_mib, 0),
                 number(r.peak_memory_mib - r.before_load_mib, 0),
@@ -112,16 +112,29 @@ def _startup_row(row: Startup, label: str, precision: str) -> BarRow:
     return BarRow(label, precision, tuple(stacks), tuple(texts))
 
 
-def layers(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
-    """OpenVINO's FP32 beside INT8, summed by part of the network, and by operator in a table."""
+def part_times(report: Report) -> tuple[float, ...]:
+    """Milliseconds of every part in every side's profiles: the plots of all sides share an axis."""
+    profiles = [found for side in report.sides for found in _profiles(side, report.runs).values()]
+    return tuple(value for found in profiles for value in by_part(found).values())
+
+
+def _profiles(side: Side, runs: Runs) -> dict[str, LayerProfile]:
+    """Of OpenVINO's FP32 and INT8, by precision, where both were profiled."""
     run = run_of(side, runs)
-    if run is None:
-        return (Text("Layer by layer: run edge-van benchmark BUNDLE.", "hint"),)
     found: dict[str, LayerProfile] = {}
     for model in models_of(side, runs):
-        if model.runtime == "openvino" and (layered := profile(run, model.name)) is not None:
-            found[model.precision] = layered
-    if not {"fp32", "int8"} <= set(found):
+        if run is not None and model.runtime == "openvino" and model.precision in ("fp32", "int8"):
+            layered = profile(run, model.name)
+            found |= {} if layered is None else {model.precision: layered}
+    return found if len(found) == 2 else {}
+
+
+def layers(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple[Block, ...]:
+    """OpenVINO's FP32 beside INT8, summed by part of the network, and by operator in a table; the axis holds ``also``
+    too."""
+    if run_of(side, runs) is None:
+        return (Text("Layer by layer: run edge-van benchmark BUNDLE.", "hint"),)
+    if not (found := _profiles(side, runs)):
         return (Text("The benchmark holds no layer profile of OpenVINO's FP32 and INT8.", "hint"),)
     sums = {p: by_part(found[p]) for p in ("fp32", "int8")}
     shown = [part for part in PARTS if any(sums[p][part] > 0 for p in sums)]
@@ -138,6 +151,7 @@ def layers(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
         axis="ms, sum of the kernels' means",
         precisions=("fp32", "int8"),
         row_px=(42, 60),
+        also=also,
     )
     table = Table(
         "The figures",
@@ -156,7 +170,7 @@ def layers(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
         folded=True,
     )
     caption = (
-        f"Medians over {found['fp32'].runs} runs with the engine's profiler on, which slows it: compare shares, not "
+        f"Means over {found['fp32'].runs} runs with the engine's profiler on, which slows it: compare shares, not "
         f"the sum with the latency above. A kernel carries its convolution's name also where the engine "
         f"fused what follows."
     )

@@ -1,4 +1,4 @@
-"""How fast each model is: single queries, several at once, throughput, and its accuracy over its latency.
+"""How fast each model is: single queries, several at once, throughput, and what that costs.
 
 In: a side of a report and the runs. Out: blocks of its page.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
-from edge_van.layout import FP32_IR, INT8_IR
-from edge_van.records import Interval, Latency, Manifest
-from edge_van.report.figures.planes import RUNTIME_NAMES, Point, scatter
+from edge_van.records import Latency
 from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
-from edge_van.report.format import interval, ms, number, short
-from edge_van.report.lookup import Runs, models_of, query, run_of, top1_of
+from edge_van.report.format import interval, ms, number
+from edge_van.report.lookup import Runs, models_of, run_of
 from edge_van.report.record import Report, Side
 from edge_van.report.sections.cost import costs, what_is_timed
+from edge_van.report.sections.labels import Label, labels_of, runtime_name
 from edge_van.report.view import Block, Group, Plot, Section, Table, Text, columns
 
 NO_BENCHMARK = Text(
@@ -30,12 +29,6 @@ HOW = (
 QUERY_COLUMNS = columns(
     "model", "p50, ms", "p90, ms", "p99, ms", "spread, %", "times baseline", "95 % interval", "samples"
 )
-
-
-def label_of(model: BenchmarkModel, run: BenchmarkResult) -> str:
-    """``OpenVINO INT8``, behind the bundle's name where the run has several."""
-    name = f"{RUNTIME_NAMES.get(model.runtime, model.runtime)} {model.precision.upper().replace('_', ' ')}"
-    return f"{short(model.bundle, 14)}: {name}" if len(run.bundles) > 1 else name
 
 
 def latency(report: Report) -> Section:
@@ -77,7 +70,7 @@ def of_run(
     run: BenchmarkResult, models: Sequence[BenchmarkModel], name: str, ends: Sequence[float] = ()
 ) -> tuple[Block, ...]:
     """Everything a run says of ``models``; the axes of its ratios hold ``ends`` too."""
-    labels = {model.name: label_of(model, run) for model in models}
+    labels = labels_of(models, run)
     precisions = {model.name: model.precision for model in models}
     blocks: list[Block] = []
     if single := [row for row in run.single_stream if row.model in labels]:
@@ -95,7 +88,7 @@ def of_run(
 
 def _queries(
     rows: Sequence[QueryLatency],
-    labels: dict[str, str],
+    labels: dict[str, Label],
     precisions: dict[str, str],
     name: str,
     title: str,
@@ -107,7 +100,7 @@ def _queries(
         QUERY_COLUMNS,
         tuple(
             (
-                labels[r.model],
+                labels[r.model].whole,
                 ms(r.median_ms),
                 ms(r.p90_ms),
                 ms(r.p99_ms),
@@ -121,15 +114,16 @@ def _queries(
         folded=True,
     )
     spread = [
-        DistributionRow(labels[r.model], precisions[r.model], r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms)
+        DistributionRow(labels[r.model].plot, precisions[r.model], r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms)
         for r in rows
     ]
     blocks: list[Block] = [_distribution(spread, name, title, table)]
     others = [r for r in rows if r.model != baseline]
     if others:
-        base = labels.get(baseline, baseline)
-        ratios = [IntervalRow(labels[r.model], precisions[r.model], r.ratio, r.ratio_interval) for r in others]
-        blocks.append(_ratio(ratios, f"{name}-ratio", f"Times as fast as {base}: {title.lower()}", ends))
+        base = labels[baseline].whole if baseline in labels else baseline
+        ratios = [IntervalRow(labels[r.model].plot, precisions[r.model], r.ratio, r.ratio_interval) for r in others]
+        wholes = [labels[r.model].whole for r in others]
+        blocks.append(_ratio(ratios, wholes, f"{name}-ratio", f"Times as fast as {base}: {title.lower()}", ends))
     return blocks
 
 
@@ -139,11 +133,11 @@ def _distribution(rows: Sequence[DistributionRow], name: str, title: str, table:
     return Plot(name, title, wide, narrow, table, caption)
 
 
-def _ratio(rows: Sequence[IntervalRow], name: str, title: str, ends: Sequence[float]) -> Plot:
+def _ratio(rows: Sequence[IntervalRow], wholes: Sequence[str], name: str, title: str, ends: Sequence[float]) -> Plot:
     table = Table(
         "The figures",
         columns("model", "times as fast", "95 % interval"),
-        tuple((r.label, number(r.value), interval(r.interval)) for r in rows),
+        tuple((whole, number(r.value), interval(r.interval)) for whole, r in zip(wholes, rows, strict=True)),
         folded=True,
     )
     wide, narrow = intervals(
@@ -155,7 +149,7 @@ def _ratio(rows: Sequence[IntervalRow], name: str, title: str, ends: Sequence[fl
 def _of_manifest(found: Latency, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
     """The interleaved run of ``edge-van quantize``."""
     rows = found.rows
-    labels = {row.name: f"{RUNTIME_NAMES.get(row.runtime, row.runtime)} {row.name.upper()}" for row in rows}
+    labels = {row.name: f"{runtime_name(row.runtime)} {row.name.upper()}" for row in rows}
     table = Table(
         "The figures",
         columns("model", "p50, ms", "p90, ms", "p99, ms", "times FP32", "95 % interval"),
@@ -167,15 +161,17 @@ def _of_manifest(found: Latency, name: str, ends: Sequence[float]) -> tuple[Bloc
     )
     spread = [DistributionRow(labels[r.name], r.name, r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms) for r in rows]
     ratios = [IntervalRow(labels[r.name], r.name, r.ratio, r.ratio_interval) for r in rows if r.name != found.baseline]
-    base = labels.get(found.baseline, found.baseline)
-    return (
+    blocks: list[Block] = [
         Text(f"Measured by edge-van quantize: one image at a time, {found.rounds:,} rounds. {HOW}"),
         _distribution(spread, f"{name}-single", "Latency of one image", table),
-        *([_ratio(ratios, f"{name}-ratio", f"Times as fast as {base}", ends)] if ratios else []),
-    )
+    ]
+    if ratios:
+        title = f"Times as fast as {labels.get(found.baseline, found.baseline)}"
+        blocks.append(_ratio(ratios, [r.label for r in ratios], f"{name}-ratio", title, ends))
+    return tuple(blocks)
 
 
-def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[str, str], name: str) -> Plot:
+def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict[str, str], name: str) -> Plot:
     best = [row for model in labels if (row := best_throughput(run, model)) is not None]
     title = "Throughput, each model at its best batch size"
     wide, narrow = bars(
@@ -183,7 +179,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[s
         title,
         [
             BarRow(
-                labels[r.model],
+                labels[r.model].plot,
                 precisions[r.model],
                 ((r.images_per_s,),),
                 (f"{r.images_per_s:,.0f} (batch {r.batch})",),
@@ -199,7 +195,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[s
         columns(*heads, *(["mJ/image"] if energy else [])),
         tuple(
             (
-                labels[r.model],
+                labels[r.model].whole,
                 str(r.batch),
                 str(r.streams),
                 number(r.images_per_s, 0),
@@ -216,74 +212,3 @@ def _throughput(run: BenchmarkResult, labels: dict[str, str], precisions: dict[s
     requests = "one request" if run.settings.streams == 1 else f"up to {run.settings.streams} requests"
     caption = f"As many images as go through, batch after batch, {requests} in flight; ratios are at the same batch."
     return Plot(name, title, wide, narrow, table, caption)
-
-
-def plane(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
-    """Accuracy over latency: every model whose accuracy and latency are both known."""
-    if side.manifest is None:
-        return (Text("A benchmark's result holds no accuracy: give the bundle's folder to see both.", "hint"),)
-    run = run_of(side, runs)
-    found, unknown = _points(side.manifest, side, runs)
-    blocks: list[Block] = []
-    if found:
-        title = "Top-1 over latency"
-        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in found])
-        table = Table(
-            "The figures",
-            columns("model", "median, ms", "top-1, %", "95 % interval", "accuracy is of", text=(0, 4)),
-            tuple(
-                (label, ms(p.latency_ms), number(p.top1_percent), interval(p.top1_interval), source)
-                for label, p, source in found
-            ),
-            folded=True,
-        )
-        caption = "Upper left is better. Whiskers: the 95 % interval of the drop, taken from FP32's top-1." + (
-            "" if run is not None else " Latency is that of edge-van quantize."
-        )
-        blocks.append(Plot(f"{name}-plane", title, wide, narrow, table, caption))
-    else:
-        blocks.append(Text("No model has both its accuracy and its latency measured.", "hint"))
-    if unknown:
-        blocks.append(Text(f"Not drawn, as nobody measured their accuracy: {', '.join(unknown)}."))
-    return tuple(blocks)
-
-
-def _points(manifest: Manifest, side: Side, runs: Runs) -> tuple[list[tuple[str, Point, str]], list[str]]:
-    """(label, point, what the accuracy is of), and the labels of timed models without an accuracy."""
-    found, unknown = [], []
-    run = run_of(side, runs)
-    for model in models_of(side, runs):
-        row = None if run is None else query(run, model.name)
-        if run is None or row is None:
-            continue
-        label, top1 = label_of(model, run), top1_of(manifest, model.runtime, model.precision, model.file)
-        if top1 is None:
-            unknown.append(label)
-            continue
-        point = Point(model.runtime, model.precision, row.median_ms, top1.percent, top1.interval)
-        found.append((label, point, top1.source))
-    if run is None and manifest.latency is not None:
-        found += _from_quantize(manifest, manifest.latency)
-    if run is not None:  # engines were timed at another time, by another clock: not on one axis with a run
-        return found, unknown
-    schemes = {s.name: s.accuracy for s in manifest.schemes if s.accuracy is not None}
-    for tag, engines in manifest.engines.items():
-        runtime = engines.engines[0].runtime if engines.engines else "tensorrt"
-        for timing in engines.choice.table:
-            if timing.median_ms is None or (accuracy := schemes.get(timing.scheme)) is None:
-                continue
-            drop, base = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
-            bounds = Interval(base - drop.high, base - drop.low)
-            point = Point(runtime, timing.scheme, timing.median_ms, accuracy.top1_int8_percent, bounds)
-            found.append((f"{timing.scheme} engine, {tag}", point, "the graph computed exactly"))
-    return found, unknown
-
-
-def _from_quantize(manifest: Manifest, found: Latency) -> list[tuple[str, Point, str]]:
-    points = []
-    for row in found.rows:
-        top1 = top1_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
-        if top1 is not None:
-            point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
-            points.append((f"{RUNTIME_NAMES.get(row.runtime, row.runtime)} {row.name.upper()}", point, top1.source))
-    return points

@@ -11,15 +11,15 @@ from edge_van.benchmark_record import BenchmarkResult
 from edge_van.engine_record import EngineSet
 from edge_van.records import Machine, Manifest
 from edge_van.report.format import ABSENT, ms, number, signed, size
-from edge_van.report.lookup import Runs, run_of
+from edge_van.report.lookup import Runs, run_of, same_engines
 from edge_van.report.record import Report, Side
-from edge_van.report.view import Block, Column, Group, Section, Table, Text, columns
+from edge_van.report.view import Block, Code, Column, Group, Section, Table, Text, columns
 
 MOST_DOUBTS = 6
 """More are folded: a run on a busy machine has dozens."""
 ENERGY = {
     "rapl": "of the processor packages (RAPL), idle power included",
-    "rails": "of the whole board (INA3221 rails), idle power included",
+    "rails": "of the module (INA3221 rails), idle power included",
 }
 _FACTS = (Column("", numeric=False), Column("", numeric=False))
 
@@ -79,7 +79,7 @@ def origin(report: Report) -> Section:
     """Everything a second run would need, and everything that speaks against the first."""
     several = len(report.sides) > 1
     groups = [Group(_of_side(side, report.runs), side.name if several else "") for side in report.sides]
-    groups.append(Group((Table("This report", _FACTS, (("made again by", report.command),)),)))
+    groups.append(Group((Table("This report", _FACTS, (("made again by", Code(report.command)),)),)))
     return Section("origin", "Machine, settings, doubts", tuple(groups))
 
 
@@ -88,13 +88,8 @@ def _of_side(side: Side, runs: Runs) -> tuple[Block, ...]:
     if side.manifest is not None:
         blocks.append(Table("Bundle", _FACTS, _bundle(side.manifest)))
     run = run_of(side, runs)
-    machine = None if side.manifest is None else side.manifest.machine
-    if run is None and machine is not None:
-        blocks.append(Table("Machine", _FACTS, _machine(machine)))
+    blocks += _machines(side, run)
     if run is not None:
-        if machine is not None and machine.cpu != run.machine.cpu:
-            blocks.append(Table("Machine that measured accuracy", _FACTS, _machine(machine)))
-        blocks.append(Table("Machine", _FACTS, _machine(run.machine)))
         blocks.append(Table("Benchmark", _FACTS, _settings(run)))
         blocks.append(Table("Conditions", _FACTS, _conditions(run)))
         blocks.append(_doubts(run))
@@ -107,9 +102,31 @@ def _of_side(side: Side, runs: Runs) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+def _machines(side: Side, run: BenchmarkResult | None) -> list[Block]:
+    """One table where everything was measured on one CPU with the same engines, else one for each."""
+    made = None if side.manifest is None else side.manifest.machine
+    looked = None if side.explanation is None else side.explanation.machine
+    asked = (("speed", made if run is None else run.machine), ("accuracy", made), ("flips and Grad-CAM", looked))
+    found: list[tuple[list[str], Machine]] = []
+    for figures, machine in asked:
+        if machine is None:
+            continue
+        same = next((there for there, other in found if same_engines(machine, other)), None)
+        if same is None:
+            found.append(([figures], machine))
+        else:
+            same.append(figures)
+    if len(found) == 1:
+        return [Table("Machine", _FACTS, _machine(found[0][1]))]
+    return [Table(f"Machine that measured {', '.join(f)}", _FACTS, _machine(machine)) for f, machine in found]
+
+
 def _doubts(run: BenchmarkResult) -> Block:
     if not run.doubts:
-        return Text("The benchmark doubts none of its figures: enough samples, steady, other work within its limits.")
+        unseen = f" Not watched here: {'; '.join(run.conditions.not_watched)}." if run.conditions.not_watched else ""
+        return Text(
+            f"The benchmark doubts none of its figures: enough samples, steady, other work within its limits.{unseen}"
+        )
     rows = tuple((d.kind.replace("_", " "), d.text) for d in run.doubts)
     return Table(f"Doubts ({len(rows)})", columns("kind", "doubt", text=(0, 1)), rows, folded=len(rows) > MOST_DOUBTS)
 
@@ -150,7 +167,7 @@ def _settings(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ),
         ("seed", str(s.seed)),
         ("measured", f"{run.created} by edge-van {run.edge_van_version}"),
-        ("made again by", run.command),
+        ("made again by", Code(run.command)),
     )
 
 
@@ -165,6 +182,7 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ("other processes", percent(c.other_cpu_percent)),
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
+        ("not watched", "; ".join(c.not_watched) or ABSENT),
         ("load average", f"{c.load_average_1min:g}"),
         ("energy", ABSENT if c.energy_source is None else ENERGY.get(c.energy_source, c.energy_source)),
     )

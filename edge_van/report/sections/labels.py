@@ -1,0 +1,42 @@
+"""What a model is called on the page: by its runtime and precision, and by its bundle where a run has several.
+
+In: a run and its models. Out: their names, whole for tables and short for plots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult
+from edge_van.report.figures.planes import RUNTIME_NAMES
+from edge_van.report.format import distinct
+
+MOST_OF_A_BUNDLE = 18
+"""Characters of a bundle's name before its models' in a plot."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """``whole`` for tables and text; ``plot`` has a short name for the bundle, which no other bundle of the run has."""
+
+    whole: str
+    plot: str
+
+
+def runtime_name(runtime: str) -> str:
+    return RUNTIME_NAMES.get(runtime, runtime)
+
+
+def labels_of(models: Iterable[BenchmarkModel], run: BenchmarkResult) -> dict[str, Label]:
+    """By the model's name: ``OpenVINO INT8``, behind the bundle's name where the run has several."""
+    bundles = [bundle.name for bundle in run.bundles]
+    shortened = dict(zip(bundles, distinct(bundles, MOST_OF_A_BUNDLE), strict=True))
+    labels = {}
+    for model in models:
+        own = f"{runtime_name(model.runtime)} {model.precision.upper().replace('_', ' ')}"
+        several = len(bundles) > 1
+        labels[model.name] = Label(
+            f"{model.bundle}: {own}" if several else own, f"{shortened[model.bundle]}: {own}" if several else own
+        )
+    return labels
