@@ -12,7 +12,7 @@ from typing import Any
 from edge_van.progress import one_line
 from edge_van.report.html import TEMPLATES
 from edge_van.report.verdict import STATUS_WORDS
-from edge_van.report.view import Page
+from edge_van.report.view import Code, Page
 from edge_van.report.write import GENERATOR
 
 
@@ -24,9 +24,39 @@ def markdown(page: Page) -> bytes:
 
 
 def escaped(text: str) -> str:
-    """One printable line without anything that Markdown or HTML would take for markup."""
-    line = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", one_line(text))
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """One printable line without anything that Markdown, GitHub or HTML would take for markup, also where it begins a
+    line or a table's cell."""
+    line = one_line(text).lstrip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_\[\]|~]|#(?!\d))", r"\\\1", line)
+    line = re.sub(r"^(\d*)([-+=.)])(?=[-+=]*(?: |$))", r"\1\\\2", line)  # a list, or a heading of the line above
+    return _LINKED.sub(r"<span>\g<0></span>", line)
+
+
+_LINKED = re.compile(
+    r"[@$]|#(?=\d)"  # a user or an e-mail, a formula, an issue
+    r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\."  # an address
+    r"|:(?=[\w\\+-]*[a-z][\w\\+-]*:)",  # a picture such as :bug:
+    re.IGNORECASE,
+)
+"""What GitHub finds in text after backslashes and entities are read: an element in between is all that it minds."""
+
+
+def code(text: str) -> str:
+    """A code span for a table's cell: what is copied out of it is ``text``, on one printable line.
+
+    A cell ends at a bar also inside code, unless a backslash stands before it; backslashes that stand there already are
+    doubled, as GitHub has no way to write them.
+    """
+    line = re.sub(r"(\\*)\|", r"\1\1\\|", one_line(text))
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    pad = " " if line.startswith(("`", " ")) or line.endswith(("`", " ")) else ""
+    return f"{fence}{pad}{line}{pad}{fence}" if line.strip() else escaped(line)
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Code):
+        return code(value)
+    return escaped(value) if isinstance(value, str) else value
 
 
 @cache
@@ -36,7 +66,7 @@ def _environment() -> Any:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=False,  # not HTML: finalize escapes every value for Markdown
-        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
+        finalize=_written,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
