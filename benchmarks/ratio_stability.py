@@ -1,8 +1,8 @@
 """How far the INT8 / FP32 ratio moves from run to run while the machine is made noisy, and how far the times do.
 
-In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. In every
-second run other processes work in bursts on every core; the clock, the turns and the repeats are those of
-``edge-van benchmark``.
+In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. Runs are by
+turns on the machine as it is, with other processes that work in bursts on every core, and with others that never stop;
+the clock, the turns and the repeats are those of ``edge-van benchmark``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
 from common import RESULTS, write_result
 
 from edge_van.benchmark import Candidate, measure_latency
@@ -24,7 +26,10 @@ from edge_van.bundle import open_bundle
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.records import Latency
 
+NOISES = ("none", "bursts", "steady")
 BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)
+COPIED_FLOATS = 2**22
+"""16 MiB: copied, they take the caches and the memory's bandwidth too."""
 
 
 def main() -> None:
@@ -39,21 +44,21 @@ def main() -> None:
     args.size, args.samples = bundle.manifest.input_spec.size[0], bundle.manifest.calibration.images
     bundle.check(FP32_IR, INT8_IR)
     candidates = [Candidate(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
-    runs: list[tuple[bool, Latency]] = []
-    for repeat in range(args.repeats):
-        noisy = repeat % 2 == 1
-        with bursts(repeat if noisy else None):
+    runs: list[tuple[str, Latency]] = []
+    for repeat, noise in enumerate(islice(cycle(NOISES), args.repeats)):
+        with other_work(noise, repeat):
             latency = measure_latency(candidates, baseline="fp32", rounds=args.rounds, max_seconds=120.0, seed=repeat)
-        runs.append((noisy, latency))
+        runs.append((noise, latency))
         fp32, int8 = latency.rows
         print(
-            f"run {repeat + 1:2d} {'noisy' if noisy else 'quiet'}: FP32 {fp32.median_ms:6.2f} ms, INT8 "
+            f"run {repeat + 1:2d}, other work {noise:6s}: FP32 {fp32.median_ms:6.2f} ms, INT8 "
             f"{int8.median_ms:6.2f} ms, ratio {int8.ratio:.3f} ({int8.ratio_interval.low:.3f} to "
-            f"{int8.ratio_interval.high:.3f}), {latency.rounds} rounds"
+            f"{int8.ratio_interval.high:.3f}), {latency.rounds} rounds",
+            flush=True,
         )
     rows = [
         {
-            "noisy": noisy,
+            "noise": noise,
             "fp32_median_ms": latency.rows[0].median_ms,
             "fp32_mean_ms": sum(latency.rows[0].samples_ms) / latency.rounds,
             "int8_median_ms": latency.rows[1].median_ms,
@@ -61,7 +66,7 @@ def main() -> None:
             "rounds": latency.rounds,
             "notes": latency.notes,
         }
-        for noisy, latency in runs
+        for noise, latency in runs
     ]
     spreads = {key: spread([float(row[key]) for row in rows]) for key in ("ratio", "fp32_median_ms", "int8_median_ms")}
     for key, value in spreads.items():
@@ -76,12 +81,12 @@ def spread(values: list[float]) -> float:
 
 
 @contextmanager
-def bursts(seed: int | None) -> Iterator[None]:
-    """One process a core that works and sleeps by turns of random length; none with ``seed`` None."""
+def other_work(noise: str, seed: int) -> Iterator[None]:
+    """One process a core, which works without a stop ("steady") or sleeps in between ("bursts"); none for "none"."""
     children = []
-    if seed is not None:
+    if noise != "none":
         for core in range(os.cpu_count() or 1):
-            arguments = [sys.executable, __file__, "--burst", str(100 * seed + core)]
+            arguments = [sys.executable, __file__, "--work", noise, str(100 * seed + core)]
             children.append(subprocess.Popen(arguments))
     try:
         yield
@@ -91,17 +96,18 @@ def bursts(seed: int | None) -> Iterator[None]:
             child.wait()
 
 
-def burst(seed: int) -> None:
+def work(noise: str, seed: int) -> None:
     """The child: until it is killed."""
-    generator = random.Random(seed)
+    generator, floats = random.Random(seed), np.zeros(COPIED_FLOATS, np.float32)
     while True:
         stop = time.perf_counter() + generator.uniform(*BURST_S)
         while time.perf_counter() < stop:
-            pass
-        time.sleep(generator.uniform(*PAUSE_S))
+            floats.copy()
+        if noise == "bursts":
+            time.sleep(generator.uniform(*PAUSE_S))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--burst"]:
-        burst(int(sys.argv[2]))
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], int(sys.argv[3]))
     sys.exit(main())
