@@ -124,7 +124,7 @@ class Startup:
     cached_first_inference_ms: float | None
     peak_memory_mib: float  # resident, of the whole process
     before_load_mib: float  # resident, with the engine imported and nothing loaded
-    disturbed: bool = False  # other work went on meanwhile, also when it was done again
+    disturbed: bool = False  # other work or throttling went on meanwhile, in every try
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,10 @@ class Conditions:
     rounds_discarded: int  # thrown away, because they were disturbed; others were measured in their place
     other_cpu_percent: float | None  # share of the machine's CPU time that other processes took in what was kept
     stolen_cpu_percent: float | None  # and that the hypervisor gave to other machines
-    throttle_events: int | None
+    throttle_events: int | None  # by heat or by a control group's quota
     load_average_1min: float
-    energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's board
+    energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module
+    not_watched: tuple[str, ...] = ()  # what this machine does not tell, so that no doubt can come of it
 
 
 @dataclass(frozen=True)
