@@ -1,18 +1,22 @@
 """The verb ``predict``.
 
 In: a bundle and images on the command line. Out: a table or one JSON document, heat maps; exit code 1 with a count
-where an image could not be used.
+where an image could not be used or a heat map not be made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_van.cli_types import print_json
 from edge_van.errors import DataError
+
+if TYPE_CHECKING:
+    from edge_van.predict import Failure
 
 _PATH = click.Path(path_type=Path)
 
@@ -31,7 +35,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--engine", metavar="TARGET", help="A target of edge-van build, on its GPU: the active engine, or --scheme's."
 )
-@click.option("--scheme", help="The Q/DQ graph for onnxruntime, or the engine's scheme.")
+@click.option("--scheme", help="The graph for onnxruntime, or the engine's scheme.")
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
@@ -45,36 +49,47 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--stage",
     type=click.IntRange(1, 4),
-    help="Of the network, where Grad-CAM looks.  [default: the last with at least 7x7 positions]",
+    help="Of the network, where Grad-CAM looks. Before the last, 4, an INT8 model's map is weighted by the gradient of "
+    "the FP32 network, with its GELU also where the bundle has hard-swish.  [default: the last with at least 7x7 "
+    "positions]",
 )
 @click.option("--force", is_flag=True, help="Replace heat maps that are there.")
 @click.option("--json", "as_json", is_flag=True, help="A list of predictions as JSON on standard output.")
 def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Classify images (files, folders or zip archives) with a bundle's model, and show where it looked."""
     from edge_van.bundle import open_bundle
-    from edge_van.data import BrokenImage
     from edge_van.predict import PredictOptions
     from edge_van.predict import predict as run
     from edge_van.progress import Terminal
 
     reporter = Terminal()
-    broken: list[BrokenImage] = []
+    failures: list[Failure] = []
 
-    def on_broken(image: BrokenImage) -> None:
-        broken.append(image)
-        reporter.note(f"{image.name} cannot be used: {image.reason}")
+    def on_failure(failure: Failure) -> None:
+        failures.append(failure)
+        what = f"the heat map of {failure.image} is missing" if failure.heat_map else f"{failure.image} cannot be used"
+        reporter.note(f"{what}: {failure.reason}")
 
-    found = run(open_bundle(bundle), images, PredictOptions(**flags), reporter, on_broken)
+    opened, options = open_bundle(bundle), PredictOptions(**flags)
+    found = run(opened, images, options, reporter, on_failure)
     try:
         if as_json:
             print_json(found)
         else:
             from edge_van.show_predict import show_predictions
 
-            show_predictions(found, bundle, images[0], flags["grad_cam"])
+            show_predictions(found, opened, images[0], options)
     finally:  # a closed pipe must not hide what failed
-        if broken:
-            raise DataError(
-                f"{len(broken)} of {len(broken) + len(found)} images could not be used, each is named above: replace "
-                f"or leave them out"
-            )
+        if failures:
+            raise DataError(_counted(failures, len(found)))
+
+
+def _counted(failures: Sequence[Failure], answers: int) -> str:
+    heat_maps = sum(failure.heat_map for failure in failures)
+    images = len(failures) - heat_maps
+    said = []
+    if images:
+        said.append(f"{images} of {images + answers} images could not be used: replace or leave them out")
+    if heat_maps:
+        said.append(f"{heat_maps} of {answers} heat maps are missing: mend what is said above, run again with --force")
+    return f"{'; '.join(said)} (each is named above)"

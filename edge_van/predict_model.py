@@ -11,11 +11,11 @@ from edge_van.bundle import Bundle
 from edge_van.engine_record import PLAN_NAME
 from edge_van.errors import UsageError
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.records import Manifest
+from edge_van.runtimes import RUNTIMES
 from edge_van.validate_bundle import find_engine
 
-RUNTIMES = ("openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx")
 ENGINES = ("tensorrt", "tensorrt_rtx")
-PRECISIONS = ("int8", "fp32")
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,15 @@ class PredictModel:
         return (self.file, f"{self.file[:-4]}.bin") if self.file.endswith(".xml") else (self.file,)
 
 
+def quantized_files(manifest: Manifest) -> frozenset[str]:
+    """The models in INT8 that are no engines, by their paths in the bundle."""
+    return frozenset((INT8_IR, OPENVINO_ONNX, *(s.file for s in manifest.schemes if s.quantized_layers)))
+
+
 def choose_model(
     bundle: Bundle, runtime: str | None, precision: str | None, engine: str | None, scheme: str | None
 ) -> PredictModel:
-    """OpenVINO's INT8 model where nothing is asked for. ``scheme`` is a Q/DQ graph for ONNX Runtime, or which engine.
+    """OpenVINO's INT8 model where nothing is asked for. ``scheme`` is a graph for ONNX Runtime, or which engine.
 
     Raises ``UsageError`` for what contradicts itself or is not in the bundle.
     """
@@ -50,7 +55,7 @@ def choose_model(
         raise UsageError(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
     if scheme is not None and (runtime != "onnxruntime" or precision == "fp32"):
         raise UsageError(
-            "--scheme picks a Q/DQ graph for --runtime onnxruntime (without --precision fp32) or an engine of "
+            "--scheme picks a graph for --runtime onnxruntime (without --precision fp32) or an engine of "
             "--engine TARGET: give one of these with it"
         )
     if runtime == "torch":
@@ -61,7 +66,12 @@ def choose_model(
     if runtime == "openvino":
         chosen = PredictModel(runtime, INT8_IR, OPENVINO_ONNX) if int8 else PredictModel(runtime, FP32_IR, FP32_ONNX)
         return _listed(bundle, chosen)
-    file = _qdq_graph(bundle, scheme) if int8 else FP32_ONNX
+    file = _graph(bundle, scheme) if int8 else FP32_ONNX
+    if precision == "int8" and file not in quantized_files(bundle.manifest):
+        raise UsageError(
+            f"--precision int8 contradicts --scheme {scheme}, which quantises nothing: leave --precision out, or give "
+            f"another scheme"
+        )
     return _listed(bundle, PredictModel(runtime, file, file))
 
 
@@ -82,7 +92,7 @@ def _engine(
     return _listed(bundle, PredictModel(record.runtime, plan, FP32_ONNX))
 
 
-def _qdq_graph(bundle: Bundle, scheme: str | None) -> str:
+def _graph(bundle: Bundle, scheme: str | None) -> str:
     """The named scheme's graph; by default OpenVINO's, or in a bundle without one the first that is quantised."""
     there = {s.name: s.file for s in bundle.manifest.schemes}
     if scheme is None:

@@ -9,26 +9,69 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_van.predict import Prediction
+from edge_van.bundle import Bundle
+from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.predict import HeatMap, Prediction, PredictOptions
+from edge_van.predict_model import quantized_files
+from edge_van.runtimes.stage_map import STAGES
 from edge_van.show import console_for_results, table_for_results
 
 
-def show_predictions(found: Sequence[Prediction], bundle: Path, image: Path, grad_cam: Path | None) -> None:
-    """``found`` in order, then where the heat maps of ``grad_cam`` lie, or how to get them of ``image``."""
-    console = console_for_results()
+def show_predictions(found: Sequence[Prediction], bundle: Bundle, image: Path, options: PredictOptions) -> None:
+    """``found`` in order, then what its heat maps show, or how to get that of ``image`` by the same model."""
     if not found:
         return
-    title, columns = f"{found[0].model} by {found[0].runtime}", ("image", "rank", "class", "probability")
-    table = table_for_results(title, columns, left=("image", "class"))
+    console = console_for_results()
+    columns = ("image", "rank", "class", "probability", *(() if options.grad_cam is None else ("heat map",)))
+    title = f"{found[0].model} by {found[0].runtime}"
+    table = table_for_results(title, columns, left=("image", "class", "heat map"))
     for prediction in found:
+        heat_map = "-" if prediction.grad_cam is None else Path(prediction.grad_cam.file).name
         for rank, score in enumerate(prediction.predictions, 1):
-            table.add_row(
-                prediction.image if rank == 1 else "", str(rank), score.name, f"{100.0 * score.probability:.2f} %"
-            )
+            first = rank == 1
+            cells = (prediction.image if first else "", str(rank), score.name, f"{100.0 * score.probability:.2f} %")
+            table.add_row(*cells, *(() if options.grad_cam is None else (heat_map if first else "",)))
     console.print(table)
-    if grad_cam is not None:
-        console.print(f"Heat maps of the first class: {grad_cam}", soft_wrap=True)
-        console.print(f"Next:   edge-van validate {shlex.quote(str(bundle))} --data YOUR_IMAGES", soft_wrap=True)
-        return
-    again = f"edge-van predict {shlex.quote(str(bundle))} {shlex.quote(str(image))}"
-    console.print(f"Next:   {again} --grad-cam heat_maps", soft_wrap=True)
+    drawn = next((prediction.grad_cam for prediction in found if prediction.grad_cam is not None), None)
+    if drawn is not None:
+        console.print(f"Heat maps of the first class, at stage {drawn.stage}: {options.grad_cam}", soft_wrap=True)
+        if text := _straight_through(drawn, found[0].model, bundle):
+            console.print(text, soft_wrap=True)
+    console.print(f"Next:   {shlex.join(_next_command(bundle, found[0].model, image, options))}", soft_wrap=True)
+
+
+def _straight_through(drawn: HeatMap, model: str, bundle: Bundle) -> str:
+    """What the heat maps of an INT8 model are made with before the last stage; nothing for the others."""
+    if drawn.stage == STAGES[-1] or model not in quantized_files(bundle.manifest):
+        return ""
+    activation = ", with GELU, not hard-swish" if bundle.manifest.recipe.get("activation") == "hardswish" else ""
+    return (
+        f"The map is {model}'s, the gradient that of the FP32 network behind it ({drawn.gradient_file}{activation}): "
+        f"a straight-through estimate"
+    )
+
+
+def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptions) -> list[str]:
+    """Grad-CAM of the same model; its accuracy, where the heat maps are there or its engine shows no maps."""
+    flags = {"--runtime": options.runtime, "--precision": options.precision, "--scheme": options.scheme}
+    if options.engine is None and options.grad_cam is None:
+        flags["--top-k"] = None if options.top_k == PredictOptions().top_k else str(options.top_k)
+        words = ["edge-van", "predict", str(bundle.path), str(image), *_given(flags)]
+        return [*words, "--grad-cam", "heat_maps"]
+    words = ["edge-van", "validate", str(bundle.path), "--data", "YOUR_IMAGES"]
+    if options.engine is not None:
+        return [*words, *_given({"--engine": options.engine, "--scheme": options.scheme})]
+    return [*words, *_given({"--scheme": _scheme_to_validate(bundle, model)})]
+
+
+def _scheme_to_validate(bundle: Bundle, model: str) -> str | None:
+    """None where ``validate`` measures OpenVINO's models: of the others it wants to know which."""
+    names = {scheme.file: scheme.name for scheme in bundle.manifest.schemes if scheme.target == "tensorrt"}
+    if model not in (FP32_IR, FP32_ONNX) and model in names:
+        return names[model]
+    has_openvino = {entry.path for entry in bundle.manifest.files}.issuperset((FP32_IR, INT8_IR))
+    return None if has_openvino else next(iter(names.values()), None)
+
+
+def _given(flags: dict[str, str | None]) -> list[str]:
+    return [word for flag, value in flags.items() if value is not None for word in (flag, value)]

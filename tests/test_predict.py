@@ -10,16 +10,20 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from bundle_samples import MANIFEST
 from cli_samples import error_line, run
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from PIL import Image
 
 from edge_van.bundle import Bundle, BundleWriter
+from edge_van.cli_predict import predict
 from edge_van.data import decode
 from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
 from edge_van.errors import UsageError, VerificationError
@@ -29,7 +33,7 @@ from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.overlay import overlay
 from edge_van.predict import ClassScore, rank
 from edge_van.predict_model import choose_model
-from edge_van.runtimes import open_model
+from edge_van.runtimes import RUNTIMES, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP
 
@@ -121,15 +125,18 @@ def test_a_tie_goes_to_the_lower_index_and_nan_to_nobody() -> None:
             rank(np.array([0.0, bad]), "ab", 1)
 
 
-def test_the_table_is_escaped_and_the_next_command_stands_last(
-    command: Command, bundle: Bundle, pictures: Path
-) -> None:
+def test_the_table_is_escaped(command: Command, bundle: Bundle, pictures: Path) -> None:
     code, out, err = command(bundle.path, pictures / "a.png", "--top-k", 7)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     assert "\\x1b[31mcow" in out
     assert "b[e]e" in out
-    assert out.splitlines()[-1] == f"Next:   edge-van predict {bundle.path} {pictures / 'a.png'} --grad-cam heat_maps"
+    assert "heat map" not in out.splitlines()[2]  # the columns' names
+
+
+def test_the_runtimes_are_all_there_are() -> None:
+    option = next(o for o in predict.params if o.name == "runtime")
+    assert tuple(option.type.choices) == tuple(RUNTIMES)
 
 
 def test_classes_without_names_are_numbered(command: Command, timed_bundle: Bundle, pictures: Path) -> None:
@@ -148,7 +155,7 @@ def test_heat_maps_are_written_one_an_image(
     code, out, err = command(bundle.path, *inputs, "--grad-cam", heat_maps, "--json", *flags)
     assert code == 0, err
     found = json.loads(out)
-    written = [Path(f["grad_cam"]).name for f in found]
+    written = [Path(f["grad_cam"]["file"]).name for f in found]
     assert written == ["a_grad_cam.png", "a_2_grad_cam.png", "a_3_grad_cam.png", "b_grad_cam.png"]
     assert sorted(p.name for p in heat_maps.iterdir()) == sorted(written)  # and no partial file
     first, third = (np.asarray(Image.open(heat_maps / written[i])) for i in (0, 2))
@@ -163,8 +170,9 @@ def test_heat_maps_are_written_one_an_image(
         output = opened.run({"images": pixels[None]})
     heat = cam.heat_maps(output[STAGE_MAP], output["logits"].argmax(1))[0]
     assert np.array_equal(first, np.asarray(overlay(pixels, heat)))
-    if not heat.any():
-        assert "heat maps are all zero, the first is that of" in err
+    for entry in found:  # before the last stage the gradient is the float32 network's
+        assert entry["grad_cam"]["stage"] == (4 if flags else 2)
+        assert entry["grad_cam"]["gradient_file"] == (OPENVINO_ONNX if flags else FP32_ONNX)
 
 
 def test_a_heat_map_that_is_there_is_kept(command: Command, bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
@@ -179,20 +187,122 @@ def test_a_heat_map_that_is_there_is_kept(command: Command, bundle: Bundle, pict
     assert Image.open(kept).size == (64, 64)
 
 
+def changed(bundle: Bundle, folder: Path, change: Callable[[Any], None]) -> Bundle:
+    """A bundle of the float32 ONNX file alone, its graph changed in place."""
+    model = onnx.load(bundle.file(FP32_ONNX))
+    change(model.graph)
+    with BundleWriter(folder / "changed") as writer:
+        onnx.save(model, writer.path(FP32_ONNX))
+        return writer.finish(replace(bundle.manifest, files=()))
+
+
+FLOAT = ("--runtime", "onnxruntime", "--precision", "fp32")
+
+
+def test_heat_maps_that_are_all_zero_are_counted(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    def zero_head(graph: Any) -> None:
+        name = next(node for node in graph.node if node.name == "head").input[1]
+        weight = next(tensor for tensor in graph.initializer if tensor.name == name)
+        weight.CopyFrom(numpy_helper.from_array(np.zeros(weight.dims, np.float32), name))
+
+    blind = changed(bundle, tmp_path, zero_head)
+    images = (pictures / "a.png", pictures / "b.jpg")
+    code, out, err = command(blind.path, *images, *FLOAT, "--grad-cam", "heat", "--stage", 4, "--json")
+    assert code == 0
+    assert err.startswith(
+        f"2 of 2 heat maps are all zero, the first is that of {images[0]}: nothing in the map of stage 4 "
+    )
+    assert len(err.splitlines()) == 1
+    for entry, image in zip(json.loads(out), images, strict=True):
+        pixels = decode(image.read_bytes(), blind.manifest.input_spec)
+        assert np.array_equal(Image.open(entry["grad_cam"]["file"]), overlay(pixels, np.zeros((2, 2))))
+
+
 def test_a_broken_image_does_not_stop_the_others(command: Command, bundle: Bundle, pictures: Path) -> None:
     broken = pictures / "broken.png"
     code, out, err = command(bundle.path, broken, pictures / "a.png", "--json")
     assert code == 1
     assert [f["image"] for f in json.loads(out)] == [str(pictures / "a.png")]
     assert err.splitlines()[0].startswith(f"{broken} cannot be used: damaged PNG")
-    assert "1 of 2 images could not be used" in error_line(err)
+    assert "1 of 2 images could not be used: replace or leave them out (each is named above)" in error_line(err)
+
+
+def test_an_image_without_finite_logits_does_not_stop_the_others(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    def divide_by_the_brightest(graph: Any) -> None:
+        """By max(x) + 1, which is 0 for a black image alone: mean and deviation are 0.5."""
+        head, [images], [logits] = next(n for n in graph.node if n.name == "head"), graph.input, graph.output
+        head.output[0] = "undivided"
+        one = numpy_helper.from_array(np.float32(1.0), "one")
+        graph.initializer.append(one)
+        make = onnx.helper.make_node
+        graph.node.append(make("ReduceMax", [images.name], ["brightest"], keepdims=0))
+        graph.node.append(make("Add", ["brightest", "one"], ["above_black"]))
+        graph.node.append(make("Div", ["undivided", "above_black"], [logits.name]))
+
+    odd = changed(bundle, tmp_path, divide_by_the_brightest)
+    black = tmp_path / "black.png"
+    Image.new("RGB", (64, 64)).save(black)
+    images = (pictures / "a.png", black, pictures / "b.jpg")
+    code, out, err = command(odd.path, *images, *FLOAT, "--grad-cam", "heat", "--stage", 4, "--json")
+    assert code == 1
+    assert [f["image"] for f in json.loads(out)] == [str(images[0]), str(images[2])]
+    assert f"{black} cannot be used: the model returned logits that are not finite" in err
+    assert "1 of 3 images could not be used" in error_line(err)
+    assert sorted(p.name for p in (tmp_path / "heat").iterdir()) == ["a_grad_cam.png", "b_grad_cam.png"]
+
+
+def test_a_disk_that_fills_up_costs_heat_maps_and_no_answers(
+    command: Command, bundle: Bundle, pictures: Path, small_disk: Path
+) -> None:
+    (small_disk / "filler").write_bytes(bytes(2**18 - 16 * 1024))
+    flags = (bundle.path, pictures / "a.png", pictures / "all.zip", "--grad-cam", small_disk, "--stage", 4)
+    code, out, err = command(*flags, "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert len(found) == 3
+    written = {Path(f["grad_cam"]["file"]).name for f in found if f["grad_cam"] is not None}
+    assert 0 < len(written) < 3
+    assert {p.name for p in small_disk.iterdir()} == written | {"filler"}
+    assert "the heat map of" in err
+    assert "the disk is full" in err
+    assert f"{3 - len(written)} of 3 heat maps are missing: mend what is said above" in error_line(err)
+    (small_disk / "filler").unlink()
+    code, out, err = command(*flags, "--force")
+    assert (code, err) == (0, "")
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heat = tmp_path / "heat"
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != heat)  # root may write everywhere
+    code, out, err = command(bundle.path, pictures, "--grad-cam", heat, "--stage", 4)
+    assert (code, out) == (1, "")
+    assert "permission denied; choose a folder you may write to" in error_line(err)
+    assert list(heat.iterdir()) == []
+
+
+def test_what_a_killed_command_left_of_these_heat_maps_goes(
+    command: Command, bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    for name in (".a_grad_cam.png.partial-0123456789ab", ".other_grad_cam.png.partial-0123456789ab"):
+        (tmp_path / name).write_bytes(b"half")
+    assert command(bundle.path, pictures / "a.png", "--grad-cam", tmp_path, "--stage", 4)[0] == 0
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [".other_grad_cam.png.partial-0123456789ab", "a_grad_cam.png"]
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("nothing.png",), "nothing.png is not there"),
-        (("a.png", "--stage", "3"), "give --grad-cam DIR"),
+        (("a.png", "--stage", "3"), "--stage says where Grad-CAM looks: give --grad-cam DIR"),
+        (("a.png", "--force"), "--force replaces heat maps: give --grad-cam DIR"),
+        (("a.png/b.png",), "a.png/b.png is not there"),
         (("a.png", "--stage", "5", "--grad-cam", "x"), "5"),
         (("a.png", "--top-k", "0"), "--top-k"),
         (("a.png", "--runtime", "torch", "--precision", "int8"), "torch runs the FP32 network"),
@@ -243,7 +353,7 @@ def test_a_camera_size_is_resized_inside_the_graph(
     assert code == 1
     assert "small.png cannot be used: the image is 50 x 50" in err
     [found] = json.loads(out)
-    assert Image.open(found["grad_cam"]).size == (64, 64)
+    assert Image.open(found["grad_cam"]["file"]).size == (64, 64)
     code, out, _ = command(camera.path, pictures / "a.png", "--runtime", "torch", "--json")
     assert code == 0
     logits, other = ([s["logit"] for s in f["predictions"]] for f in (found, *json.loads(out)))
@@ -278,6 +388,21 @@ def test_an_engine_is_chosen_by_its_target(with_engine: Bundle) -> None:
         choose_model(with_engine, None, "fp32", None, None)
 
 
+def test_a_scheme_and_a_precision_may_not_contradict_each_other(bundle: Bundle) -> None:
+    [quantized] = MANIFEST.schemes
+    schemes = (
+        replace(quantized, name="int8", file=OPENVINO_ONNX, target="tensorrt"),
+        replace(quantized, name="fp32", file=FP32_ONNX, target="tensorrt", quantized_layers=0),
+    )
+    both = Bundle(bundle.path, replace(bundle.manifest, schemes=schemes))
+    assert choose_model(both, "onnxruntime", "int8", None, "int8").file == OPENVINO_ONNX
+    assert choose_model(both, "onnxruntime", None, None, "fp32").file == FP32_ONNX
+    with pytest.raises(UsageError, match="--precision int8 contradicts --scheme fp32, which quantises nothing"):
+        choose_model(both, "onnxruntime", "int8", None, "fp32")
+    with pytest.raises(UsageError, match="without --precision fp32"):
+        choose_model(both, "onnxruntime", "fp32", None, "int8")
+
+
 def test_an_engine_shows_no_maps_and_needs_its_gpu(command: Command, with_engine: Bundle, pictures: Path) -> None:
     flags = (with_engine.path, pictures / "a.png", "--engine", RTX)
     code, _, err = command(*flags, "--grad-cam", "heat")
@@ -301,7 +426,7 @@ def test_it_runs_where_torch_is_not(bundle: Bundle, pictures: Path, tmp_path: Pa
     assert "take stage 4" in error_line(done.stderr)
 
 
-@pytest.mark.parametrize("module", ["cli_predict", "predict", "gradcam", "overlay", "runtimes.torch"])
+@pytest.mark.parametrize("module", ["cli_predict", "show_predict", "gradcam", "overlay", "runtimes.torch"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "onnx", "onnxruntime", "openvino", "scipy", "matplotlib")
     code = f"import sys, edge_van.{module}; print(*sorted(set(sys.modules) & set({heavy!r})))"
