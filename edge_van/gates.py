@@ -10,6 +10,8 @@ from math import ceil
 from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 from edge_van.records import Accuracy, Latency, Manifest
 
+SMALLEST_ROOM = 0.01
+"""Points between a drop and its limit under which the number of images that would tell them apart is beyond any set."""
 ACCURACY_ADVICE = 'more --samples, or a recipe with openvino_scheme = "asymmetric", may lose less'
 LATENCY_ADVICE = "give --target openvino, whose models are timed, or leave --min-speedup out"
 
@@ -48,7 +50,9 @@ def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
         return None
     # the interval's half width goes down with the square root of the number of images
     room = max_drop_points - accuracy.top1_drop_points
-    needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}" if room > 0 else "more"
+    needed = "more"
+    if room > SMALLEST_ROOM:
+        needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}"
     return (
         f"{accuracy.images:,} images do not show that {accuracy.model} loses at most {max_drop_points:g} points (95 % "
         f"interval {low:+.2f} to {high:+.2f}): {needed} would be needed"

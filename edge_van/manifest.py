@@ -19,6 +19,8 @@ MANIFEST_NAME = "manifest.json"
 OLDEST_SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 64 * 2**20
 _AGAIN = "make the bundle again"
+_LARGEST_DROP = 100.001
+"""Points; the formula of the interval may miss 100 by a rounding."""
 
 
 def read_manifest(bundle_dir: Path) -> Manifest:
@@ -83,8 +85,10 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         raise BundleError(
             f"{where} has {manifest.num_classes} classes and {len(classes or ())} names for them: make the bundle again"
         )
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise BundleError(f"{where} has a recipe with max_drop_points {limit!r}, no number: make the bundle again")
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 <= limit <= 100.0:
+        raise BundleError(
+            f"{where} has a recipe with max_drop_points {limit!r}, no number from 0 to 100: make the bundle again"
+        )
     for accuracy in (manifest.accuracy, *(scheme.accuracy for scheme in manifest.schemes)):
         if accuracy is not None:
             _check_accuracy(accuracy, where)
@@ -92,13 +96,16 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         _check_latency(manifest.latency, where)
 
 
-def _check_accuracy(accuracy: Accuracy, where: str) -> None:
-    shares = (accuracy.top1_fp32_percent, accuracy.top1_int8_percent, accuracy.agreement_percent)
-    bounds = accuracy.top1_drop_interval
-    if accuracy.images < 1 or not all(0.0 <= share <= 100.0 for share in shares) or bounds.low > bounds.high:
+def _check_accuracy(a: Accuracy, where: str) -> None:
+    shares = [a.top1_fp32_percent, a.top1_int8_percent, a.agreement_percent]
+    shares += [share for share in (a.top5_fp32_percent, a.top5_int8_percent) if share is not None]
+    shares += [share for c in a.classes for share in (c.recall_fp32_percent, c.recall_int8_percent)]
+    low, high = a.top1_drop_interval.low, a.top1_drop_interval.high
+    drops = -_LARGEST_DROP <= low <= high <= _LARGEST_DROP and abs(a.top1_drop_points) <= _LARGEST_DROP
+    if a.images < 1 or not drops or not all(0.0 <= share <= 100.0 for share in shares):
         raise BundleError(
-            f"{where} has an accuracy of no images, a share outside of 0 to 100 %, or an interval that ends before it "
-            f"begins: make the bundle again"
+            f"{where} has an accuracy of no images, a share outside of 0 to 100 %, or a drop or interval of it that is "
+            f"none: make the bundle again"
         )
 
 

@@ -11,6 +11,8 @@ import pytest
 from cli_samples import error_line, run, tree
 from report.samples import benchmark, bundle_folder, manifest
 
+from edge_van.benchmark_record import encode_benchmark
+
 REPORTS = {"report.html", "report.json", "report.md"}
 
 
@@ -65,13 +67,68 @@ def test_a_report_is_drawn_again_from_its_json_alone(
     assert (tmp_path / "again" / "report.html").read_bytes() == (folder / "report.html").read_bytes()
     before = tree(tmp_path)
     for arguments, words in (
-        ((moved, "--data", tmp_path), "is drawn from itself"),
+        ((moved, "--data", tmp_path), "is drawn from itself: leave --data out"),
+        ((moved, "--limit", 2000), "is drawn from itself: leave --limit out"),
+        ((moved, "--limit", 5, "--data", tmp_path), "leave --data and --limit out"),
         ((moved, folder), "is a 'edge-van report', no edge-van benchmark"),
     ):
         found, _, err = run(capfd, monkeypatch, "report", *arguments, "--output", tmp_path / "again")
         assert found == 2
         assert words in error_line(err)
         assert tree(tmp_path) == before
+
+
+def test_a_report_that_was_laid_out_anew_is_drawn_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    """As ``jq -c`` leaves it."""
+    folder = bundle_folder(tmp_path / "a", manifest())
+    assert run(capfd, monkeypatch, "report", folder)[0] == 0
+    compact = tmp_path / "compact.json"
+    compact.write_text(json.dumps(json.loads((folder / "report.json").read_text()), separators=(",", ":")))
+    code, _, err = run(capfd, monkeypatch, "report", compact, "--output", tmp_path / "again")
+    assert code == 0, err
+    assert (tmp_path / "again" / "report.json").read_bytes() == (folder / "report.json").read_bytes()
+
+
+def test_results_alone_are_not_judged_and_the_next_command_gives_the_bundle(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small: None
+) -> None:
+    content = manifest()
+    first = tmp_path / "first run.json"
+    first.write_bytes(encode_benchmark(benchmark({"a": content, "b": content}, rounds=20, most_models=3)))
+    second = tmp_path / "second.json"
+    second.write_bytes(encode_benchmark(benchmark({"c": content}, rounds=20, most_models=3)))
+    code, out, err = run(capfd, monkeypatch, "report", first, second, "--output", tmp_path / "out")
+    assert code == 0, err
+    assert [line.split(".")[0] for line in out.splitlines() if "not judged. " in line] == [
+        "a: not judged",
+        "b: not judged",
+        "c: not judged",
+    ]
+    assert f"Next:   edge-van report BUNDLE '{first}'" in out
+    bundle = bundle_folder(tmp_path / "d", manifest(created="2026-06-06T00:00:00Z"))
+    code, out, err = run(capfd, monkeypatch, "report", first, bundle, "--output", tmp_path / "out")
+    assert code == 0, err
+    assert f"Next:   edge-van benchmark {bundle}" in out  # the third side is the folder's, not the second
+
+
+def test_what_cannot_be_read_is_said_of_the_input(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(encode_benchmark(benchmark({"a": manifest()}, rounds=20)))
+    opened = Path.open
+
+    def denied(self: Path, mode: str = "r", *arguments: object, **options: object) -> object:
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, mode, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "open", denied)  # root may read everything
+    code, _, err = run(capfd, monkeypatch, "report", path, "--output", tmp_path / "out")
+    assert code == 2
+    assert f"{path} cannot be read (Permission denied)" in error_line(err)
 
 
 def test_terminal_codes_of_a_stranger_are_escaped(
@@ -88,6 +145,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bundle_folder(tmp_path / "a", manifest())
+    result = tmp_path / "r.json"
+    result.write_bytes(encode_benchmark(benchmark({"a": manifest()}, rounds=20)))
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "report.html").write_text("theirs")
     before = tree(tmp_path)
@@ -98,6 +157,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
         ((folder, "--output", tmp_path / "theirs"), 2, "is no report of edge-van"),
         ((folder, "--data", tmp_path / "absent"), 1, "no OpenVINO models"),
         ((tmp_path / "theirs",), 2, "is no report of edge-van"),
+        ((result, "--data", tmp_path / "absent"), 2, "without a bundle"),
+        ((result, "--output", result), 2, "is no folder"),
     ):
         found, out, err = run(capfd, monkeypatch, "report", *arguments)
         assert (found, out) == (code, ""), err

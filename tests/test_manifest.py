@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from bundle_samples import MANIFEST, UNSAFE, make, one_line
+from bundle_samples import ACCURACY, MANIFEST, UNSAFE, make, one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +33,15 @@ text = st.text(st.characters(codec="utf-8"), max_size=8)
 number = st.floats(allow_nan=False, allow_infinity=False)
 count = st.integers(0, 2**63 - 1)
 words = st.dictionaries(text, text, max_size=3)
-interval = st.builds(Interval, number, number)
+
+
+def intervals_of_drops(drop: float) -> st.SearchStrategy[Interval]:
+    return st.builds(Interval, st.floats(-100.0, drop), st.floats(drop, 100.0))
+
+
+share = st.floats(0.0, 100.0)
+positive = st.floats(1e-9, 1e9)
+positive_interval = st.tuples(positive, positive).map(lambda ends: Interval(min(ends), max(ends)))
 sha256 = st.from_regex("[0-9a-f]{64}", fullmatch=True)
 files = st.lists(
     st.builds(FileEntry, st.from_regex("[a-z]{1,6}(/[a-z.]{3,6}x){0,2}", fullmatch=True), count, sha256),
@@ -61,13 +69,22 @@ spec = st.builds(
     classes=st.none() | st.lists(text, min_size=1, max_size=3, unique=True).map(tuple),
     source_size=st.none() | st.tuples(side, side),
 )
-change = st.builds(ClassChange, text, count, number, number, st.dictionaries(text, count, max_size=2))
-accuracy = st.builds(
-    Accuracy, text, count, count, number, number, st.none() | number, st.none() | number, number, interval, number,
-    number, tuple_of(change), number, number, number, number,
+change = st.builds(ClassChange, text, count, share, share, st.dictionaries(text, count, max_size=2))
+accuracy = st.floats(-100.0, 100.0).flatmap(
+    lambda drop: st.builds(
+        Accuracy, text, st.integers(1, 2**63 - 1), count, share, share, st.none() | share, st.none() | share,
+        st.just(drop), intervals_of_drops(drop), share, number, tuple_of(change), number, number, number, number,
+    )
 )  # fmt: skip
-row = st.builds(LatencyRow, text, text, number, number, number, number, interval, tuple_of(number))
-latency = st.builds(Latency, count, count, count, count, text, tuple_of(row), number, tuple_of(text))
+times = st.lists(positive, min_size=1, max_size=3).map(tuple)
+row = st.builds(LatencyRow, text, text, positive, positive, positive, positive, positive_interval, times)
+rows = st.lists(row, min_size=1, max_size=3, unique_by=lambda found: found.name).map(tuple)
+latency = rows.flatmap(
+    lambda found: st.builds(
+        Latency, count, count, count, count, st.sampled_from([r.name for r in found]), st.just(found), number,
+        tuple_of(text),
+    )
+)  # fmt: skip
 machine = st.builds(Machine, text, text, count, count, number, tuple_of(text), text, text, words, number)
 scheme = st.builds(SchemeResult, text, text, st.booleans(), tuple_of(text), count, number, number, count)
 recipe = st.dictionaries(text, text | st.integers(-(2**63), 2**64 - 1) | number | st.booleans(), max_size=3)
@@ -92,6 +109,8 @@ manifests = st.builds(
         ({"num_classes": 7}, "7 classes and 2 names"),
         ({"recipe": {"max_drop_points": "abc"}}, "max_drop_points 'abc', no number"),
         ({"recipe": {"max_drop_points": True}}, "no number"),
+        ({"recipe": {"max_drop_points": -0.1}}, "no number from 0 to 100"),
+        ({"recipe": {"max_drop_points": 1e300}}, "no number from 0 to 100"),
     ],
 )
 def test_a_manifest_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -99,6 +118,73 @@ def test_a_manifest_that_contradicts_itself(tmp_path: Path, change: dict[str, An
     (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(document))
     with pytest.raises(BundleError, match=message):
         read_manifest(tmp_path)
+
+
+LATENCY = Latency(
+    1, 2, 10, 2, "fp32",
+    tuple(LatencyRow(n, "openvino", 2.0, 2.5, 3.0, 1.0, Interval(0.9, 1.1), (2.0, 2.5)) for n in ("fp32", "int8")),
+    0.5,
+)  # fmt: skip
+NO_NUMBER = "time or ratio that is no positive number"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("rows",), [], "without its baseline"),
+        (("baseline",), "bf16", "without its baseline"),
+        (("rows", 1, "name"), "fp32", "two models of one name"),
+        (("rows", 1, "samples_ms"), [], "without the samples"),
+        (("rows", 1, "samples_ms", 0), 0.0, NO_NUMBER),
+        (("rows", 1, "samples_ms", 0), -1.0, NO_NUMBER),
+        (("rows", 1, "median_ms"), 1e300, NO_NUMBER),
+        (("rows", 1, "ratio"), -2.0, NO_NUMBER),
+        (("rows", 1, "ratio_interval", "low"), 0.0, NO_NUMBER),
+        (("rows", 1, "ratio_interval", "low"), 1.2, NO_NUMBER),
+    ],
+)
+def test_a_latency_is_checked_as_a_benchmarks_rows_are(
+    tmp_path: Path, where: tuple[str | int, ...], value: object, message: str
+) -> None:
+    document = {**msgspec.to_builtins(MANIFEST), "latency": json.loads(msgspec.json.encode(LATENCY))}
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(document))
+    assert read_manifest(tmp_path).latency is not None
+    part = document["latency"]
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(document))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(tmp_path)
+    one_line(caught, str(tmp_path / "manifest.json"), message)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 0},
+        {"top1_int8_percent": 101.0},
+        {"top1_fp32_percent": -1.0},
+        {"agreement_percent": 1e300},
+        {"top5_int8_percent": 101.0},
+        {"classes": [{"name": "a", "images": 1, "recall_fp32_percent": 50.0, "recall_int8_percent": 1e300}]},
+        {"top1_drop_interval": {"low": 2.0, "high": 1.0}},
+        {"top1_drop_interval": {"low": -1e300, "high": 3.0}},
+        {"top1_drop_points": -1e300},
+    ],
+)
+@pytest.mark.parametrize("place", ["accuracy", "scheme"])
+def test_an_accuracy_that_is_none_is_refused(tmp_path: Path, change: dict[str, Any], place: str) -> None:
+    document = msgspec.to_builtins(MANIFEST)
+    accuracy = msgspec.to_builtins(ACCURACY) | change
+    if place == "accuracy":
+        document["accuracy"] = accuracy
+    else:
+        document["schemes"][0]["accuracy"] = accuracy
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(document))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(tmp_path)
+    one_line(caught, str(tmp_path / "manifest.json"), "an accuracy of no images")
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,6 +253,7 @@ def test_broken_json_is_named_with_its_position(tmp_path: Path) -> None:
         (b'{"schema_version": 1,,', "byte 21"),
         (b'{"schema_version": 1', "byte 20"),
         (b'{"x":' * 100_000, "nested too deep"),
+        (b'{"schema_version": 1, "edge_van_version": "\xff"}', "byte 0xff"),
     ):
         (tmp_path / "manifest.json").write_bytes(content)
         with pytest.raises(BundleError) as caught:

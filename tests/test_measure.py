@@ -11,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_van.benchmark import paired_ratio
 from edge_van.measure import (
     LARGEST_DB,
     agreement_percent,
+    difference_interval,
     in_top_k,
     paired_drop_interval,
     relative_error,
     sqnr_db,
     to_db,
+    wilson_interval,
 )
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -234,3 +237,38 @@ def test_a_drop_of_whole_points_is_whole() -> None:
     for n in (100, 300, 700, 2000, 10_000):
         for k in range(n // 100, n, n // 50):
             assert paired_drop_interval(*outcomes(k - n // 100, n // 100, 0, n - k))[0] == 1.0
+
+
+def share(right: int, of: int) -> tuple[float, float, float]:
+    return right / of, *wilson_interval(right / of, of)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [((48, 80), (56, 70), (0.2, 0.0524, 0.3339)), ((3, 10), (9, 10), (0.6, 0.1705, 0.8090))],
+)
+def test_a_difference_of_shares_is_newcombes_unpaired_interval(
+    first: tuple[int, int], second: tuple[int, int], expected: tuple[float, float, float]
+) -> None:
+    """Two rows of the paper's table of examples, method 10."""
+    assert difference_interval(share(*first), share(*second)) == pytest.approx(expected, abs=5e-5)
+
+
+def test_a_difference_turns_around_with_its_samples() -> None:
+    there, back = difference_interval((1, 0.5, 2), (3, 2.5, 3.1)), difference_interval((3, 2.5, 3.1), (1, 0.5, 2))
+    assert there == pytest.approx((-back[0], -back[2], -back[1]))
+    assert there[0] == 2
+
+
+@pytest.mark.parametrize("counts", [(100, 100), (100, 700)])
+def test_the_interval_of_two_gains_holds_their_quotient_as_often_as_it_says(counts: tuple[int, int]) -> None:
+    """As two reports are compared: medians of skewed ratios of two runs, on a logarithmic scale."""
+    generator, held, tries = np.random.default_rng(0), 0, 600
+    for _ in range(tries):
+        gains = []
+        for true, count in zip((1.5, 1.8), counts, strict=True):
+            middle, bounds = paired_ratio(true * np.exp(generator.gamma(2.0, 0.05, count) - 0.08392), np.ones(count))
+            gains.append((math.log(middle), math.log(bounds.low), math.log(bounds.high)))
+        _, low, high = difference_interval(*gains)
+        held += low <= math.log(1.8 / 1.5) <= high
+    assert 0.935 <= held / tries <= 0.99

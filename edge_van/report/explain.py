@@ -82,8 +82,8 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
             for part in stream(images, spec, batch_size=batch, indices=indices.tolist(), on_broken=broken.append):
-                probable = [_probabilities(session, part.images, batch, manifest) for session in (fp32, int8)]
-                found += _flipped(*probable, part.indices, part.labels)
+                by_fp32, by_int8 = (_probabilities(s, part.images, batch, manifest) for s in (fp32, int8))
+                found += _flipped(by_fp32, by_int8, part.indices, part.labels)
                 seen += len(part.labels)
                 advance(len(part.labels))
         if not seen:

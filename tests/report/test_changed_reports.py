@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import HOSTILE
+from samples import HOSTILE, bundle_folder, manifest
 
 from edge_van.errors import EdgeVanError
+from edge_van.progress import SILENT
+from edge_van.report.collect import ReportOptions, collect
 from edge_van.report.html import html
 from edge_van.report.markdown import markdown
 from edge_van.report.page import page_of
@@ -40,18 +42,34 @@ def change(document: Any, place: Place, value: Any) -> None:
     document[last] = old[:2] * value if isinstance(old, list) and value in (0, 3) else value
 
 
+Content = tuple[Any, list[Place]]
+
+
 @pytest.fixture(scope="module")
-def content(single: Report) -> tuple[Any, list[Place]]:
+def content(single: Report) -> Content:
     document = json.loads(encode_report(single))
+    return document, [place for place in places(document) if place]
+
+
+@pytest.fixture(scope="module")
+def without_run(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """Of a bundle whose only times are those in its manifest."""
+    folder = bundle_folder(tmp_path_factory.mktemp("without_run") / "demo", manifest())
+    document = json.loads(encode_report(collect([folder], ReportOptions(), SILENT).report))
     return document, [place for place in places(document) if place]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changed_values_are_refused_or_drawn(
-    data: st.DataObject, content: tuple[Any, list[Place]], no_plots: None, tmp_path_factory: pytest.TempPathFactory
+    data: st.DataObject,
+    content: Content,
+    without_run: Content,
+    no_plots: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    document, everywhere = copy.deepcopy(content[0]), content[1]
+    original, everywhere = data.draw(st.sampled_from((content, without_run)))
+    document = copy.deepcopy(original)
     for _ in range(data.draw(st.integers(1, 2))):
         place, value = data.draw(st.sampled_from(everywhere)), data.draw(st.sampled_from(VALUES))
         try:
@@ -70,8 +88,39 @@ def test_changed_values_are_refused_or_drawn(
     assert markdown(page)
 
 
-def test_what_is_not_changed_is_drawn(content: tuple[Any, list[Place]], no_plots: None, tmp_path: Path) -> None:
+def test_what_is_not_changed_is_drawn(content: Content, without_run: Content, no_plots: None, tmp_path: Path) -> None:
     """Else the test above would only see refusals."""
     path = tmp_path / "report.json"
-    path.write_text(json.dumps(content[0]))
+    for document, _ in (content, without_run):
+        path.write_text(json.dumps(document))
+        assert html(page_of(read_report(path)))
+
+
+MANIFEST = ("sides", 0, "manifest")
+INT8 = (*MANIFEST, "latency", "rows", 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {(*INT8, "samples_ms"): [2.0]},
+        {(*INT8, "samples_ms"): [1e-9, 1e11], (*INT8, "median_ms"): 1e11, (*INT8, "p99_ms"): 1e-9},
+        {(*INT8, "ratio"): 1e-9, (*INT8, "ratio_interval"): {"low": 1e-9, "high": 1e11}},
+        {(*INT8, "name"): HOSTILE, (*MANIFEST, "accuracy", "classes", 0, "name"): "x" * 3000},
+        {(*MANIFEST, "accuracy", "logit_sqnr_db"): -1e300, (*MANIFEST, "schemes", 1, "logit_sqnr_db"): 140.0},
+        {(*MANIFEST, "accuracy", "top1_drop_interval"): {"low": -100.0, "high": 100.0}},
+        {(*MANIFEST, "recipe", "max_drop_points"): 100.0},
+        {(*MANIFEST, "accuracy", "classes", 0, "recall_int8_percent"): 0.0},
+    ],
+    ids=["one-sample", "spread", "ratio", "names", "sqnr", "interval", "limit", "recall"],
+)
+def test_what_is_not_refused_is_drawn_with_its_plots(
+    changes: dict[Place, Any], without_run: Content, tmp_path: Path
+) -> None:
+    """The test above draws none: plots take seconds."""
+    document = copy.deepcopy(without_run[0])
+    for place, value in changes.items():
+        change(document, place, value)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(document))
     assert html(page_of(read_report(path)))

@@ -29,7 +29,7 @@ class Noting(Silent):
 
 
 def report_of(*paths: Path) -> Report:
-    return collect(paths, ReportOptions(), Noting())
+    return collect(paths, ReportOptions(), Noting()).report
 
 
 def result_file(path: Path, content: object) -> Path:
@@ -48,7 +48,7 @@ def test_a_bundle_takes_its_benchmark(tmp_path: Path) -> None:
 
 def test_without_a_benchmark_the_reader_is_told(tmp_path: Path) -> None:
     noting = Noting()
-    found = collect([bundle_folder(tmp_path / "b", FIRST)], ReportOptions(), noting)
+    found = collect([bundle_folder(tmp_path / "b", FIRST)], ReportOptions(), noting).report
     assert found.sides[0].run is None
     [note] = noting.notes
     assert "only the latency in its manifest" in note
@@ -74,6 +74,52 @@ def test_a_bundle_takes_the_run_of_a_result_beside_it(tmp_path: Path) -> None:
     assert [(s.name, s.run, s.manifest is None) for s in found.sides] == [("a", 0, False), ("other", 0, True)]
 
 
+def test_a_bundle_that_takes_a_run_is_not_said_to_have_none(tmp_path: Path) -> None:
+    """In either order; the result itself is no side then."""
+    bundle, result = bundle_folder(tmp_path / "a", FIRST), result_file(tmp_path / "r.json", RUN)
+    for paths in ((bundle, result), (result, bundle)):
+        noting = Noting()
+        found = collect(paths, ReportOptions(), noting)
+        assert noting.notes == []
+        assert [(s.name, s.run) for s in found.report.sides] == [("a", 0)]
+        assert found.paths == (bundle,)
+
+
+def test_another_run_of_a_bundle_is_judged_by_that_bundle(tmp_path: Path) -> None:
+    bundle = bundle_folder(tmp_path / "first", FIRST, RUN)
+    other = result_file(tmp_path / "later.json", replace(RUN, created="2026-09-09T00:00:00+00:00"))
+    found = collect([bundle, other], ReportOptions(), Noting())
+    assert [s.name for s in found.report.sides] == ["first", "first (later.json)"]
+    assert [s.manifest for s in found.report.sides] == [FIRST, FIRST]
+    assert [v.status for v in found.report.verdicts] == ["good", "good"]
+    assert found.paths == (bundle, other)
+    [comparison] = found.report.comparisons
+    assert not comparison.same_run
+    assert "one bundle, which has one accuracy" in comparison.sentences[-1]
+    assert "of the bundle itself" in found.report.sides[1].no_explanation
+
+
+def test_the_rest_of_a_run_is_compared_with_a_bundle_that_has_it_too(tmp_path: Path) -> None:
+    bundle, both = bundle_folder(tmp_path / "a", FIRST, BOTH), result_file(tmp_path / "r.json", BOTH)
+    found = collect([both, bundle], ReportOptions(), Noting())
+    assert [(s.name, s.run_bundle, s.manifest is None) for s in found.report.sides] == [
+        ("other", "other", True),
+        ("a", "first", False),
+    ]
+    assert found.paths == (both, bundle)
+    assert [v.status for v in found.report.verdicts] == ["not_judged", "good"]
+
+
+def test_one_run_of_one_bundle_is_not_compared_with_itself(tmp_path: Path) -> None:
+    bundle = bundle_folder(tmp_path / "a", FIRST, RUN)
+    again = bundle_folder(tmp_path / "copy", FIRST, RUN)
+    result, same = result_file(tmp_path / "r.json", RUN), result_file(tmp_path / "s.json", RUN)
+    for paths in ((bundle, bundle / "benchmark.json"), (result, bundle), (result, same), (bundle, again)):
+        with pytest.raises(UsageError) as caught:
+            report_of(*paths)
+        one_line(caught, "same run of the same bundle", "leave it out")
+
+
 def test_two_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = report_of(bundle_folder(tmp_path / "x" / "b", FIRST, RUN), bundle_folder(tmp_path / "y" / "b", SECOND))
     assert [s.name for s in found.sides] == ["b", "b (2)"]
@@ -85,6 +131,26 @@ def test_a_benchmark_of_another_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         report_of(folder)
     one_line(caught, "was measured on first", "edge-van benchmark", "remove that file")
+
+
+def test_a_link_to_a_benchmark_that_is_gone_is_told(tmp_path: Path) -> None:
+    folder = bundle_folder(tmp_path / "b", FIRST)
+    (folder / "benchmark.json").symlink_to(tmp_path / "gone.json")
+    with pytest.raises(UsageError) as caught:
+        report_of(folder)
+    one_line(caught, "benchmark.json cannot be read (No such file or directory)")
+
+
+def test_flags_that_nothing_would_heed_are_refused(tmp_path: Path) -> None:
+    bundle, result = bundle_folder(tmp_path / "b", FIRST), result_file(tmp_path / "r.json", RUN)
+    for path, options, words in (
+        (result, ReportOptions(data=tmp_path / "absent"), "without a bundle"),
+        (result, ReportOptions(image_limit=5), "none were given"),
+        (bundle, ReportOptions(image_limit=5), "none were given"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            collect([path], options, Noting())
+        one_line(caught, words, "give")
 
 
 def test_what_is_no_subject_is_refused(tmp_path: Path) -> None:

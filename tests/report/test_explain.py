@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 from real_bundle import SPEC
 
-from edge_van.bundle import Bundle
+from edge_van.bundle import Bundle, file_entry
 from edge_van.data import decode
-from edge_van.errors import BundleError, DataError, MissingRuntimeError
+from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.gradcam import GradCAM, similarity
 from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.machine import describe_machine
 from edge_van.progress import SILENT
 from edge_van.report import explain as module
 from edge_van.report.explain import MOST_FLIPS, NoModelsError, explain
@@ -142,3 +146,60 @@ def test_what_cannot_be_run_is_refused(made: tuple[Bundle, Path], tmp_path: Path
     (other / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match="none of the model's 3 classes"):
         explain(bundle, other.parent, SILENT, image_limit=5, cam_limit=5)
+
+
+def test_the_machine_that_ran_the_images_is_recorded(found: Explanation) -> None:
+    here = describe_machine()
+    assert (found.machine.cpu, found.machine.versions) == (here.cpu, here.versions)
+
+
+def test_names_that_are_no_utf_8_can_be_written(made: tuple[Bundle, Path], tmp_path: Path) -> None:
+    """Classes by the folders' names, since the bundle names none."""
+    bundle = replace(
+        made[0], manifest=replace(made[0].manifest, input_spec=replace(made[0].manifest.input_spec, classes=None))
+    )
+    data = tmp_path / os.fsdecode(b"im\xffages")
+    shutil.copytree(made[1], data)
+    for folder in sorted(data.iterdir()):
+        folder.rename(data / os.fsdecode(os.fsencode(folder.name) + b"\xfe"))
+    found = explain(bundle, data, SILENT, image_limit=1000, cam_limit=2)
+    assert found.flips
+    assert found.cams is not None
+    assert found.data == "im\\udcffages"
+    for name in (found.flips[0].true_class, found.flips[0].int8.name, found.cams.pairs[0].class_name):
+        assert name.endswith("\\udcfe")
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
+
+
+@pytest.mark.parametrize(
+    ("classes", "error", "words"), [(3, VerificationError, "not finite"), (2, BundleError, "(20, 2) logits")]
+)
+def test_a_model_that_returns_no_logits_of_its_classes_is_refused(
+    made: tuple[Bundle, Path], tmp_path: Path, classes: int, error: type[Exception], words: str
+) -> None:
+    bundle, data = made
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    _write_not_a_number(tmp_path / "bundle" / INT8_IR, classes)
+    files = tuple(file_entry(tmp_path / "bundle", entry.path) for entry in bundle.manifest.files)
+    with pytest.raises(error, match=re.escape(words)):
+        explain(
+            Bundle(tmp_path / "bundle", replace(bundle.manifest, files=files)),
+            data,
+            SILENT,
+            image_limit=20,
+            cam_limit=1,
+        )
+
+
+def _write_not_a_number(path: Path, classes: int) -> None:
+    """An OpenVINO model of the bundle's input that returns nothing but NaN."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    images = ops.parameter([1, 32, 32, 3], np.uint8, name="images")
+    images.output(0).get_tensor().set_names({"images"})
+    pooled = ops.reduce_mean(ops.convert(images, np.float32), np.array([1, 2]))
+    negative = ops.subtract(ops.multiply(pooled, np.float32(0)), np.float32(1))
+    logits = ops.log(ops.slice(negative, [0], [classes], [1], [1]) if classes < 3 else negative)
+    logits.output(0).get_tensor().set_names({"logits"})
+    ov.save_model(ov.Model([logits], [images], "nan"), path, compress_to_fp16=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jsonschema
 import pytest
 from bundle_samples import one_line
 
-from edge_van.errors import UsageError
+from edge_van.errors import UsageError, VerificationError
 from edge_van.report.record import REPORT_KIND, Report, encode_report, read_report, report_schema
 
 COMPARISON = {"first": "another", "second": "one", "same_run": False, "sentences": []}
@@ -48,7 +49,7 @@ def test_what_is_no_report_is_refused(
     one_line(caught, *words)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"kind": "\xff"}', b"[" * 100_000])
 def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(content)
@@ -57,3 +58,17 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
     one_line(caught, "report.json")
     with pytest.raises(UsageError, match="cannot be read"):
         read_report(tmp_path / "absent.json")
+
+
+def test_what_could_not_be_read_again_is_not_written(single: Report) -> None:
+    """JSON has no NaN: msgspec writes null, which is no number."""
+    [side] = single.sides
+    assert side.explanation is not None
+    [first, *rest] = side.explanation.flips
+    unknown = replace(first, int8=replace(first.int8, probability=float("nan")))
+    text = replace(first, image="a\udcff.png")
+    for flip in (unknown, text):
+        explained = replace(side, explanation=replace(side.explanation, flips=(flip, *rest)))
+        with pytest.raises(VerificationError) as caught:
+            encode_report(replace(single, sides=(explained,)))
+        one_line(caught, "not written", "could not be read again")

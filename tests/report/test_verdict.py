@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from samples import DOUBT, benchmark, engines, latency, manifest, scheme
 
 from edge_van.benchmark_record import BenchmarkResult, Doubt
-from edge_van.records import Manifest
+from edge_van.records import Machine, Manifest
 from edge_van.report.record import Side, Verdict
-from edge_van.report.verdict import OPENING, judge
+from edge_van.report.verdict import NO_BUNDLE, NOT_TIMED_THERE, OPENING, judge
 
 RESULT = benchmark({"demo": manifest()}, rounds=40)
 
@@ -24,6 +24,10 @@ def verdict(content: Manifest | None, result: BenchmarkResult | None = RESULT) -
 
 def moved(*models: str, scenario: str = "single_stream") -> Doubt:
     return Doubt("drift", scenario, models, "it moved")
+
+
+def openvino(version: str) -> Machine:
+    return replace(RESULT.machine, versions={**RESULT.machine.versions, "openvino": version})
 
 
 def slower(factor: float) -> BenchmarkResult:
@@ -43,19 +47,33 @@ def test_all_rules_kept_is_good() -> None:
 @pytest.mark.parametrize(
     ("content", "result", "words"),
     [
-        (None, RESULT, "Accuracy is not known"),
         (manifest(accuracy=None, schemes=()), RESULT, "never measured"),
         (manifest(drop=1.2, half=0.1), RESULT, "over the limit of 1 point"),
         (manifest(), slower(2.0), "slower than FP32"),
     ],
-    ids=["no-manifest", "no-accuracy", "drop", "slower"],
+    ids=["no-accuracy", "drop", "slower"],
 )
-def test_each_of_these_alone_is_a_no(content: Manifest | None, result: BenchmarkResult, words: str) -> None:
+def test_each_of_these_alone_is_a_no(content: Manifest, result: BenchmarkResult, words: str) -> None:
     found = verdict(content, result)
     assert found.status == "no"
     assert len(found.against) == 1
     assert words in found.against[0]
     assert found.sentence.startswith(OPENING["no"])
+
+
+def test_a_result_alone_is_not_judged() -> None:
+    """Nobody knows of an accuracy here: that is no evidence against INT8."""
+    found = verdict(None)
+    assert (found.status, found.against, found.reservations) == ("not_judged", (), (NO_BUNDLE,))
+    assert found.sentence.startswith("Whether INT8 can be shipped is not judged: its accuracy is not known")
+    assert "1.7" in found.sentence
+
+
+def test_a_result_alone_that_is_slower_is_a_no() -> None:
+    found = verdict(None, slower(2.0))
+    assert found.status == "no"
+    assert len(found.against) == 1
+    assert "slower than FP32" in found.against[0]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +87,23 @@ def test_each_of_these_alone_is_a_no(content: Manifest | None, result: Benchmark
         (manifest(warnings=("layers in float",)), RESULT, "layers in float"),
         (manifest(latency=latency(notes=("the machine was disturbed",))), None, "was disturbed"),
         (manifest(), replace(RESULT, machine=replace(RESULT.machine, cpu="another")), "on another"),
+        (manifest(), replace(RESULT, machine=openvino("2025.4")), "with OpenVINO 2025.4, accuracy with one of unknown"),
+        (manifest(machine=openvino("2025.1")), replace(RESULT, machine=openvino("2025.4")), "accuracy with 2025.1"),
         (manifest(schemes=(scheme("int8", 20.0, 1.5), scheme("fp16", 60.0, 0.0, 0))), RESULT, "OpenVINO alone"),
     ],
-    ids=["interval", "no-speed", "no-gain", "run-doubt", "model-doubt", "warning", "note", "other-cpu", "tensorrt"],
+    ids=[
+        "interval",
+        "no-speed",
+        "no-gain",
+        "run-doubt",
+        "model-doubt",
+        "warning",
+        "note",
+        "other-cpu",
+        "unknown-version",
+        "other-version",
+        "tensorrt",
+    ],
 )
 def test_each_of_these_alone_is_a_reservation(content: Manifest, result: BenchmarkResult | None, words: str) -> None:
     found = verdict(content, result)
@@ -90,14 +122,20 @@ def test_speed_comes_from_quantize_without_a_benchmark() -> None:
     assert found.speed is not None
     assert found.speed.measured_by == "quantize"
     assert found.speed.ratio == pytest.approx(1.5, rel=0.02)
+    assert "timed by edge-van quantize" in found.sentence
     assert found.status == "good"
 
 
-def test_a_benchmark_without_the_model_leaves_quantizes_latency() -> None:
-    kept = tuple(row for row in RESULT.single_stream if row.model != "openvino-int8")
-    found = verdict(manifest(latency=latency(1.5)), replace(RESULT, single_stream=kept))
-    assert found.speed is not None
-    assert (found.speed.measured_by, found.status) == ("quantize", "good")
+def test_quantizes_latency_does_not_stand_in_for_what_the_benchmark_left_out() -> None:
+    """The benchmark may be of another machine, and of another version of the engine."""
+    elsewhere = replace(RESULT, machine=replace(RESULT.machine, cpu="another"))
+    for left_out in ("openvino-int8", "openvino-fp32"):
+        kept = tuple(row for row in RESULT.single_stream if row.model != left_out)
+        for result in (RESULT, elsewhere):
+            found = verdict(manifest(latency=latency(1.5)), replace(result, single_stream=kept))
+            assert found.speed is None
+            assert (found.status, found.reservations) == ("reservations", (NOT_TIMED_THERE,))
+            assert "its speed against FP32 is not known" in found.sentence
 
 
 def with_engines(*precisions: str) -> BenchmarkResult:
@@ -117,7 +155,7 @@ def test_an_engine_is_not_compared_with_another_engines_fp32() -> None:
     content = manifest(accuracy=None, engines=engines(), latency=None)
     found = verdict(content, with_engines("int8"))
     assert found.speed is None
-    assert found.reservations == ("Speed against FP32 was not measured: run edge-van benchmark on the bundle.",)
+    assert found.reservations == (NOT_TIMED_THERE,)
     own = verdict(content, with_engines("int8", "fp32")).speed
     assert own is not None
     assert (own.model, own.baseline, own.ratio) == ("tensorrt_rtx-int8", "tensorrt_rtx-fp32", pytest.approx(2 / 3))
@@ -137,6 +175,18 @@ def test_a_bundle_without_openvino_is_judged_by_its_scheme() -> None:
     """``manifest.accuracy`` is OpenVINO's: without it the active engine's scheme counts."""
     found = verdict(manifest(accuracy=None))
     assert "it gains 0.07 points" in found.sentence
+
+
+def test_an_active_engine_that_is_not_int8_is_named() -> None:
+    """The verdict is about the INT8 graph with the smallest drop; the device runs something else."""
+    [(target, found)] = engines().items()
+    other = {target: replace(found, choice=replace(found.choice, active="fp16"))}
+    content = manifest(accuracy=None, engines=other, latency=None)
+    words = f"The active engine for {target} is fp16: this verdict is about int8_pointwise."
+    assert words in verdict(content, None).reservations
+    assert not any("active engine" in r for r in verdict(manifest(engines=other), None).reservations)
+    agreeing = manifest(accuracy=None, engines=engines(), latency=None)
+    assert not any("active engine" in r for r in verdict(agreeing, None).reservations)
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,25 @@ from cli_samples import tree
 from edge_van import atomic_files
 from edge_van.bundle import BundleWriter, verify
 from edge_van.errors import BundleError, UsageError
-from edge_van.report.write import MARKS, check_output, write_report
+from edge_van.report.write import MARKS, NAMES, check_output, is_report, write_report
 
-FILES = {name: mark + b" first" for name, mark in MARKS.items()}
-LATER = {name: mark + b" second" for name, mark in MARKS.items()}
+
+def files(text: str) -> dict[str, bytes]:
+    head = {"schema_version": 1, "kind": "edge-van report", "text": text}
+    return {"report.json": json.dumps(head).encode()} | {name: mark + text.encode() for name, mark in MARKS.items()}
+
+
+FILES, LATER = files("first"), files("second")
 
 
 def test_reports_are_written_and_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    assert write_report(folder, FILES) == {name: folder / name for name in MARKS}
+    assert write_report(folder, FILES) == {name: folder / name for name in NAMES}
     write_report(folder, LATER)
     assert tree(folder) == LATER
 
 
-@pytest.mark.parametrize("name", list(MARKS))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
 def test_a_strangers_file_stays(tmp_path: Path, name: str, kind: str) -> None:
     ours = tmp_path / "ours"
@@ -48,6 +54,34 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is no folder"):
         check_output(tmp_path / "file")
+    with pytest.raises(UsageError, match="file is a file: choose another"):
+        check_output(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (",\n", "  :  ")])
+def test_a_report_is_one_however_it_is_laid_out(tmp_path: Path, separators: tuple[str, str]) -> None:
+    """``jq -c`` leaves no space behind a colon, others leave two."""
+    content = json.loads(FILES["report.json"])
+    (tmp_path / "report.json").write_text(json.dumps(content, separators=separators))
+    assert is_report(tmp_path / "report.json")
+    write_report(tmp_path, LATER)
+    assert tree(tmp_path) == LATER
+
+
+def test_what_is_no_report_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    for content in (b"", b"{}", b"\xff", b'{"kind": "edge-van benchmark", "schema_version": 1}', b"edge-van report"):
+        path.write_bytes(content)
+        assert not is_report(path)
+    assert not is_report(tmp_path)
+    assert not is_report(tmp_path / "absent")
+    path.write_bytes(FILES["report.json"])
+
+    def denied(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)  # root may read everything
+    assert not is_report(path)
 
 
 def test_a_folder_that_cannot_be_written_is_said_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
