@@ -35,7 +35,7 @@ def escaped(text: str) -> str:
 _LINKED = re.compile(
     r"[@$]|#(?=\d)"  # a user or an e-mail, a formula, an issue
     r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\."  # an address
-    r"|:(?=[\w\\+-]*[a-z][\w\\+-]*:)",  # a picture such as :bug:
+    r"|:(?=[\w\\+-]*[a-z][\w\\+-]*:|\\?[+-]1:)",  # a picture such as :bug:
     re.IGNORECASE,
 )
 """What GitHub finds in text after backslashes and entities are read: an element in between is all that it minds."""

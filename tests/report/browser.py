@@ -48,9 +48,13 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600},
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.media("", dark)
         self.driver.get(path.resolve().as_uri())
+
+    def media(self, name: str, dark: bool = False) -> None:
+        """Lay out for "print", say, or with "" for the screen, in the light or the dark scheme."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": name, "features": [scheme]})
 
     def js(self, script: str) -> Any:
         return self.driver.execute_script(script)

@@ -5,61 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from bundle_samples import MANIFEST
+from hostile import hostile_run, hostile_side
 from real_bundle import make_bundle
-from samples import CLASSES, DOUBT, HOSTILE, benchmark, bundle_folder, manifest
+from samples import ASYMMETRIC, HOSTILE, SYMMETRIC, benchmark, bundle_folder, manifest
 
 from edge_van.bundle import Bundle
 from edge_van.progress import SILENT
 from edge_van.report.collect import ReportOptions, collect
 from edge_van.report.html import html
 from edge_van.report.page import page_of
-from edge_van.report.pictures import jpeg
-from edge_van.report.record import CAMPair, CAMs, Explanation, Flip, Report, Side, TopClass
+from edge_van.report.record import Report
+from edge_van.report.verdict import judge
 from edge_van.report.view import Page
-
-
-def explanation() -> Explanation:
-    generator = np.random.default_rng(0)
-    picture = jpeg(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    flips = tuple(
-        Flip(f"val/{c}/{c}.png", picture, c, TopClass(c, 0.46), TopClass(CLASSES[0], 0.51), "lost")
-        for c in CLASSES[1:6]
-    )
-    pairs = tuple(CAMPair(f"{c}.png", c, c, picture, picture, picture, 0.99) for c in CLASSES[:3])
-    correlations = tuple(generator.uniform(0.9, 1.0, 60).tolist())
-    cams = CAMs(
-        3, (*pairs, CAMPair("k.png", "cat", "dog", picture, picture, picture, None)), 64, correlations, 4, 0.95, 0.95, 0.9
-    )
-    return Explanation("validation.zip", MANIFEST.machine, 2000, 1, 5, 3, 2, flips, cams)
-
-
-def hostile_side(name: str, side: Side) -> Side:
-    """The same evidence under names that are markup, terminal codes and formulas."""
-    content = side.manifest
-    assert content is not None
-    assert content.accuracy is not None
-    classes = tuple(replace(c, name=f"{HOSTILE}{i}") for i, c in enumerate(content.accuracy.classes))
-    content = replace(
-        content,
-        accuracy=replace(content.accuracy, classes=classes, data=HOSTILE),
-        checkpoint=HOSTILE,
-        warnings=(HOSTILE,),
-    )
-    return replace(side, name=name + HOSTILE, manifest=content)
 
 
 @pytest.fixture(scope="session")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """A report with every section: engines, a doubt, flips and Grad-CAM (these two made up, under hostile names)."""
+    """A report with every section under hostile names: engines, a doubt, flips and Grad-CAM (these two made up)."""
     content = manifest()
     folder = tmp_path_factory.mktemp("single") / "demo"
-    result = replace(benchmark({"demo": content}), doubts=(DOUBT,))
+    result = hostile_run(benchmark({"demo": content}))
     found = collect([bundle_folder(folder, content, result)], ReportOptions(), SILENT).report
-    side = replace(hostile_side("demo", found.sides[0]), explanation=explanation())
-    return replace(found, sides=(side,), verdicts=(replace(found.verdicts[0], side=side.name),))
+    side = hostile_side("demo", found.sides[0])
+    return replace(found, command=HOSTILE, sides=(side,), verdicts=(judge(side, found.runs),))
 
 
 @pytest.fixture(scope="session")
@@ -81,11 +50,12 @@ def two_pages(one_run: Report) -> Page:
 
 @pytest.fixture(scope="session")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Two bundles that were timed in one run."""
+    """Two bundles that were timed in one run, under names that are alike but in the middle."""
     root = tmp_path_factory.mktemp("one_run")
     first, second = manifest(), manifest(drop=0.9, half=0.6, created="2026-03-03T00:00:00Z")
-    result = benchmark({"first": first, "second": second}, rounds=60, most_models=5)
-    folders = [bundle_folder(root / n, m, result) for n, m in (("first", first), ("second", second))]
+    content = {SYMMETRIC: first, ASYMMETRIC: second}
+    result = benchmark(content, rounds=60, most_models=5)
+    folders = [bundle_folder(root / n, m, result) for n, m in content.items()]
     return collect(folders, ReportOptions(), SILENT).report
 
 

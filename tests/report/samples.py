@@ -260,8 +260,9 @@ def manifest(*, drop: float = 0.05, half: float = 0.45, created: str = MANIFEST.
     return replace(MANIFEST, **{**fields, **changes})
 
 
-HOSTILE = '<script>alert("x")</script> & $x$ \x1b[31m| `a` '
-"""A name that is markup, a formula, a table and a terminal code."""
+SYMMETRIC, ASYMMETRIC = "van_b0_int8_symmetric", "van_b0_int8_asymmetric"
+HOSTILE = '<script>alert("x")</script>" onerror="x" & $x$ @a https://b.c :bug: \x1b[31m| `a` '
+"""A name that is markup, an attribute, a formula, a user, a link, a picture, a terminal code, and the end of a cell."""
 DOUBT = Doubt("other_load", "single_stream", (), "other processes took 9 % of the CPU")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -124,6 +128,45 @@ def test_plots_beside_each_other_share_an_axis() -> None:
         return re.findall(r"<text[^>]*>(−?[0-9.,]+)</text>", wide)
 
     assert ticks(near, (0.2, 4.0)) == ticks(far) != ticks(near)
+
+
+def test_rows_with_long_names_are_told_apart() -> None:
+    names = [f"{'a' * 30} {middle} {'b' * 30}" for middle in ("one", "two")]
+    for svg in bars("b", "t", [BarRow(name, "int8", ((1.0,),), ("1",)) for name in names], axis="ms"):
+        assert {"…one …", "…two …"} <= set(re.findall(r"<text[^>]*>([^<]+)</text>", svg))
+
+
+HOSTILE_RC = """
+backend: Qt5Agg
+text.usetex: True
+path.sketch: 1, 100, 2
+lines.linewidth: 9
+axes.grid: True
+axes.xmargin: 0.4
+xtick.top: True
+legend.fontsize: 40
+savefig.bbox: tight
+svg.fonttype: path
+figure.constrained_layout.h_pad: 2
+font.family: cursive
+"""
+
+
+def test_the_users_matplotlibrc_changes_nothing(made: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text(HOSTILE_RC)
+    script = """
+import sys
+import matplotlib
+from test_figures import two_of_them
+assert matplotlib.rcParams["text.usetex"]
+sys.stdout.buffer.write("".join("".join(both) for both in two_of_them().values()).encode())
+assert matplotlib.rcParams["text.usetex"]
+"""
+    paths = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parent.parent))
+    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path), "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == "".join("".join(made[name]) for name in ("intervals", "distributions"))
 
 
 def test_both_widths_are_drawn_from_one_function() -> None:

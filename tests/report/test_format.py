@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_van.records import Interval
-from edge_van.report.format import ABSENT, interval, ms, number, points, short, signed, signed_interval, size
+from edge_van.report.format import (
+    ABSENT,
+    distinct,
+    interval,
+    ms,
+    number,
+    points,
+    short,
+    signed,
+    signed_interval,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +56,27 @@ def test_a_short_name_is_one_printable_line(text: str, most: int) -> None:
 
 def test_the_end_of_a_long_name_stays() -> None:
     assert short("second of the two: OpenVINO INT8", 20) == "second of the…O INT8"
+
+
+@given(st.lists(st.text(max_size=60), max_size=12), st.integers(12, 60))
+def test_labels_are_short_printable_and_no_two_alike(texts: list[str], most: int) -> None:
+    labels = distinct(texts, most)
+    assert len(set(labels)) == len(labels) == len(texts)
+    assert all(len(label) <= most and label.isprintable() for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["van_b0_int8_symmetric", "van_b0_int8_asymmetric"], ["…symmetric", "…asymmetric"]),
+        (["new van of the demo", "old van of the demo"], ["new …", "old …"]),
+        (["short", "names"], ["short", "names"]),
+        (["a" * 20 + "1" + "b" * 20, "a" * 20 + "2" + "b" * 20], ["aaaaaaaaa…bbbb", "aaaaaa…bbb (2)"]),
+        (["the same words", "the same words"], ["the same words", "the sa…rds (2)"]),
+        (["one longer than most"], ["one longe…most"]),
+        (["", "one longer than most"], ["", "one longe…most"]),
+        ([], []),
+    ],
+)
+def test_labels_keep_what_differs(texts: list[str], labels: list[str]) -> None:
+    assert list(distinct(texts, 14)) == labels

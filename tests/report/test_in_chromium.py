@@ -76,11 +76,16 @@ def test_a_page_is_quiet_and_whole(browser: Browser, pages: dict[str, Path], nam
             assert across < 1 or down < 4, (plot["id"], a["text"], b["text"])  # a line's box is taller than its ink
 
 
-def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str, Path]) -> None:
-    script = """
+LUMINANCE = """
     const rgb = c => c.match(/[0-9.]+/g).slice(0, 3).map(Number).map(v => v / 255)
       .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     const luminance = c => { const [r, g, b] = rgb(c); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+"""
+"""JavaScript: the relative luminance of a computed colour (WCAG 2.2)."""
+
+
+def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str, Path]) -> None:
+    script = """
     const probe = document.createElement('i'); document.body.append(probe);
     const of = name => { probe.style.color = `var(--${name})`; return luminance(getComputedStyle(probe).color); };
     const contrast = (a, b) => { const [x, y] = [of(a), of(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
@@ -92,7 +97,7 @@ def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str
     grounds = []
     for dark in (False, True):
         browser.open(pages["single"], 1440, dark)
-        ground, contrasts = browser.driver.execute_script(script, [*words, *marks])
+        ground, contrasts = browser.driver.execute_script(LUMINANCE + script, [*words, *marks])
         grounds.append(ground)
         # WCAG 2.2: 1.4.3 for text, 1.4.11 for what a graph is read by
         assert {name: c for name, c in contrasts.items() if c < (4.5 if name in words else 3.0)} == {}
@@ -101,20 +106,47 @@ def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str
 
 
 def test_print_is_light_and_has_every_table(browser: Browser, pages: dict[str, Path]) -> None:
+    script = """
+    const tables = [...document.querySelectorAll('table')];
+    const style = e => getComputedStyle(e);
+    const grounds = [document.body, ...document.querySelectorAll('.verdict, .plot, .cards li, figure.table')];
+    const words = [...document.querySelectorAll('p, td, th, h1, h2, li, .plot svg text')]
+      .filter(e => e.checkVisibility());
+    return {
+      closed: [...document.querySelectorAll('details')].filter(d => !d.open).length,
+      hidden: tables.filter(t => t.getBoundingClientRect().height < 10).length,
+      darkest: Math.min(...grounds.map(e => luminance(style(e).backgroundColor))),
+      palest: Math.max(...words.map(e => luminance(e.closest('svg') ? style(e).fill : style(e).color))),
+    };
+    """
     browser.open(pages["single"], 1440, dark=True)
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    closed, hidden = browser.js(
-        """
-        const tables = [...document.querySelectorAll('table')];
-        return [[...document.querySelectorAll('details')].filter(d => !d.open).length,
-                tables.filter(t => t.getBoundingClientRect().height < 10).length];
-        """
-    )
-    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert closed > 10
-    assert hidden == 0
+    assert browser.js(LUMINANCE + script)["darkest"] < 0.05
+    browser.media("print", dark=True)
+    seen = browser.js(LUMINANCE + script)
+    assert seen["closed"] > 10
+    assert seen["hidden"] == 0
+    assert seen["darkest"] > 0.8
+    assert seen["palest"] < 0.2  # 4.2 on white
     browser.pdf(pages["single"].with_suffix(".pdf"))
     assert pages["single"].with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_pictures_are_shown_whole(browser: Browser, pages: dict[str, Path]) -> None:
+    """Those of the samples are twice as wide as high, and so are their boxes."""
+    browser.open(pages["single"], 390)
+    shapes = browser.js(
+        """
+        return [...document.querySelectorAll('.cards img')].map(i => {
+          const box = i.getBoundingClientRect();
+          return [i.naturalWidth / i.naturalHeight, box.width / box.height, getComputedStyle(i).objectFit];
+        });
+        """
+    )
+    assert len(shapes) == 7 + 3 * 4
+    for natural, shown, fit in shapes:
+        assert natural == 2
+        assert shown == pytest.approx(2, abs=0.02)
+        assert fit == "fill"  # the box has the picture's shape
 
 
 def test_the_folded_tables_open_within_the_page(browser: Browser, pages: dict[str, Path]) -> None:

@@ -158,8 +158,8 @@ def _svg(name: str, label: str, draw: Callable[[Canvas], None], *, narrow: bool)
     with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")  # a letter DejaVu lacks, a stranger's absurd figure: nothing a reader can mend
         # nothing of the user's matplotlibrc, such as LaTeX for every text; its backend is not asked here
-        defaults = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")}
-        mpl.rcParams.update({**defaults, **_STYLE, "svg.hashsalt": name})
+        settings: Any = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")}
+        mpl.rcParams.update(settings | _STYLE | {"svg.hashsalt": name})
         figure = Figure(layout=ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72))
         figure.patch.set_visible(False)
         canvas: Any = FigureCanvasSVG(figure)

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_van.records import Interval
 from edge_van.report.figures.canvas import INK, LOG_FROM, MUTED, SURFACE, Canvas, colour_of, drawn, plain_ticks
+from edge_van.report.format import short
 
 MARKERS = {
     "openvino": "o",
@@ -89,7 +90,7 @@ def _legend(canvas: Canvas, points: Sequence[Point]) -> None:
     from matplotlib.lines import Line2D
 
     def handle(mark: str, tint: str, label: str) -> Any:
-        return Line2D([], [], marker=mark, color=tint, linestyle="none", markersize=9, label=label)
+        return Line2D([], [], marker=mark, color=tint, linestyle="none", markersize=9, label=short(label, 18))
 
     runtimes = dict.fromkeys(p.runtime for p in points)
     precisions = dict.fromkeys(p.precision for p in points)
