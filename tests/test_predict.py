@@ -306,7 +306,7 @@ def test_what_a_killed_command_left_of_these_heat_maps_goes(
         (("a.png", "--stage", "5", "--grad-cam", "x"), "5"),
         (("a.png", "--top-k", "0"), "--top-k"),
         (("a.png", "--runtime", "torch", "--precision", "int8"), "torch runs the FP32 network"),
-        (("a.png", "--scheme", "int8"), "--scheme picks a Q/DQ graph"),
+        (("a.png", "--scheme", "int8"), "--scheme picks a graph"),
         (("a.png", "--runtime", "onnxruntime", "--scheme", "int4"), "has no graph 'int4'; it has openvino"),
         (("a.png", "--runtime", "tensorrt"), "give --engine TARGET"),
         (("a.png", "--engine", "orin"), "has no engines for 'orin'"),

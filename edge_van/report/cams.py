@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class _Model:
     session: Session
     cam: GradCAM
 
-    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
         """Predicted classes (N,), maps (N, C, H, W) of images (N, H, W, 3), one at a time: the IR takes batch 1."""
         results = [run_image(self.session, image) for image in images]
         maps = [inner for _, inner in results if inner is not None]
@@ -50,7 +51,7 @@ class _Models:
 
     def heat_maps(
         self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
         """The classes (N,) that FP32 and INT8 predict, the heat maps (N, h, w) of both."""
         classes, fp32_maps = self.fp32.run(images)
         by_int8, int8_maps = self.int8.run(images)
