@@ -1,7 +1,8 @@
 """What a VAN costs as it or its input grows: latency and memory of b0 to b6, and of b0 over many input sizes.
 
 In: nothing; weights are random (seed 0) and so are the images that set INT8's ranges, so the logits mean nothing and
-the times are a VAN's. Out: a table and a JSON with every sample, the fits below, and what a fresh process holds.
+the times are a VAN's. Out: a table and a JSON with every sample, the fits below, and what a fresh process holds. All
+sizes take turns in one run, and so do all variants: a machine whose speed drifts falls on all of a fit's points alike.
 
 The claim it stands beside: a large kernel attention costs F(K, d) = P(K, d) H W multiplications, linear in the pixels
 (Guo et al., "Visual Attention Network", section 3.1), where self-attention's cost grows with their square. Time is
@@ -87,10 +88,7 @@ class Point:
     params_m: float
     file_mib: dict[str, float]
     memory: dict[str, Memory]
-    latency: Latency
-
-    def median_ms(self, precision: str) -> float | None:
-        return next((row.median_ms for row in self.latency.rows if row.name == precision), None)
+    median_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -114,18 +112,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES_PX), help="pixels, of --sizes-of")
     parser.add_argument("--sizes-of", default="b0")
     parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--max-seconds", type=float, default=60.0, help="of each point, once 100 rounds are done")
+    parser.add_argument("--max-seconds", type=float, default=300.0, help="of each run, once 100 rounds are done")
     args = parser.parse_args()
-    jobs = [(name, args.size, name in args.int8_variants) for name in args.variants]
-    jobs += [(args.sizes_of, size, True) for size in args.sizes if (args.sizes_of, size, True) not in jobs]
-    points = []
-    for variant, size, with_int8 in jobs:
-        with tempfile.TemporaryDirectory() as folder:  # b6 alone is 1.6 GB: nothing stays until the next
-            files = build(variant, size, args.samples, Path(folder), with_int8=with_int8)
-            points.append(measured(variant, size, files, args.rounds, args.max_seconds))
-        print(line(points[-1]), flush=True)
-    by_size = sorted((p for p in points if p.variant == args.sizes_of), key=lambda p: p.size_px)
-    by_variant = [p for p in points if p.size_px == args.size and p.variant in args.variants]
+    variants = [(name, args.size, name in args.int8_variants) for name in args.variants]
+    sizes = [(args.sizes_of, size, True) for size in sorted(args.sizes)]
+    by_size, size_latency = measured(sizes, args)
+    by_variant, variant_latency = measured(variants, args)
     fits = {
         "over_megapixels": fits_of(by_size, [p.size_px**2 / 1e6 for p in by_size]),
         "over_gmacs": fits_of(by_variant, [p.gmacs for p in by_variant]),
@@ -136,8 +128,9 @@ def main() -> None:
                 f"{precision} {over}: exponent {f.exponent:.3f} ({f.exponent_low:.3f} to {f.exponent_high:.3f}); "
                 f"ms = {f.intercept_ms:.2f} + {f.slope_ms:.2f} x, R2 {f.r_squared:.4f}, {f.points} points"
             )
+    latency = {"by_variant": variant_latency, "by_size": size_latency}
     content = {"sizes_of": args.sizes_of, "by_variant": by_variant, "by_size": by_size, "fits": fits}
-    write_result(args, content)
+    write_result(args, {**content, "latency": latency})
 
 
 def build(variant: str, size: int, samples: int, folder: Path, *, with_int8: bool) -> dict[str, Path]:
@@ -164,21 +157,44 @@ def _export(model: Any, images: CalibrationImages, spec: InputSpec, stem: Path) 
     return path
 
 
-def measured(variant: str, size: int, files: dict[str, Path], rounds: int, max_seconds: float) -> Point:
-    """Latency of all ``files`` in turns, then memory of each in a process of its own."""
-    [counted] = variant_table([variant], (size, size))
-    candidates = [Candidate(name, "openvino", path) for name, path in files.items()]
-    with Terminal().stage(f"Timing {variant} at {size} px", rounds) as advance:
-        latency = measure_latency(candidates, baseline="fp32", rounds=rounds, max_seconds=max_seconds, progress=advance)
-    return Point(
-        variant=variant,
-        size_px=size,
-        gmacs=counted.macs / 1e9,
-        params_m=counted.params / 1e6,
-        file_mib={name: path.with_suffix(".bin").stat().st_size / 2**20 for name, path in files.items()},
-        memory={name: memory_of(path) for name, path in files.items()},
-        latency=latency,
-    )
+def measured(jobs: Sequence[tuple[str, int, bool]], args: Any) -> tuple[list[Point], Latency | None]:
+    """Every (variant, pixels, whether INT8 too): built, timed in turns with the others, loaded in a fresh process."""
+    if not jobs:
+        return [], None
+    with tempfile.TemporaryDirectory() as name:  # 3 GB of b0 to b6
+        files: dict[tuple[str, int, str], Path] = {}
+        for variant, size, with_int8 in jobs:
+            print(f"building {variant} at {size} px", flush=True)
+            folder = Path(name) / f"{variant}-{size}"
+            folder.mkdir()
+            built = build(variant, size, args.samples, folder, with_int8=with_int8)
+            files |= {(variant, size, precision): path for precision, path in built.items()}
+        candidates = [Candidate("-".join(map(str, key)), "openvino", path) for key, path in files.items()]
+        with Terminal().stage(f"Timing {len(candidates)} models in turns", args.rounds) as advance:
+            latency = measure_latency(
+                candidates,
+                baseline=candidates[0].name,
+                rounds=args.rounds,
+                max_seconds=args.max_seconds,
+                progress=advance,
+            )
+        medians_ms = {key: row.median_ms for key, row in zip(files, latency.rows, strict=True)}
+        points = []
+        for variant, size, _ in jobs:
+            own = {key[2]: key for key in files if key[:2] == (variant, size)}
+            [counted] = variant_table([variant], (size, size))
+            point = Point(
+                variant=variant,
+                size_px=size,
+                gmacs=counted.macs / 1e9,
+                params_m=counted.params / 1e6,
+                file_mib={p: files[key].with_suffix(".bin").stat().st_size / 2**20 for p, key in own.items()},
+                memory={p: memory_of(files[key]) for p, key in own.items()},
+                median_ms={p: medians_ms[key] for p, key in own.items()},
+            )
+            points.append(point)
+            print(line(point), flush=True)
+    return points, latency
 
 
 def memory_of(path: Path) -> Memory:
@@ -193,7 +209,7 @@ def fits_of(points: Sequence[Point], x: Sequence[float]) -> dict[str, Fit]:
     """By precision, over the points that have it; none where fewer than three have."""
     found = {}
     for precision in ("fp32", "int8"):
-        pairs = [(a, ms) for a, p in zip(x, points, strict=True) if (ms := p.median_ms(precision)) is not None]
+        pairs = [(a, ms) for a, p in zip(x, points, strict=True) if (ms := p.median_ms.get(precision))]
         if len(pairs) >= 3:
             found[precision] = fit([a for a, _ in pairs], [ms for _, ms in pairs])
     return found
@@ -220,7 +236,7 @@ def fit(x: Sequence[float], ms: Sequence[float]) -> Fit:
 
 def line(point: Point) -> str:
     """A line of the table; ``nan`` where there is no INT8."""
-    fp32, int8 = (point.median_ms(p) or math.nan for p in ("fp32", "int8"))
+    fp32, int8 = (point.median_ms.get(p, math.nan) for p in ("fp32", "int8"))
     peaks = ", ".join(f"{name} {m.peak_mib:.0f}" for name, m in point.memory.items())
     files = ", ".join(f"{name} {size:.1f}" for name, size in point.file_mib.items())
     return (

@@ -40,8 +40,12 @@ def draw(result: dict[str, Any], path: Path) -> Path:
         _panel(right, by_variant, [p["gmacs"] for p in by_variant], result["fits"]["over_gmacs"])
         right.set(xlabel="GMACs of one image", title=f"variants at {result['size_px']} px")
         for point in by_variant:
-            ms = _median_ms(point, "fp32")
-            right.annotate(point["variant"], (point["gmacs"], ms), xytext=(4, -11), textcoords="offset points")
+            right.annotate(
+                point["variant"],
+                (point["gmacs"], point["median_ms"]["fp32"]),
+                xytext=(4, -11),
+                textcoords="offset points",
+            )
         figure.savefig(path, metadata={"Date": None})
     return path
 
@@ -49,7 +53,7 @@ def draw(result: dict[str, Any], path: Path) -> Path:
 def _panel(axes: Any, points: list[dict[str, Any]], x: list[float], fits: dict[str, dict[str, float]]) -> None:
     """Measured medians, and the straight line ms = a + b x, which bends on these axes where a is not 0."""
     for precision, color in COLORS.items():
-        pairs = [(a, ms) for a, p in zip(x, points, strict=True) if (ms := _median_ms(p, precision)) is not None]
+        pairs = [(a, ms) for a, p in zip(x, points, strict=True) if (ms := p["median_ms"].get(precision))]
         if not pairs:
             continue
         label = precision.upper()
@@ -68,10 +72,6 @@ def _panel(axes: Any, points: list[dict[str, Any]], x: list[float], fits: dict[s
     axes.grid(which="both", alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-
-
-def _median_ms(point: dict[str, Any], precision: str) -> float | None:
-    return next((r["median_ms"] for r in point["latency"]["rows"] if r["name"] == precision), None)
 
 
 if __name__ == "__main__":

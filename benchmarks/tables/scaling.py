@@ -15,7 +15,7 @@ def scaling(results: Results) -> list[str]:
     result = results[0]
     columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
     lines = [
-        f"**Scaling**: OpenVINO, batch 1, random weights, FP32 and INT8 in turns; peak resident memory of a process "
+        f"**Scaling**: OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of a process "
         f"that loads the file and runs it. Variants at {result['size_px']} px:",
         "",
         f"| variant | {columns} |",
@@ -38,7 +38,7 @@ def scaling(results: Results) -> list[str]:
 
 
 def _scaling_cells(point: dict[str, Any]) -> str:
-    rows = {r["name"]: f"{r['median_ms']:.2f}" for r in point["latency"]["rows"]}
+    rows = {name: f"{ms:.2f}" for name, ms in point["median_ms"].items()}
     peaks = {name: f"{m['peak_mib']:.0f}" for name, m in point["memory"].items()}
     cells = (f"{point['gmacs']:.2f}", *(found.get(p, "-") for found in (rows, peaks) for p in ("fp32", "int8")))
     return " | ".join(cells)
