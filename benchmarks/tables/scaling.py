@@ -15,8 +15,8 @@ def scaling(results: Results) -> list[str]:
     result = results[0]
     columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
     lines = [
-        f"**Scaling**: OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of a process "
-        f"that loads the file and runs it. Variants at {result['size_px']} px:",
+        f"**Scaling**: OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of "
+        f"a process that loads the file and runs it. Variants at {result['size_px']} px:",
         "",
         f"| variant | {columns} |",
         "|---|---|---|---|---|---|",
