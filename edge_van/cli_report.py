@@ -5,6 +5,7 @@ In: arguments. Out: three files and a summary, or with ``--json`` the report as 
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     """
     if len(subjects) > 2:
         raise UsageError(f"a report is of one or two subjects, {len(subjects)} were given: leave some out")
-    if len(subjects) == 2 and subjects[0].resolve() == subjects[1].resolve():
+    there = [_stat(path) for path in subjects]
+    if len(subjects) == 2 and os.path.samestat(*there):
         raise UsageError(f"{subjects[1]} was given twice: give another subject to compare it with")
     _check_libraries()
     from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
@@ -78,6 +80,14 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
         click.echo(content, nl=False)
     else:
         show_report(drawn, written, after)
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:  # a ring of links, a name too long
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error.strerror})"
+        raise UsageError(f"{path} {why}: give a bundle's folder or a result of edge-van benchmark") from error
 
 
 def _given(*names: str) -> str:

@@ -147,6 +147,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     folder = bundle_folder(tmp_path / "a", manifest())
     result = tmp_path / "r.json"
     result.write_bytes(encode_benchmark(benchmark({"a": manifest()}, rounds=20)))
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to(folder)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "report.html").write_text("theirs")
     before = tree(tmp_path)
@@ -154,6 +156,10 @@ def test_mistakes_are_one_line_and_leave_nothing(
         ((folder, folder), 2, "given twice"),
         ((folder, tmp_path / "b", tmp_path / "c"), 2, "one or two subjects"),
         ((tmp_path / "absent",), 2, "does not exist"),
+        ((folder, tmp_path / "absent"), 2, "does not exist"),
+        ((tmp_path / ("x" * 300),), 2, "cannot be opened (File name too long)"),
+        ((tmp_path / "loop", folder), 2, "cannot be opened (Too many levels of symbolic links)"),
+        ((folder, tmp_path / "link"), 2, "given twice"),
         ((folder, "--output", tmp_path / "theirs"), 2, "is no report of edge-van"),
         ((folder, "--data", tmp_path / "absent"), 1, "no OpenVINO models"),
         ((tmp_path / "theirs",), 2, "is no report of edge-van"),

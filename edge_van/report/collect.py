@@ -195,8 +195,8 @@ def _demo_images(manifest: Manifest) -> Path | None:
 def _joined(sides: Sequence[_Found], runs: Sequence[BenchmarkResult]) -> list[_Found]:
     """What the subjects tell of each other.
 
-    A bundle without a benchmark of its own takes the run of a result beside it that measured it. A result's side that a
-    bundle beside it is for takes that bundle's manifest, and is left out where the bundle stands for the same run.
+    A bundle without a benchmark of its own takes the run of a result beside it that measured it. A result's side takes
+    manifest and name of a bundle beside it that it measured, and is left out where the bundle stands for the same run.
     """
     kept = list(sides)
     for i, found in enumerate(sides):
@@ -212,7 +212,7 @@ def _joined(sides: Sequence[_Found], runs: Sequence[BenchmarkResult]) -> list[_F
         if not own:
             joined.append(found)
         elif all((side.run, side.run_bundle) != (found.side.run, found.side.run_bundle) for side in own):
-            joined.append(replace(found, side=replace(found.side, manifest=own[0].manifest)))
+            joined.append(replace(found, side=replace(found.side, name=own[0].name, manifest=own[0].manifest)))
     return joined
 
 

@@ -86,10 +86,11 @@ def test_a_bundle_that_takes_a_run_is_not_said_to_have_none(tmp_path: Path) -> N
 
 
 def test_another_run_of_a_bundle_is_judged_by_that_bundle(tmp_path: Path) -> None:
-    bundle = bundle_folder(tmp_path / "first", FIRST, RUN)
+    """Under the name that its folder has now."""
+    bundle = bundle_folder(tmp_path / "renamed", FIRST, RUN)
     other = result_file(tmp_path / "later.json", replace(RUN, created="2026-09-09T00:00:00+00:00"))
     found = collect([bundle, other], ReportOptions(), Noting())
-    assert [s.name for s in found.report.sides] == ["first", "first (later.json)"]
+    assert [s.name for s in found.report.sides] == ["renamed", "renamed (later.json)"]
     assert [s.manifest for s in found.report.sides] == [FIRST, FIRST]
     assert [v.status for v in found.report.verdicts] == ["good", "good"]
     assert found.paths == (bundle, other)
