@@ -8,28 +8,34 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Collection
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, BenchmarkResult, Scenario
+from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 from edge_van.cli_types import Limit, Numbers, print_json
-from edge_van.errors import UsageError
+from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.progress import one_line
 
 if TYPE_CHECKING:
     from edge_van.bundle import Bundle
+    from edge_van.progress import Reporter
     from edge_van.timing.run import BenchmarkOptions
 
 _PATH = click.Path(path_type=Path)
-_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
 _LONGEST_S = 86_400.0
+_MAX_SLOWDOWN = 1.10
 
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=_PATH)
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(_RUNTIMES), help="This one only; repeatable.")
+@click.option(
+    "--runtime", "runtimes", multiple=True, type=click.Choice(TIMED_RUNTIMES), help="This one only; repeatable."
+)
 @click.option(
     "--scenario",
     "scenarios",
@@ -37,7 +43,11 @@ _LONGEST_S = 86_400.0
     type=click.Choice([s.replace("_", "-") for s in SCENARIOS]),
     help="This one only; repeatable.  [default: all three]",
 )
-@click.option("--against", metavar="MODEL", help="What ratios are taken to.  [default: the first FP32 model]")
+@click.option(
+    "--against",
+    metavar="MODEL",
+    help="What ratios are taken to.  [default: that of --baseline, or the first FP32 model]",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: each engine's own choice]")
 @click.option("--streams", type=click.IntRange(1, 256), default=1, show_default=True, help="Offline: requests at once.")
 @click.option(
@@ -51,78 +61,123 @@ _LONGEST_S = 86_400.0
     "--samples", type=click.IntRange(10, 100_000), default=662, show_default=True, help="Queries of each model."
 )
 @click.option(
-    "--min-duration", type=Limit(0, _LONGEST_S), default=0.0, show_default=True, help="Seconds, of each scenario."
+    "--min-duration",
+    type=Limit(0, _LONGEST_S),
+    default=0.0,
+    show_default=True,
+    help="Seconds that each scenario goes on for, in Offline each batch size; all models share them.",
 )
 @click.option(
     "--max-duration",
     type=Limit(1, _LONGEST_S),
     default=90.0,
     show_default=True,
-    help="Seconds, of each scenario and batch size.",
+    help="Seconds after which each of them ends short of --samples, but not before a median has the rounds it needs.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--no-startup", is_flag=True, help="Leave out load time, first inference and memory.")
 @click.option("--no-layers", is_flag=True, help="Leave out the time of each layer.")
-@click.option("--baseline", type=_PATH, help="An earlier result: no model may have become slower against its baseline.")
 @click.option(
-    "--max-slowdown", type=Limit(1, 1000), help="With --baseline; over it the exit code is 4.  [default: 1.10]"
+    "--baseline", type=_PATH, help="An earlier result: no model may have fallen back against the one of --against."
+)
+@click.option(
+    "--max-slowdown",
+    type=Limit(1, 1000),
+    help=f"With --baseline: what falls back by more ends with exit code 4, where noise does not explain it.  "
+    f"[default: {_MAX_SLOWDOWN:.2f}]",
 )
 @click.option("--output", type=_PATH, help=f"The result's file.  [default: {BENCHMARK_NAME} in a single BUNDLE]")
 @click.option("--force", is_flag=True, help="Replace a file that is no result of edge-van benchmark.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
-    """Time every runtime that is here, side by side in one run: latency, throughput, start-up, memory, layers."""
-    from contextlib import ExitStack
+    """Time every runtime that is here, side by side in one run: latency, throughput, start-up, memory, layers.
 
+    Next: edge-van report BUNDLE draws the result. Given to a later run as --baseline FILE, it is a regression gate.
+    """
     from edge_van.atomic import raised_on_termination
     from edge_van.atomic_files import replace_file
     from edge_van.benchmark_record import encode_benchmark, read_benchmark
     from edge_van.bundle import open_bundle
     from edge_van.progress import Terminal
     from edge_van.timing.run import run_benchmark
-    from edge_van.timing.slowdown import slowdown_gate
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:
         raise UsageError("--max-slowdown compares with an earlier result: give it with --baseline FILE")
+    output = flags["output"] or (bundles[0] / BENCHMARK_NAME if len(bundles) == 1 else None)
+    if output is None and not as_json:
+        raise UsageError(f"the result of {len(bundles)} bundles lies in none of them: give --output FILE (or --json)")
+    _check_libraries()
     before = None if flags["baseline"] is None else read_benchmark(flags["baseline"])
     opened = [open_bundle(path) for path in bundles]
-    output = flags["output"] or (bundles[0] / BENCHMARK_NAME if len(bundles) == 1 else None)
     if output is not None:
         _check_output(output, flags["baseline"], flags["force"])
     options = _options(flags)
     if before is not None:
-        _check_comparable(before, opened, options)
+        options = _compared(before, opened, options)
+    reporter = Terminal()
+    paths = {*bundles, flags["output"], flags["baseline"]}
     with raised_on_termination():
-        result = run_benchmark(opened, options, Terminal(), _command(sys.argv[1:]))
-    with ExitStack() as stack:  # whatever of these fails, the others are done, and the gate speaks last
-        if before is not None:
-            stack.callback(slowdown_gate, before, result, flags["max_slowdown"] or 1.10)
+        result = run_benchmark(opened, options, reporter, _command(sys.argv[1:], paths))
+    written = None
+    try:
         if output is not None:
-            stack.callback(replace_file, output, encode_benchmark(result))
-        if as_json:
-            print_json(result)
-        else:
-            from edge_van.show_benchmark import show_benchmark
+            replace_file(output, encode_benchmark(result))
+            written = output
+    finally:  # minutes of work are shown though they could not be written
+        try:
+            if as_json:
+                print_json(result)
+            else:
+                from edge_van.show_benchmark import show_benchmark
 
-            show_benchmark(result, output, bundles)
+                show_benchmark(result, written, bundles)
+        finally:  # a closed pipe must not hide the gate
+            if before is not None:
+                _gate(before, result, flags["max_slowdown"] or _MAX_SLOWDOWN, reporter)
 
 
-def _command(words: list[str]) -> str:
-    """As it was typed, without the folders that files lie in."""
-    shown = []
+def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float, reporter: Reporter) -> None:
+    from edge_van.timing.slowdown import slowdown_gate
+
+    found = slowdown_gate(before, now, max_slowdown, reporter.note)
+    worst = max(found, key=lambda s: s.factor)
+    reporter.note(
+        f"no slowdown over {max_slowdown:g} is shown in {len(found)} figures; the largest is {worst.factor:.2f} "
+        f"({worst.figure} of {worst.figure.model})"
+    )
+
+
+def _command(words: list[str], paths: Collection[Path | None]) -> str:
+    """As it was typed, bundles and files without the folders that they lie in."""
+    shown, flag = [], ""
     for word in words:
-        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        shown.append(f"{flag}{equals}{Path(value).name if '/' in value else value}")
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        is_path = Path(value) in paths and (name or flag) != "--against"
+        shown.append(f"{name}{equals}{Path(value).name or value if is_path else value}")
+        flag = word
     return one_line(f"edge-van {shlex.join(shown)}")
 
 
-def _check_comparable(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> None:
-    """What can be said of ``--baseline`` before minutes of work."""
+def _compared(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> BenchmarkOptions:
+    """``options`` with the baseline model of ``before``; refuses before minutes of work what cannot be compared."""
     from edge_van.machine import describe_machine
+    from edge_van.timing.models import timed_models
     from edge_van.timing.run import identity
-    from edge_van.timing.slowdown import require_same_conditions
+    from edge_van.timing.slowdown import require_same_conditions, require_same_models
 
-    require_same_conditions(before, identity(bundles), options.settings, describe_machine())
+    require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
+    models, skipped = timed_models(bundles, options.runtimes)
+    require_same_models(before, [model.candidate.name for model in models], skipped)
+    return replace(options, against=before.baseline)
+
+
+def _check_libraries() -> None:
+    """Said before anything is measured."""
+    missing = [name for name in ("psutil", "cpuinfo") if find_spec(name) is None]
+    if missing:
+        raise MissingRuntimeError(
+            f"timing takes {' and '.join(missing)}, not installed here: pip install 'edge-van[benchmark]'"
+        )
 
 
 def _options(flags: dict[str, Any]) -> BenchmarkOptions:
@@ -160,8 +215,10 @@ def _check_output(output: Path, baseline: Path | None, force: bool) -> None:
     """Before minutes of work: an output that is in the way, or cannot be written."""
     from edge_van.benchmark_record import read_benchmark
 
-    if output.is_dir() or not output.parent.is_dir():
-        what = "is a folder" if output.is_dir() else "lies in a folder that is not there"
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")
+    if output.exists() and not output.is_file():
+        what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
         raise UsageError(f"--output {output} {what}: give a file's path")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise UsageError(f"{output.parent} cannot be written to: give another file with --output")

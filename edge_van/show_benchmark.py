@@ -6,47 +6,80 @@ In: a ``BenchmarkResult``. Out: text on standard output, the next command last.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from edge_van.benchmark_record import BenchmarkResult, QueryLatency, best_throughput
+from edge_van.benchmark_record import (
+    BENCHMARK_NAME,
+    SCENARIO_TITLES,
+    BenchmarkModel,
+    BenchmarkResult,
+    Conditions,
+    QueryLatency,
+    Throughput,
+    best_throughput,
+)
 from edge_van.records import Interval
 from edge_van.show import console_for_results, table_for_results
+from edge_van.timing.unpaired import factor_interval
 
 
-def show_benchmark(result: BenchmarkResult, output: Path | None, bundles: Sequence[Path]) -> None:
-    """Latency and throughput, then start-up; what is missing and why, what to doubt, where it is written."""
+def show_benchmark(result: BenchmarkResult, written: Path | None, bundles: Sequence[Path]) -> None:
+    """Latency and throughput, then start-up; what is missing and why, what to doubt, what to do next.
+
+    ``written``: the result's file, once it is there.
+    """
     console = console_for_results()
     if result.single_stream:
         count = len(result.single_stream[0].samples_ms)
-        _show_queries(
-            console, f"SingleStream, {count} queries of one image each, in turns", result, result.single_stream
-        )
+        title = f"{SCENARIO_TITLES['single_stream']}, {count} queries of one image each, in turns"
+        _show_queries(console, title, result, result.single_stream)
     if result.multi_stream:
         count, images = len(result.multi_stream[0].samples_ms), result.multi_stream[0].images_per_query
-        title = f"MultiStream, {count} queries of {images} images each, in turns"
+        title = f"{SCENARIO_TITLES['multi_stream']}, {count} queries of {images} images each, in turns"
         _show_queries(console, title, result, result.multi_stream)
     _show_offline(console, result)
     _show_startup(console, result)
+    for line in _not_alike(result.models):
+        console.print(line)
     for skipped in result.skipped:
         console.print(f"not measured: {skipped.model}: {skipped.reason}")
-    c = result.conditions
-    if c.other_cpu_percent is not None and c.stolen_cpu_percent is not None:
-        console.print(
-            f"{c.rounds} rounds kept, {c.rounds_discarded} disturbed ones thrown away; meanwhile other processes took "
-            f"{c.other_cpu_percent:.1f} % of the CPU time and the hypervisor {c.stolen_cpu_percent:.1f} %"
-        )
+    _show_conditions(console, result.conditions)
     for doubt in result.doubts:
         console.print(f"doubt: {doubt.text}")
     if not result.doubts:
-        console.print("Nothing speaks against these figures.")
-    if output is not None:
-        console.print(f"Result: {output}", soft_wrap=True)
-    subject = bundles[0] if len(bundles) == 1 else output
-    if subject is not None:
+        watched = " that was watched" if result.conditions.not_watched else ""
+        console.print(f"Nothing{watched} speaks against these figures.")
+    if written is not None:
+        console.print(f"Result: {written}", soft_wrap=True)
+        in_its_bundle = len(bundles) == 1 and written == bundles[0] / BENCHMARK_NAME
+        subject = bundles[0] if in_its_bundle else written  # a report of a bundle is of the result that lies in it
         console.print(f"Next:   edge-van report {shlex.quote(str(subject))}", soft_wrap=True)
+
+
+def _show_conditions(console: Console, c: Conditions) -> None:
+    taken = (("other processes", c.other_cpu_percent), ("the hypervisor", c.stolen_cpu_percent))
+    shares = ", ".join(f"{who} took {percent:.1f} %" for who, percent in taken if percent is not None)
+    console.print(
+        f"{c.rounds} rounds kept (each one query of every model, or one slice of time at one batch size), "
+        f"{c.rounds_discarded} disturbed ones thrown away{f'; of the CPU time {shares}' if shares else ''}"
+    )
+    if c.not_watched:
+        console.print(f"not watched here: {'; '.join(c.not_watched)}")
+
+
+def _not_alike(models: Sequence[BenchmarkModel]) -> Iterator[str]:
+    """Where not all models do the same work, and where an engine was not left as it comes."""
+    runtimes: dict[str, dict[str, None]] = {}
+    for model in models:
+        runtimes.setdefault(model.takes, {})[model.runtime] = None
+    if len(runtimes) > 1:
+        parts = [f"{', '.join(names)}: {takes}" for takes, names in runtimes.items()]
+        yield f"What an image is when it reaches the model, from where on it is timed: {'; '.join(parts)}"
+    yield from dict.fromkeys(f"{model.runtime} is {model.settings}" for model in models if model.settings)
 
 
 def _ratio(ratio: float, interval: Interval) -> str:
@@ -68,23 +101,30 @@ def _show_queries(console: Console, title: str, result: BenchmarkResult, rows: S
 
 
 def _show_offline(console: Console, result: BenchmarkResult) -> None:
-    if not result.offline:
+    base = best_throughput(result, result.baseline)
+    if base is None:
         return
     energy = any(row.joules_per_image is not None for row in result.offline)
-    columns = ["model", "images/s", "best batch", "streams", f"times {result.baseline} at that batch (95 % interval)"]
-    table = table_for_results(
-        "Offline, best of the batch sizes", [*columns, *(["mJ/image"] if energy else [])], left=("model",)
-    )
+    columns = ["model", "images/s", "best batch", "streams", f"times {result.baseline}'s best (95 % interval)"]
+    title = f"{SCENARIO_TITLES['offline']}, each model at the best of its batch sizes"
+    table = table_for_results(title, [*columns, *(["mJ/image"] if energy else [])], left=("model",))
     for model in result.models:
         row = best_throughput(result, model.name)
         if row is None:
             continue
-        ratio = _ratio(row.ratio, row.ratio_interval)
-        cells = [row.model, f"{row.images_per_s:.1f}", str(row.batch), str(row.streams), ratio]
+        cells = [row.model, f"{row.images_per_s:.1f}", str(row.batch), str(row.streams), _best_against(row, base)]
         if energy:
             cells.append("-" if row.joules_per_image is None else f"{1e3 * row.joules_per_image:.2f}")
         table.add_row(*cells)
     console.print(table)
+
+
+def _best_against(row: Throughput, base: Throughput) -> str:
+    """The scenario's own figures divided. Their batch sizes may differ, and so may the time they were measured at."""
+    if row is base:
+        return _ratio(1.0, Interval(1.0, 1.0))
+    ratio, interval = row.images_per_s / base.images_per_s, factor_interval(np.array(row.slices), np.array(base.slices))
+    return f"{ratio:.2f} (too few slices)" if interval is None else _ratio(ratio, interval)
 
 
 def _show_startup(console: Console, result: BenchmarkResult) -> None:

@@ -1,107 +1,276 @@
-"""The regression gate: has a model become slower than in an earlier run, measured against the same baseline?
+"""The regression gate: has a model fallen back since an earlier run, measured against the same baseline model?
 
-In: two ``BenchmarkResult``s and a limit. Out: nothing, or a ``LatencyGateError`` that names each figure over it.
+In: two ``BenchmarkResult``s and a limit. Out: what was compared, or a ``LatencyGateError`` that names what is over it.
 Absolute times of two runs are never compared: the machine may have had another speed. A ratio is what was paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_van.benchmark_record import (
+    SCENARIO_TITLES,
     BenchmarkBundle,
     BenchmarkResult,
     BenchmarkSettings,
-    QueryLatency,
-    Throughput,
+    Scenario,
+    Skipped,
+    best_throughput,
 )
-from edge_van.errors import LatencyGateError, UsageError
+from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
 from edge_van.records import Interval, Machine
+from edge_van.timing.unpaired import factor_interval
+
+FALSE_ALARMS = 0.05
+"""How often noise alone may show a slowdown of anything at all, over all figures of a run together."""
+NAMED = 3
+"""More figures than these are counted in the message instead of named."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is compared: one model in one scenario."""
+
+    scenario: Scenario
+    model: str
+    images: int  # at once: of a query, or of a batch
+
+    def __str__(self) -> str:
+        title = SCENARIO_TITLES[self.scenario]
+        if self.scenario == "offline":
+            return f"{title} at batch {self.images}"
+        return title if self.images == 1 else f"{title} with {self.images} images"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure in one run. Medians are milliseconds, in the offline scenario images/s."""
+
+    ratios: NDArray[np.float64]  # (rounds,) how many times as fast as the baseline model, round by round
+    median: float
+    baseline_median: float
 
 
 @dataclass(frozen=True)
 class Slowdown:
-    """One figure then and now, both as times faster than the baseline of its own run."""
+    """One figure then and now. Over 1 is slower against the baseline model of its run."""
 
-    figure: str
-    then: float
-    now: float
-    now_interval: Interval
+    figure: Figure
+    then: Measured
+    now: Measured
+    confidence: float  # of this one's interval
 
     @property
     def factor(self) -> float:
-        """Over 1: slower than then."""
-        return self.then / self.now
+        """Of the medians of the paired ratios."""
+        return float(np.median(self.then.ratios) / np.median(self.now.ratios))
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """None where the samples are too few to tell anything."""
+        return factor_interval(self.then.ratios, self.now.ratios, self.confidence)
+
+    @property
+    def is_shown(self) -> bool:
+        """Noise alone does not explain it."""
+        return self.interval is not None and self.interval.low > 1.0
 
 
-def slowdown_gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float) -> tuple[Slowdown, ...]:
-    """Every figure that both runs have; ``LatencyGateError`` where one is over ``max_slowdown`` times slower.
+def slowdown_gate(
+    before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float, note: Callable[[str], None]
+) -> tuple[Slowdown, ...]:
+    """Every figure of ``before``, compared; ``LatencyGateError`` where one is slower by over ``max_slowdown``.
 
-    A model that was measured before and is not any more is one too. ``UsageError`` for runs that cannot be compared:
-    another CPU, variant, size, baseline or other threads, or no figure beside the baseline.
+    A model has one figure a scenario. Offline it is the batch size that was best for it then, in both runs: at a batch
+    size the slices of a model and of the baseline model were taken side by side, which its best of then and its best of
+    now were not. An error takes both: a factor over the limit, and an interval of it that lies over 1, at a confidence
+    of 1 - 0.05 / figures (Bonferroni). ``note`` gets a line for each that is over the limit and not shown to be slower,
+    and where the baseline model's own time moved by as much.
+
+    Raises ``UsageError`` as ``require_same_conditions``, and for other threads; ``MissingRuntimeError`` for a figure
+    that could not be measured now.
     """
-    require_comparable(before, now)
-    earlier, later = dict(_figures(before)), dict(_figures(now))
-    if missing := [figure for figure in earlier if figure not in later]:
-        raise LatencyGateError(
-            f"{missing[0]} was measured in the baseline and is not now"
-            f"{f' (nor are {len(missing) - 1} more)' if len(missing) > 1 else ''}: measure the same models, "
-            f"scenarios and batch sizes, or make a new baseline"
-        )
-    found = tuple(Slowdown(f, earlier[f].ratio, later[f].ratio, later[f].ratio_interval) for f in earlier)
+    require_same_conditions(before, now.bundles, now.settings, now.machine, now.baseline)
+    threads = [{m.name: m.threads for m in r.models} for r in (before, now)]
+    both = [name for name in threads[0] if name in threads[1]]
+    _require_same({f"the number of {name}'s threads": (threads[0][name], threads[1][name]) for name in both})
+    compared = figures(before)
+    found = tuple(
+        Slowdown(figure, then, _measured_now(now, figure), 1.0 - FALSE_ALARMS / len(compared))
+        for figure, then in compared.items()
+    )
+    for text in _moved(found, now.baseline, max_slowdown):
+        note(f"warning: {text}")
     over = sorted((s for s in found if s.factor > max_slowdown), key=lambda s: -s.factor)
-    if over:
-        worst = "; ".join(
-            f"{s.figure} is {s.factor:.2f} times as slow as then: {s.now:.2f} times {now.baseline} now (95 % interval "
-            f"{s.now_interval.low:.2f} to {s.now_interval.high:.2f}), {s.then:.2f} in the baseline"
-            for s in over[:3]
-        )
-        more = f"; and {len(over) - 3} more" if len(over) > 3 else ""
-        raise LatencyGateError(f"{worst}{more}; {max_slowdown:g} is allowed")
+    for slowdown in over:
+        if not slowdown.is_shown:
+            note(
+                f"warning: {_sentence(slowdown, now.baseline)}; {max_slowdown:g} is allowed, but noise alone may do "
+                f"this with so few samples: measure both longer, with --min-duration"
+            )
+    if shown := [s for s in over if s.is_shown]:
+        named = "; ".join(_sentence(s, now.baseline) for s in shown[:NAMED])
+        more = f"; and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+        raise LatencyGateError(f"{named}{more}; {max_slowdown:g} is allowed{_doubted(before, now)}")
     return found
 
 
-def _figures(result: BenchmarkResult) -> Iterator[tuple[str, QueryLatency | Throughput]]:
-    """By a name of its own; the baseline itself is 1 by definition and left out."""
-    for row in result.single_stream:
-        if row.model != result.baseline:
-            yield f"SingleStream latency of {row.model}", row
-    for row in result.multi_stream:
-        if row.model != result.baseline:
-            yield f"MultiStream latency of {row.model} with {row.images_per_query} images", row
-    for rate in result.offline:
-        if rate.model != result.baseline:
-            yield f"Offline throughput of {rate.model} at batch {rate.batch}", rate
+def figures(result: BenchmarkResult) -> dict[Figure, Measured]:
+    """What a run can be compared by, as ``slowdown_gate`` says; the baseline model itself is 1 by definition.
+
+    ``UsageError`` where there is nothing, or samples of a scenario are not those of the same rounds.
+    """
+    best = [row for model in result.models if (row := best_throughput(result, model.name)) is not None]
+    wanted = [
+        *(Figure("single_stream", row.model, row.images_per_query) for row in result.single_stream),
+        *(Figure("multi_stream", row.model, row.images_per_query) for row in result.multi_stream),
+        *(Figure("offline", row.model, row.batch) for row in best),
+    ]
+    found = {}
+    for figure in wanted:
+        if figure.model == result.baseline:
+            continue
+        if (measured := _measured(result, figure)) is None:
+            raise UsageError(
+                f"--baseline has no rounds of {figure} that timed both {figure.model} and {result.baseline}: make a "
+                f"new baseline"
+            )
+        found[figure] = measured
+    if not found:
+        raise UsageError(
+            "--baseline has no figure beside its own baseline model's: make one of at least two models and a scenario"
+        )
+    return found
 
 
-def require_comparable(before: BenchmarkResult, now: BenchmarkResult) -> None:
-    """``UsageError`` for runs whose ratios do not mean the same."""
-    both = [model.name for model in before.models if model.name in {m.name for m in now.models}]
-    pairs = {
-        "the baseline model": (before.baseline, now.baseline),
-        "the number of threads": tuple([m.threads for m in r.models if m.name in both] for r in (before, now)),
-    }
-    require_same_conditions(before, now.bundles, now.settings, now.machine)
-    _require_same(pairs)
-    if not any(True for _ in _figures(before)):
-        raise UsageError("--baseline has no figure beside its own baseline model: measure at least two models")
+def _measured(result: BenchmarkResult, figure: Figure) -> Measured | None:
+    if figure.scenario == "offline":
+        samples = {row.model: np.array(row.slices) for row in result.offline if row.batch == figure.images}
+    else:
+        rows = result.single_stream if figure.scenario == "single_stream" else result.multi_stream
+        samples = {row.model: np.array(row.samples_ms) for row in rows if row.images_per_query == figure.images}
+    own, base = samples.get(figure.model), samples.get(result.baseline)
+    if own is None or base is None or len(own) != len(base):
+        return None
+    ratios = own / base if figure.scenario == "offline" else base / own
+    return Measured(ratios, float(np.median(own)), float(np.median(base)))
+
+
+def _measured_now(now: BenchmarkResult, figure: Figure) -> Measured:
+    found = _measured(now, figure)
+    if found is None:
+        case = f"{SCENARIO_TITLES[figure.scenario]} with {figure.images} images"
+        of_it = (figure.model, f"{figure.model}, {case}", case)
+        raise MissingRuntimeError(
+            f"{figure} of {figure.model} is in --baseline and could not be measured now"
+            f"{_because(now.skipped, of_it, figure.model)}: mend that, or make a new baseline"
+        )
+    return found
+
+
+def _because(skipped: Sequence[Skipped], names: Sequence[str], model: str) -> str:
+    """The reason in brackets. A runtime that is missing as a whole stands under its name alone."""
+    reasons = [s.reason for s in skipped if s.model in names or model.startswith(f"{s.model}-")]
+    return f" ({reasons[0]})" if reasons else ""
+
+
+def _sentence(s: Slowdown, baseline: str) -> str:
+    model, end = s.figure.model, s.interval
+    interval = "too few samples for an interval" if end is None else f"interval {end.low:.2f} to {end.high:.2f}"
+    then, now = (float(np.median(measured.ratios)) for measured in (s.then, s.now))
+    return (
+        f"{s.figure}: {model} lost a factor of {s.factor:.2f} against {baseline} ({interval}): {then:.2f} times as "
+        f"fast then, {now:.2f} times now ({model}: {_change(s.figure, s.then.median, s.now.median)}; {baseline}: "
+        f"{_change(s.figure, s.then.baseline_median, s.now.baseline_median)})"
+    )
+
+
+def _change(figure: Figure, then: float, now: float) -> str:
+    if figure.scenario == "offline":
+        return f"{then:.1f} images/s then, {now:.1f} now"
+    return f"{then:.2f} ms then, {now:.2f} now"
+
+
+def _moved(found: Sequence[Slowdown], baseline: str, limit: float) -> Iterator[str]:
+    """What ratios cannot show: of each scenario the figure by which the baseline model itself moved most."""
+    most: dict[Scenario, tuple[float, Slowdown]] = {}
+    for s in found:
+        factor = s.now.baseline_median / s.then.baseline_median
+        moved = max(factor, 1.0 / factor)
+        if moved > limit and moved > most.get(s.figure.scenario, (0.0,))[0]:
+            most[s.figure.scenario] = moved, s
+    for _, s in most.values():
+        yield (
+            f"{s.figure}: {baseline} itself: {_change(s.figure, s.then.baseline_median, s.now.baseline_median)}: the "
+            f"machine or {baseline} changed its speed, and what slows all models alike is not seen in their ratios"
+        )
+
+
+def _doubted(before: BenchmarkResult, now: BenchmarkResult) -> str:
+    counts = [(len(before.doubts), "the baseline's figures"), (len(now.doubts), "this run's")]
+    words = [f"{count} {'doubt' if count == 1 else 'doubts'} about {of}" for count, of in counts if count]
+    return f" (mind {' and '.join(words)})" if words else ""
 
 
 def require_same_conditions(
-    before: BenchmarkResult, bundles: Sequence[BenchmarkBundle], settings: BenchmarkSettings, machine: Machine
+    before: BenchmarkResult,
+    bundles: Sequence[BenchmarkBundle],
+    settings: BenchmarkSettings,
+    machine: Machine,
+    against: str | None,
 ) -> None:
-    """The part of ``require_comparable`` that is known before anything is measured."""
+    """``UsageError`` for a run whose ratios would not mean the same as those of ``before``, or would leave some out.
+
+    All of it is known before anything is measured. ``against`` None: the baseline model is not chosen yet.
+    """
+    compared = figures(before)
+    queries = sorted({figure.images for figure in compared if figure.scenario == "multi_stream"})
     _require_same(
         {
             "the CPU": (before.machine.cpu, machine.cpu),
             "the number of cores": (before.machine.logical_cores, machine.logical_cores),
             "the variant": ([b.variant for b in before.bundles], [b.variant for b in bundles]),
             "the input size": ([b.input_size for b in before.bundles], [b.input_size for b in bundles]),
-            "the number of threads": (before.settings.threads, settings.threads),
+            "the number of threads": tuple(s.threads or "each engine's choice" for s in (before.settings, settings)),
             "the number of streams": (before.settings.streams, settings.streams),
+            "the model that ratios are taken to": (before.baseline, against or before.baseline),
         }
     )
+    left_out = [SCENARIO_TITLES[s] for s in dict.fromkeys(f.scenario for f in compared) if s not in settings.scenarios]
+    _require_measured(left_out, "figures of", "--scenario")
+    if queries:
+        _require_same({"the size of a MultiStream query": (queries, [settings.multi_stream_samples])})
+    batches = {figure.images for figure in compared if figure.scenario == "offline"}
+    _require_measured(sorted(batches - set(settings.batches)), "its best Offline figures at batch", "--batch")
+
+
+def require_same_models(before: BenchmarkResult, timed: Sequence[str], skipped: Sequence[Skipped]) -> None:
+    """Every model that ``before`` has a figure of must be among those that will be ``timed``.
+
+    ``MissingRuntimeError`` where it cannot run here, ``UsageError`` where it was not asked for.
+    """
+    wanted = dict.fromkeys([before.baseline, *(figure.model for figure in figures(before))])
+    for model in wanted:
+        if model in timed:
+            continue
+        if because := _because(skipped, [model], model):
+            raise MissingRuntimeError(
+                f"{model} is in --baseline and cannot be measured here{because}: mend that, or make a new baseline"
+            )
+        _require_measured([model], "figures of", "the choice of bundles and runtimes")
+
+
+def _require_measured(left_out: Sequence[object], what: str, by: str) -> None:
+    if left_out:
+        raise UsageError(
+            f"--baseline has {what} {', '.join(map(str, left_out))}, which {by} leaves out: measure the same, or make "
+            f"a new baseline"
+        )
 
 
 def _require_same(pairs: Mapping[str, tuple[object, ...]]) -> None:

@@ -10,6 +10,7 @@ from bundle_samples import MANIFEST, make
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_van.benchmark_record import TIMED_RUNTIMES
 from edge_van.bundle import Bundle
 from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
@@ -79,6 +80,10 @@ def test_torch_compile_needs_a_compiler(timed_bundle: Bundle, monkeypatch: pytes
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
     with pytest.raises(MissingRuntimeError, match=r"C\+\+ compiler"):
         timed_models([timed_bundle], ["torch_compile"])
+
+
+def test_every_runtime_that_the_command_line_takes_has_its_models() -> None:
+    assert tuple(module._FINDERS) == TIMED_RUNTIMES
 
 
 def test_a_bundle_without_models_says_what_it_lacks(tmp_path: Path) -> None:
