@@ -6,6 +6,7 @@ the exit code is the error's (see ``edge_van.errors``), 130 for an interrupt.
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import warnings
@@ -249,8 +250,12 @@ def main() -> None:
         text = f"this needs {error.name}, which is not installed: pip install 'edge-van[{extra}]'"
         code = _fail(error, text, MissingRuntimeError.exit_code, verbose)
     except Exception as error:  # noqa: BLE001  a defect of ours: one line, and the way to the traceback
-        text = f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        code = _fail(error, f"{text} (run with --verbose for the traceback)", 1, verbose)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # most often standard output
+            text = f"{error.filename or 'the output'} cannot be written ({error.strerror}): free some space"
+        else:
+            what = str(error).splitlines()[0] if str(error) else ""
+            text = f"unexpected {type(error).__name__}: {what} (run with --verbose for the traceback)"
+        code = _fail(error, text, 1, verbose)
     sys.exit(code if isinstance(code, int) else 0)
 
 

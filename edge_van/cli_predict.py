@@ -23,7 +23,13 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("bundle", type=_PATH)
-@click.argument("images", type=_PATH, nargs=-1, required=True, metavar="IMAGE...")
+@click.argument(
+    "images",
+    type=click.Path(path_type=Path, readable=False),  # one that cannot be read must not stop the others
+    nargs=-1,
+    required=True,
+    metavar="IMAGE...",
+)
 @click.option(
     "--runtime",
     type=click.Choice(("openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx")),

@@ -100,9 +100,10 @@ def open_images(
     try:
         names = sorted(store.names, key=lambda name: name.split("/"))
         if not names:
+            expected = "<class>/<image>" if labelled else "images"
             raise DataError(
-                f"{path} holds no image ({store.ignored} other files); expected <class>/<image> with one of the "
-                f"suffixes {' '.join(SUFFIXES)}: check the path"
+                f"{path} holds no image ({store.ignored} other files); expected {expected} with one of the suffixes "
+                f"{' '.join(SUFFIXES)}: check the path"
             )
         known, labels = _label(path, names, classes, num_classes, labelled)
         items = tuple(ImageItem(name, label) for name, label in zip(names, labels, strict=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from edge_van.atomic import clear_errors
 from edge_van.atomic_files import LONGEST_NAME_BYTES
 from edge_van.data import MAX_BYTES, BrokenImageError, ImageSet, open_images
 from edge_van.errors import UsageError
+from edge_van.progress import one_line
 
 _SUFFIX = "_grad_cam.png"
 _WHAT_TO_GIVE = "give image files, folders or .zip archives of images"
@@ -84,7 +86,7 @@ def _file_reader(path: Path) -> Callable[[], bytes]:
 
 def shown(path: Path) -> str:
     """A name for people and for JSON: bytes that are no UTF-8 are shown by their numbers."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def with_targets(sources: Sequence[Source], folder: Path, *, force: bool) -> list[Source]:
@@ -98,7 +100,7 @@ def with_targets(sources: Sequence[Source], folder: Path, *, force: bool) -> lis
             raise UsageError(f"--grad-cam takes a folder, {shown(folder)} is a file: choose another")
         files = [source.file for source in sources if source.file is not None] if force else []
         inputs = {path for file in files for path in (_own_place(file), os.path.realpath(file))}
-        names = _names([Path(source.name.replace("\\", "_")).stem for source in sources])
+        names = _names([Path(_plain(source.name)).stem for source in sources])
         for name in names:
             target = folder / name
             if not force and os.path.lexists(target):
@@ -106,6 +108,12 @@ def with_targets(sources: Sequence[Source], folder: Path, *, force: bool) -> lis
             if _own_place(target) in inputs:
                 raise UsageError(f"the heat map {shown(target)} would replace an image: choose another folder")
     return [replace(source, grad_cam=folder / name) for source, name in zip(sources, names, strict=True)]
+
+
+def _plain(name: str) -> str:
+    """Without what a terminal that lists the folder would obey, what the locale has no letters for, and backslashes."""
+    encoding = sys.getfilesystemencoding()
+    return one_line(name).encode(encoding, "backslashreplace").decode(encoding).replace("\\", "_")
 
 
 def _own_place(path: Path) -> str:

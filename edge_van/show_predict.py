@@ -25,6 +25,8 @@ def show_predictions(found: Sequence[Prediction], bundle: Bundle, image: Path, o
     columns = ("image", "rank", "class", "probability", *(() if options.grad_cam is None else ("heat map",)))
     title = f"{found[0].model} by {found[0].runtime}"
     table = table_for_results(title, columns, left=("image", "class", "heat map"))
+    for column in table.columns:
+        column.overflow = "fold"  # a path that is cut off is none
     for prediction in found:
         heat_map = "-" if prediction.grad_cam is None else Path(prediction.grad_cam.file).name
         for rank, score in enumerate(prediction.predictions, 1):

@@ -313,6 +313,21 @@ def test_help_is_instant_and_loads_no_torch() -> None:
     assert "--max-drop" in done.stdout
 
 
+def test_a_full_disk_under_standard_output_is_one_line() -> None:
+    for flags in (("--json",), ()):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "edge_van", "info", "--variant", "b0", *flags],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert "the output cannot be written (No space left on device): free some space" in error_line(done.stderr)
+
+
 def test_an_interrupt_before_the_command_line_is_loaded() -> None:
     code = """
 import sys

@@ -134,9 +134,10 @@ def test_the_table_is_escaped(command: Command, bundle: Bundle, pictures: Path) 
     assert "heat map" not in out.splitlines()[2]  # the columns' names
 
 
-def test_the_runtimes_are_all_there_are() -> None:
-    option = next(o for o in predict.params if o.name == "runtime")
-    assert tuple(option.type.choices) == tuple(RUNTIMES)
+def test_the_runtimes_are_all_there_are_and_one_unreadable_image_is_no_usage_error() -> None:
+    types = {parameter.name: parameter.type for parameter in predict.params}
+    assert tuple(types["runtime"].choices) == tuple(RUNTIMES)
+    assert types["images"].readable is False
 
 
 def test_classes_without_names_are_numbered(command: Command, timed_bundle: Bundle, pictures: Path) -> None:

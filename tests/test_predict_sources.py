@@ -81,7 +81,7 @@ def test_nothing_is_no_image(tmp_path: Path) -> None:
             one_line(caught, said, "give image files, folders or .zip archives of images")
         with pytest.raises(DataError, match="no whole zip archive"):
             open_sources(stack, [tmp_path / "bad.zip"])
-        with pytest.raises(DataError, match="holds no image"):
+        with pytest.raises(DataError, match=r"holds no image .*; expected images with one of the suffixes"):
             open_sources(stack, [tmp_path])
 
 
@@ -93,6 +93,17 @@ def test_a_name_that_is_no_utf8_is_shown_by_its_bytes(tmp_path: Path) -> None:
     assert found.name == f"{tmp_path}/\\xff.png"
     assert found.read() == b"x"
     assert with_targets([found], tmp_path, force=False)[0].grad_cam == tmp_path / "_xff_grad_cam.png"
+
+
+def test_a_heat_maps_name_holds_no_terminal_code(tmp_path: Path) -> None:
+    [found] = with_targets([source(tmp_path / "a\x1b[31m\nb.png")], tmp_path, force=False)
+    assert found.grad_cam == tmp_path / "a_x1b[31m_nb_grad_cam.png"
+
+
+def test_a_heat_maps_name_is_one_that_the_locale_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+    [found] = with_targets([source("z.zip/é日.png")], tmp_path, force=False)
+    assert found.grad_cam == tmp_path / "é_u65e5_grad_cam.png"
 
 
 @given(st.lists(st.sampled_from(("a", "A", "a_2", "a_2_2", "é" * 140, "é" * 141, "x" * 250, "X" * 250, "ß", "ss"))))

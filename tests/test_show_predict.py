@@ -116,5 +116,11 @@ def test_a_gradient_of_another_network_is_said(
         assert [line.endswith(said) for line in told] == [True]
 
 
+def test_no_path_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    long = HeatMap(f"heat/{'ю' * 220}_grad_cam.png", 4, OPENVINO_ONNX)
+    text = "".join(shown(capsys, [prediction(heat_map=long, image="ж" * 600)], grad_cam=Path("heat")))
+    assert (text.count("ж"), text.count("ю")) == (600, 220)
+
+
 def test_no_answer_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, []) == []
