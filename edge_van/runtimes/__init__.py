@@ -21,16 +21,21 @@ RUNTIMES: dict[str, str] = {
 }
 
 
+def session_class(runtime: str) -> Any:
+    """The ``Session`` behind a runtime's name, whose options are its own; ``UsageError`` for an unknown one."""
+    if runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
+    module, name = RUNTIMES[runtime].split(":")
+    return getattr(import_module(module), name)
+
+
 def open_model(runtime: str, path: Path, **options: Any) -> Session:
     """Open ``path`` with the runtime of that name; ``options`` are the runtime's own.
 
     Raises ``UsageError`` for an unknown runtime, ``MissingRuntimeError`` where its library is not installed,
     ``BundleError`` for a file it cannot load.
     """
-    if runtime not in RUNTIMES:
-        raise UsageError(f"unknown runtime {runtime!r}; known: {', '.join(RUNTIMES)}")
-    module, name = RUNTIMES[runtime].split(":")
-    return cast(Session, getattr(import_module(module), name)(path, **options))
+    return cast(Session, session_class(runtime)(path, **options))
 
 
-__all__ = ["RUNTIMES", "Session", "TensorInfo", "open_model"]
+__all__ = ["RUNTIMES", "Session", "TensorInfo", "open_model", "session_class"]

@@ -42,6 +42,14 @@ class Session(ABC):
     threads: int | None = None  # how many CPU threads the engine uses, where it says so
     streams: int = 1  # how many requests ``run_many`` keeps in flight
 
+    @classmethod
+    def preload(cls, **options: Any) -> None:
+        """Import what opening a model with ``options`` would: every program pays that once, it is no model's load time.
+
+        Raises ``MissingRuntimeError`` for what is not installed. Nothing, where a session imports nothing late.
+        """
+        return
+
     def run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch. The arrays' names, dtypes and shapes must be the inputs'; else ``UsageError``.
 

@@ -14,14 +14,20 @@ from numpy.typing import NDArray
 from edge_van.errors import BundleError, MissingRuntimeError
 
 
-def read_onnx(path: Path) -> Any:
-    """The ``ModelProto`` in ``path``; ``BundleError`` for what is none, ``MissingRuntimeError`` without ``onnx``."""
+def load_onnx(file: str) -> Any:
+    """The package ``onnx``; ``MissingRuntimeError`` names ``file``, which it was to read."""
     try:
         import onnx
     except ImportError as error:
         raise MissingRuntimeError(
-            f"reading {path.name} needs the package onnx, which is not installed: pip install onnx"
+            f"reading {file} needs the package onnx, which is not installed: pip install onnx"
         ) from error
+    return onnx
+
+
+def read_onnx(path: Path) -> Any:
+    """The ``ModelProto`` in ``path``; ``BundleError`` for what is none, ``MissingRuntimeError`` without ``onnx``."""
+    onnx = load_onnx(path.name)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, OSError

@@ -34,6 +34,10 @@ class ONNXRuntimeSession(Session):
 
     runtime = "onnxruntime"
 
+    @classmethod
+    def preload(cls, **options: Any) -> None:
+        _load()
+
     def __init__(
         self,
         path: Path,

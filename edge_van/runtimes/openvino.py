@@ -25,6 +25,10 @@ class OpenVINOSession(Session):
 
     runtime = "openvino"
 
+    @classmethod
+    def preload(cls, **options: Any) -> None:
+        _load()
+
     def __init__(
         self,
         path: Path,

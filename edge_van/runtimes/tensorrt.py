@@ -16,7 +16,7 @@ import numpy as np
 from edge_van.engine_record import RECORD_NAME, EngineRecord, read_engine_record
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Session, TensorInfo
-from edge_van.runtimes.cuda import Buffers, Device, device
+from edge_van.runtimes.cuda import Buffers, Device, device, load_cuda
 
 _HOW = {
     "tensorrt": "on a Jetson it comes with JetPack 7 (apt install python3-libnvinfer, and a virtual environment with "
@@ -61,6 +61,11 @@ class TensorRTSession(Session):
     """An engine with its execution context; a free batch dimension takes what the feed has, up to the engine's."""
 
     runtime = "tensorrt"
+
+    @classmethod
+    def preload(cls, **options: Any) -> None:
+        load_tensorrt(cls.runtime)
+        load_cuda()
 
     def __init__(self, path: Path, *, threads: int | None = None, stage_map: int | None = None) -> None:
         if stage_map is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Session, TensorInfo
-from edge_van.runtimes.onnx_file import read_onnx
+from edge_van.runtimes.onnx_file import load_onnx, read_onnx
 from edge_van.runtimes.stage_map import STAGE_MAP, check_stage, map_size
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ class TorchSession(Session):
     """
 
     runtime = "torch"
+
+    @classmethod
+    def preload(cls, **options: Any) -> None:
+        _load()
+        load_onnx("the network")
+        import_module("edge_van.folded_file")
+        import_module("torch._dynamo")  # torch itself does, once a network's shapes are folded without values
+        if options.get("compile"):
+            import_module("torch._inductor.compile_fx")
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """How long a model takes to load and to answer first, and how much memory, in a fresh process of its own.
 
 In: a ``Candidate``. Out: a ``Startup``. The child process is ``python -m edge_van.timing.startup``; it takes the same
-as JSON in its one argument and prints one JSON object.
+as JSON in its one argument and prints one line with a JSON object.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from edge_van import errors
 from edge_van.benchmark import Candidate, random_feed
 from edge_van.benchmark_record import Startup
 from edge_van.errors import EdgeVanError
-from edge_van.runtimes import RUNTIMES, open_model
+from edge_van.runtimes import open_model, session_class
 from edge_van.timing.interference import between, reading
 
 CACHE_OPTION = {"openvino": "cache_dir"}
@@ -35,6 +34,8 @@ FURTHER_RUNS = 5
 TRIES = 3
 """How often a start is measured while other work disturbs it."""
 TIMEOUT_S = 900.0
+ANSWER = "edge-van answers: "
+"""Begins the child's line: engines print what they like, also when the process ends."""
 STATUS = Path("/proc/self/status")
 
 
@@ -103,6 +104,7 @@ def _child(
             [sys.executable, "-P", "-m", "edge_van.timing.startup", task],
             capture_output=True,
             text=True,
+            errors="replace",
             env=os.environ | {CACHE_VARIABLE: str(cache)},
             timeout=TIMEOUT_S,
             check=False,
@@ -112,11 +114,11 @@ def _child(
             f"{candidate.name} did not load and answer within {TIMEOUT_S:.0f} s in a process of its own"
         ) from error
     disturbed = between(before, reading()).disturbed
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or not lines:
+    answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
+    if done.returncode != 0 or not answers:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise EdgeVanError(f"{candidate.name} cannot be loaded in a process of its own: {last}")
-    answer: dict[str, Any] = json.loads(lines[-1])
+    answer: dict[str, Any] = json.loads(answers[0].removeprefix(ANSWER))
     if "error" in answer:
         kind = getattr(errors, answer["error"], EdgeVanError)
         raise kind(answer["message"])
@@ -132,9 +134,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(runtime: str, path: Path, options: dict[str, Any]) -> dict[str, Any]:
-    import_module(RUNTIMES[runtime].split(":")[0])
-    if runtime != "tensorrt":  # says itself how to get what is missing
-        import_module(runtime)  # the engine's own import is no part of loading a model: every program pays it once
+    session_class(runtime).preload(**options)
     before = _memory_mib("VmRSS")
     start = time.perf_counter()
     with open_model(runtime, path, **options) as session:
@@ -166,4 +166,4 @@ def _memory_mib(key: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run_task(json.loads(sys.argv[1]))))
+    print(f"\n{ANSWER}{json.dumps(run_task(json.loads(sys.argv[1])))}", flush=True)

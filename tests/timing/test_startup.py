@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge_van.benchmark import Candidate
 from edge_van.bundle import Bundle
-from edge_van.errors import BundleError, MissingRuntimeError
+from edge_van.errors import BundleError, EdgeVanError, MissingRuntimeError
 from edge_van.layout import FP32_IR, FP32_ONNX
 from edge_van.timing.startup import CACHE_VARIABLE, compile_cache, measure_startup
 
@@ -41,10 +43,80 @@ def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
         measure_startup(Candidate("junk-model", "onnxruntime", tmp_path / "junk.onnx"), tmp_path / "c", threads=None)
 
 
-def test_a_runtime_that_is_not_here_keeps_its_exit_code(timed_bundle: Bundle, tmp_path: Path) -> None:
-    candidate = Candidate("engine", "tensorrt", timed_bundle.file(FP32_ONNX))
-    with pytest.raises(MissingRuntimeError, match="tensorrt is not installed"):
+@pytest.mark.parametrize(
+    ("runtime", "missing", "message"),
+    [
+        ("tensorrt", "tensorrt", "tensorrt is not installed"),
+        ("tensorrt_rtx", "tensorrt_rtx", r"tensorrt_rtx is not installed: pip install 'edge-van\[tensorrt-rtx\]'"),
+        ("torch", "onnx", "needs the package onnx, which is not installed: pip install onnx"),
+        ("torch", "torch", r"PyTorch is not installed: pip install 'edge-van\[quantize\]'"),
+        ("openvino", "openvino", "OpenVINO is not installed"),
+        ("onnxruntime", "onnxruntime", "ONNX Runtime is not installed"),
+    ],
+)
+def test_a_library_that_is_not_here_keeps_its_exit_code(
+    timed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, missing: str, message: str
+) -> None:
+    hide(missing, tmp_path, monkeypatch)
+    candidate = Candidate("engine", runtime, timed_bundle.file(FP32_ONNX))
+    with pytest.raises(MissingRuntimeError, match=message):
         measure_startup(candidate, tmp_path / "c", threads=None)
+
+
+def hide(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the processes that are started."""
+    code = f"import sys\nsys.modules[{module!r}] = None\n"
+    at_start(code, folder, monkeypatch)
+
+
+def at_start(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process does that is started from here, before anything else."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+def test_an_engine_that_talks_at_the_end_is_not_listened_to(
+    timed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that has begun a line, or says what is no text."""
+    code = (
+        "import atexit, os, sys\n"
+        "sys.stdout.write('loading ... ')\n"
+        "atexit.register(os.write, 1, b'freed 3 buffers \\xff\\n')\n"
+    )
+    at_start(code, tmp_path, monkeypatch)
+    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
+    assert measure_startup(candidate, tmp_path / "c", threads=1).load_ms > 0
+
+
+def test_a_process_that_ends_without_an_answer_is_an_error_of_ours(
+    timed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_start("import os\nprint('{}', flush=True)\nos._exit(0)\n", tmp_path, monkeypatch)
+    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
+    with pytest.raises(EdgeVanError, match="fp32 cannot be loaded in a process of its own: no message"):
+        measure_startup(candidate, tmp_path / "c", threads=1)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "torch"])
+def test_what_is_imported_is_imported_before_the_clock_runs(timed_bundle: Bundle, runtime: str) -> None:
+    """No library and no module of ours comes in while a model is opened and run."""
+    file = timed_bundle.file(FP32_IR if runtime == "openvino" else FP32_ONNX)
+    code = (
+        "import sys, pathlib, numpy\n"
+        "from edge_van.benchmark import random_feed\n"
+        "from edge_van.runtimes import open_model, session_class\n"
+        f"session_class({runtime!r}).preload()\n"
+        "before = set(sys.modules)\n"
+        f"with open_model({runtime!r}, pathlib.Path({str(file)!r})) as session:\n"
+        "    session.run(random_feed(session, numpy.random.default_rng(0)))\n"
+        "print('late:', sorted({name.split('.')[0] for name in set(sys.modules) - before}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    late = done.stdout.split("late: ")[1]
+    assert not any(f"'{package}'" in late for package in ("edge_van", "torch", "onnx", "onnxruntime", "openvino"))
 
 
 def test_a_module_in_the_folder_one_works_in_is_not_imported(
