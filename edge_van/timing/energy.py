@@ -1,6 +1,6 @@
-"""Energy, where the machine tells it: of the processor packages, or of a whole Jetson.
+"""Energy, where the machine tells it: of the processor packages, or of a Jetson's module.
 
-In: the counters of the kernel. Out: a meter of joules so far, or None with the reason. Intel's and AMD's RAPL counts by
+In: the counters of the kernel. Out: a meter of joules, or ``NoMeter`` with the reason. Intel's and AMD's RAPL counts by
 itself (``/sys/class/powercap``); a Jetson's INA3221 rails tell volts and amperes, which are summed up by a thread.
 """
 
@@ -17,17 +17,21 @@ from typing import Literal, Protocol
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")
 RAIL_INTERVAL_S = 0.02
-WHOLE_BOARD = "VDD_IN"
-"""The rail before all others on Xavier NX, Orin NX and Orin Nano; boards without it (AGX) have the rails to add up."""
-NOT_A_RAIL = "sum of shunt voltages"
+WHOLE_MODULE = "VDD_IN"
+"""The rail before all others on Xavier NX, Orin NX and Orin Nano; modules without it (AGX) have the rails to add up."""
+FED_FROM = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+"""A rail that is fed from another one of the same module (AGX Orin) and in its figure already."""
+NO_RAILS = ("sum of shunt voltages", "NC")
 
 
 class EnergyMeter(Protocol):
-    """Joules since it was opened."""
+    """Joules from ``start`` on; None where a reading failed meanwhile, rather than a figure without what it missed."""
 
     source: Literal["rapl", "rails"]
 
-    def joules(self) -> float: ...
+    def start(self) -> None: ...
+
+    def joules(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,13 @@ class NoMeter:
 
 @contextmanager
 def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON) -> Iterator[EnergyMeter | NoMeter]:
-    """The machine's meter; a Jetson's rails first, since they are the whole board."""
+    """The machine's meter; a Jetson's rails first, since they are the whole module."""
     rails = _rails(hwmon)
+    if silent := [name for name, (volts, amperes) in rails.items() if None in (_number(volts), _number(amperes))]:
+        yield NoMeter(f"the power rail {silent[0]} cannot be read, and a sum without it would be too low")
+        return
     if rails:
-        meter = RailMeter(rails)
+        meter = RailMeter(list(rails.values()))
         try:
             yield meter
         finally:
@@ -60,26 +67,34 @@ def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON) -> Iterator[Energ
 class RaplMeter:
     """The packages' energy counters; each starts again at 0 after ``max_energy_range_uj``.
 
-    They are read at least once a slice of some tenths of a second, and run full after many: no turn is missed.
+    They are read for a slice of some tenths of a second, and run full after many: no turn is missed.
     """
 
     source: Literal["rapl", "rails"] = "rapl"
 
     def __init__(self, zones: list[Path]) -> None:
         self._zones = zones
-        self._ranges = [_number(zone / "max_energy_range_uj") or 2**32 for zone in zones]
-        self._last = self._read()
-        self._microjoules = 0
+        self._first = self._read("energy_uj")
 
-    def joules(self) -> float:
-        now = self._read()
-        for last, current, size in zip(self._last, now, self._ranges, strict=True):
-            self._microjoules += current - last if current >= last else current + size - last
-        self._last = now
-        return self._microjoules / 1e6
+    def start(self) -> None:
+        self._first = self._read("energy_uj")
 
-    def _read(self) -> list[int]:
-        return [_number(zone / "energy_uj") or 0 for zone in self._zones]
+    def joules(self) -> float | None:
+        microjoules = 0
+        ranges = self._read("max_energy_range_uj")
+        for first, now, size in zip(self._first, self._read("energy_uj"), ranges, strict=True):
+            if first is None or now is None:
+                return None
+            taken = now - first
+            if taken < 0:
+                if size is None:
+                    return None
+                taken += size
+            microjoules += taken
+        return microjoules / 1e6
+
+    def _read(self, name: str) -> list[int | None]:
+        return [_number(zone / name) for zone in self._zones]
 
 
 class RailMeter:
@@ -91,15 +106,22 @@ class RailMeter:
         self._rails = rails
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._joules = 0.0
-        self._at, self._watts = time.perf_counter(), self._read()
+        self.start()
         self._thread = threading.Thread(target=self._watch, args=(interval_s,), daemon=True)
         self._thread.start()
 
-    def joules(self) -> float:
+    def start(self) -> None:
+        with self._lock:
+            self._joules: float | None = 0.0
+            self._at, self._watts = time.perf_counter(), self._read()
+
+    def joules(self) -> float | None:
         with self._lock:
             now, watts = time.perf_counter(), self._read()
-            self._joules += (now - self._at) * (watts + self._watts) / 2.0
+            if self._joules is None or watts is None or self._watts is None:
+                self._joules = None
+            else:
+                self._joules += (now - self._at) * (watts + self._watts) / 2.0
             self._at, self._watts = now, watts
             return self._joules
 
@@ -111,12 +133,18 @@ class RailMeter:
         while not self._stop.wait(interval_s):
             self.joules()
 
-    def _read(self) -> float:
-        """Watts of all rails together: the files hold millivolts and milliamperes."""
-        return sum((_number(volts) or 0) * (_number(amperes) or 0) for volts, amperes in self._rails) / 1e6
+    def _read(self) -> float | None:
+        """Watts of all rails together: the files hold millivolts and milliamperes. None where one cannot be read."""
+        watts = 0.0
+        for files in self._rails:
+            volts, amperes = map(_number, files)
+            if volts is None or amperes is None:
+                return None
+            watts += volts * amperes / 1e6
+        return watts
 
 
-def _rails(hwmon: Path) -> list[tuple[Path, Path]]:
+def _rails(hwmon: Path) -> dict[str, tuple[Path, Path]]:
     """(voltage file, current file) of every rail that counts once, by the labels of the kernel's ina3221 driver."""
     found: dict[str, tuple[Path, Path]] = {}
     for chip in sorted(hwmon.glob("hwmon*")):
@@ -124,11 +152,12 @@ def _rails(hwmon: Path) -> list[tuple[Path, Path]]:
             continue
         for label in sorted(chip.glob("in*_label")):
             number = label.name.removeprefix("in").removesuffix("_label")
-            volts, amperes = chip / f"in{number}_input", chip / f"curr{number}_input"
             name = _text(label)
-            if name and name != NOT_A_RAIL and None not in (_number(volts), _number(amperes)):
-                found[name] = (volts, amperes)
-    return [found[WHOLE_BOARD]] if WHOLE_BOARD in found else list(found.values())
+            if name and name not in NO_RAILS:
+                found[name] = (chip / f"in{number}_input", chip / f"curr{number}_input")
+    if WHOLE_MODULE in found:
+        return {WHOLE_MODULE: found[WHOLE_MODULE]}
+    return {name: files for name, files in found.items() if FED_FROM.get(name) not in found}
 
 
 def _text(path: Path) -> str:
@@ -139,5 +168,8 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.isdecimal() else None
+    """Currents have a sign: a rail at rest may read a few milliamperes under 0."""
+    try:
+        return int(_text(path))
+    except ValueError:
+        return None

@@ -5,6 +5,7 @@ In: an open session, a feed of ``batch`` images. Out: ``turn()``, images per sec
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,8 @@ from edge_van.timing.energy import EnergyMeter
 
 SLICE_S = 0.25
 """Long enough for the meters and for many batches, short enough that the machine is the same for all in a round."""
+MIN_SLICES = 6
+"""The fewest that have a 95 % interval: from the lowest to the highest of n, 1 - 2 / 2^n (see ``paired_ratio``)."""
 
 
 class Slice:
@@ -32,7 +35,7 @@ class Slice:
     ) -> None:
         self._session, self._feed, self._batch = session, feed, batch
         self._meter, self._lead_s, self._seconds = meter, lead_ms / 1e3, seconds
-        self._energy: list[tuple[float, int]] = []  # (joules, images) of every slice
+        self._energy: list[tuple[float | None, int]] = []  # (joules, images) of every slice
         self.streams = session.streams
 
     def turn(self) -> float:
@@ -43,22 +46,28 @@ class Slice:
             self._session.run_many(self._feed, self.streams)
         start = time.perf_counter()
         self._session.run_many(self._feed, self.streams)
-        each = (time.perf_counter() - start) / self.streams
-        count = max(round(self._seconds / each), 2 * self.streams)
-        before = self._meter.joules() if self._meter else 0.0
+        # whole waves: at the end of a broken one some streams would stand idle
+        waves = max(math.ceil(self._seconds / (time.perf_counter() - start)), 2)
+        count = waves * self.streams
+        if self._meter:
+            self._meter.start()
         start = time.perf_counter()
         self._session.run_many(self._feed, count)
         seconds = time.perf_counter() - start
         if self._meter:
-            self._energy.append((self._meter.joules() - before, count * self._batch))
+            self._energy.append((self._meter.joules(), count * self._batch))
         return count * self._batch / seconds
 
     def joules_per_image(self, slices: Iterable[int]) -> float | None:
-        """Over the slices of these numbers: of the processor packages (RAPL) or the board (rails), idle power included.
+        """Over the slices of these numbers: of the processor packages (RAPL) or a Jetson's module (rails), idle power
+        included.
 
-        None without a meter.
+        None without a meter, or where it could not be read in one of them.
         """
-        if not self._energy:
-            return None
-        chosen = [self._energy[number] for number in slices]
-        return sum(joules for joules, _ in chosen) / sum(images for _, images in chosen)
+        joules, images = 0.0, 0
+        for number in slices if self._energy else ():
+            taken, count = self._energy[number]
+            if taken is None:
+                return None
+            joules, images = joules + taken, images + count
+        return joules / images if images else None
