@@ -5,23 +5,34 @@ In: a ``BenchmarkResult``, and the rounds it was taken from. Out: the same with 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from edge_van.benchmark_record import BenchmarkResult, Doubt, QueryLatency, Scenario
-from edge_van.timing.interference import total
+from edge_van.benchmark_record import (
+    SCENARIO_TITLES,
+    BenchmarkResult,
+    BenchmarkSettings,
+    Doubt,
+    QueryLatency,
+    Scenario,
+)
+from edge_van.timing.interference import Cause, total
 from edge_van.timing.interleave import Rounds
+from edge_van.timing.slices import MIN_SLICES
+from edge_van.timing.startup import TRIES
 
-LEAST_QUERIES = {"single_stream": 64, "multi_stream": 662}
-"""The fewest queries that a 90th (SingleStream) and a 99th percentile (MultiStream) can be claimed from, as in MLPerf
-Inference's early stopping: the least n for which at most one of n queries over the p-th percentile has a chance of 1 %
-or less, P(Binomial(n, 1 - p) <= 1) <= 0.01."""
-LEAST_SLICES = 5
+LEAST_QUERIES = {"p90": 64, "p99": 662}
+"""The fewest queries from which MLPerf Inference's early stopping estimates a percentile: the least n for which at most
+one of n queries over the p-th percentile has a chance of 1 % or less, P(Binomial(n, 1 - p) <= 1) <= 0.01. What is shown
+here is the percentile of the samples themselves; of fewer it is about their largest."""
 LARGEST_VARIATION = 0.25
-"""Standard deviation over mean. Undisturbed runs stay under 0.1; where something else ran it is over 0.3."""
+"""Standard deviation over mean. Rows of ``benchmarks/results`` that nothing else disturbed have 0.02 to 0.22. Over 0.25
+single runs took about three times the median and more, or the machine had two speeds, one under 0.6 of the other:
+then no single figure describes the times."""
 NAMED = 2
 """More models than these are counted in a sentence instead of named."""
 LARGEST_DRIFT = 0.10
@@ -34,39 +45,44 @@ def doubts_of(result: BenchmarkResult, rounds: Mapping[Scenario, Sequence[Rounds
     return replace(result, doubts=tuple(found))
 
 
+def _queries(result: BenchmarkResult) -> tuple[tuple[Scenario, Sequence[QueryLatency]], ...]:
+    return ("single_stream", result.single_stream), ("multi_stream", result.multi_stream)
+
+
 def _samples(result: BenchmarkResult) -> Iterator[Doubt]:
-    titles: tuple[tuple[Scenario, str, str], ...] = (
-        ("single_stream", "SingleStream", "p90"),
-        ("multi_stream", "MultiStream", "p99"),
-    )
-    for scenario, title, metric in titles:
-        rows: Sequence[QueryLatency] = getattr(result, scenario)
-        count, least = len(rows[0].samples_ms) if rows else 0, LEAST_QUERIES[scenario]
-        if rows and count < least:
+    for scenario, rows in _queries(result):
+        count = len(rows[0].samples_ms) if rows else 0
+        least = {metric: n for metric, n in LEAST_QUERIES.items() if count < n}
+        if rows and least:
+            metrics, numbers = " or ".join(f"a {m}" for m in least), " and ".join(map(str, least.values()))
             yield Doubt(
                 "too_few_samples",
                 scenario,
                 (),
-                f"{title}: {count} queries are few for a {metric}, {least} are the least that MLPerf takes: give "
-                f"--samples {least} and a longer --max-duration",
+                f"{SCENARIO_TITLES[scenario]}: {count} queries are few for {metrics}, which MLPerf estimates from at "
+                f"least {numbers}: give {_advice(result.settings, count, max(least.values()))}",
             )
-    few = {row.batch for row in result.offline if len(row.slices) < LEAST_SLICES}
+    few = {row.batch for row in result.offline if len(row.slices) < MIN_SLICES}
     if few:
         sizes = ", ".join(map(str, sorted(few)))
         yield Doubt(
             "too_few_samples",
             "offline",
             (),
-            f"Offline, batch {sizes}: under {LEAST_SLICES} slices of each model: give a longer --max-duration",
+            f"Offline, batch {sizes}: under {MIN_SLICES} slices of each model are few for a 95 % interval: give a "
+            f"longer --max-duration",
         )
 
 
+def _advice(settings: BenchmarkSettings, count: int, least: int) -> str:
+    """What kept ``count`` under ``least``: too few were asked for, the time was over before them, or both."""
+    advice = [f"--samples {least}"] if settings.samples < least else []
+    return " and ".join(advice + (["a longer --max-duration"] if count < settings.samples else []))
+
+
 def _variation(result: BenchmarkResult) -> Iterator[Doubt]:
-    scenarios: tuple[tuple[Scenario, str, Sequence[QueryLatency]], ...] = (
-        ("single_stream", "SingleStream", result.single_stream),
-        ("multi_stream", "MultiStream", result.multi_stream),
-    )
-    for scenario, title, rows in scenarios:
+    for scenario, rows in _queries(result):
+        title = SCENARIO_TITLES[scenario]
         yield from _of_models(
             "variation",
             scenario,
@@ -117,40 +133,37 @@ def _drift(samples: Sequence[float]) -> float:
 
 def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
     for scenario, found in rounds.items():
-        title = scenario.replace("_", "-")
         meanwhile = total(r.interference for r in found)
-        if meanwhile.throttles:
-            yield Doubt(
-                "throttling",
-                scenario,
-                (),
-                f"{title}: the machine was throttled {meanwhile.throttles} times meanwhile (heat, or a control group's "
-                f"CPU quota): cool it, or give it the cores it was promised",
-            )
-        kept, count = sum(r.kept_disturbed for r in found), sum(len(r.values) for r in found)
-        if not kept:
-            continue
-        share = f"{title}: {kept} of {count} rounds could not be had undisturbed"
-        if meanwhile.stolen_cores > meanwhile.other_cores:
-            yield Doubt(
-                "stolen_time",
-                scenario,
-                (),
-                f"{share}: the hypervisor gave {100 * meanwhile.stolen_share:.0f} % of this machine's CPU time to "
-                f"others: trust the ratios rather than the milliseconds",
-            )
-        else:
-            yield Doubt(
-                "other_load",
-                scenario,
-                (),
-                f"{share}: other processes took {100 * meanwhile.other_share:.0f} % of the CPU time: stop them and "
-                f"measure again, or trust the ratios rather than the milliseconds",
-            )
+        kept = Counter[Cause]()
+        for r in found:
+            kept.update(r.causes)
+        said: dict[Cause, str] = {
+            "throttling": f"the machine was throttled {meanwhile.throttles} times, by heat or by a control group's CPU "
+            f"quota: cool it, or give it the cores it was promised",
+            "stolen_time": f"the hypervisor gave {_percent(meanwhile.stolen_share)} of this machine's CPU time to "
+            f"others: trust the ratios rather than the milliseconds",
+            "other_load": f"other processes took {_percent(meanwhile.other_share)} of the CPU time: stop them and "
+            f"measure again, or trust the ratios rather than the milliseconds",
+        }
+        count = sum(len(r.values) for r in found)
+        for cause, text in said.items():
+            if kept[cause]:
+                share = f"{SCENARIO_TITLES[scenario]}: {kept[cause]} of {count} rounds could not be had undisturbed"
+                yield Doubt(cause, scenario, (), f"{share}: {text}")
+
+
+def _percent(share: float | None) -> str:
+    return f"{100 * (share or 0.0):.0f} %"
 
 
 def _starts(result: BenchmarkResult) -> Iterator[Doubt]:
     models = tuple(start.model for start in result.startup if start.disturbed)
     if models:
         shown = ", ".join(models) if len(models) <= NAMED else f"{len(models)} models"
-        yield Doubt("other_load", "startup", models, f"start-up of {shown}: other work went on, also when repeated")
+        yield Doubt(
+            "other_load",
+            "startup",
+            models,
+            f"start-up of {shown}: disturbed by other work or throttling in every try (up to {TRIES}; one of "
+            f"torch.compile's first start, which takes minutes)",
+        )

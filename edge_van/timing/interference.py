@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-THROTTLE_COUNTS = "cpu[0-9]*/thermal_throttle/core_throttle_count"
-CPU_FOLDER = Path("/sys/devices/system/cpu")
-CGROUP_STAT = Path("/sys/fs/cgroup/cpu.stat")
+from edge_van.timing.throttling import cpu_quota, heat_throttles, quota_throttles
+
 STAT = Path("/proc/stat")
 OTHER_LOAD, OTHER_CORES = 0.10, 0.5
 """What other processes may take before a measurement counts as disturbed: a share of the cores, and never more than
@@ -23,124 +23,145 @@ half of one, however many there are: threads that work in step wait for the slow
 STOLEN, STOLEN_CORES = 0.05, 0.25
 """The same for time that the hypervisor gives to other machines."""
 
+Cause = Literal["throttling", "stolen_time", "other_load"]
+
 
 @dataclass(frozen=True)
 class Reading:
     """Sums since the machine or the process began; seconds of one core."""
 
     wall_s: float
-    busy_s: float  # all processes, on the cores that this one may use
-    stolen_s: float
+    busy_s: float | None  # all processes, on the cores that this one may use; None: the machine does not tell
+    stolen_s: float | None
     own_s: float  # this process, all threads, and its children that have ended
-    throttles: int | None  # None: the machine does not tell
+    throttles: int | None
+    cores: int  # that this process may run on
+    usable: float  # how many of them at once: fewer where a control group's quota says so
 
 
 @dataclass(frozen=True)
 class Interference:
-    """What went on between two readings; cores are how many were busy with it on average."""
+    """What went on between two readings; None where the machine does not tell.
+
+    ``cores`` are those this process may use at once, the others how many of them were busy with it on average.
+    """
 
     wall_s: float
-    cores: int
-    other_cores: float
-    stolen_cores: float
+    cores: float
+    other_cores: float | None
+    stolen_cores: float | None
     throttles: int | None
 
     @property
+    def causes(self) -> tuple[Cause, ...]:
+        """Why a time taken meanwhile should be taken again."""
+        found: dict[Cause, bool] = {
+            "throttling": bool(self.throttles),
+            "stolen_time": (self.stolen_cores or 0.0) > min(STOLEN * self.cores, STOLEN_CORES),
+            "other_load": (self.other_cores or 0.0) > min(OTHER_LOAD * self.cores, OTHER_CORES),
+        }
+        return tuple(cause for cause, there in found.items() if there)
+
+    @property
     def disturbed(self) -> bool:
-        """Whether a time taken meanwhile should be taken again."""
-        return (
-            self.other_cores > min(OTHER_LOAD * self.cores, OTHER_CORES)
-            or self.stolen_cores > min(STOLEN * self.cores, STOLEN_CORES)
-            or bool(self.throttles)
-        )
+        return bool(self.causes)
 
     @property
-    def other_share(self) -> float:
-        return self.other_cores / self.cores
+    def other_share(self) -> float | None:
+        return None if self.other_cores is None else self.other_cores / self.cores
 
     @property
-    def stolen_share(self) -> float:
-        return self.stolen_cores / self.cores
+    def stolen_share(self) -> float | None:
+        return None if self.stolen_cores is None else self.stolen_cores / self.cores
 
 
 def reading() -> Reading:
     """Where the counters stand now."""
-    busy, stolen = parse_stat(STAT.read_text(), os.sched_getaffinity(0))
+    cpus = os.sched_getaffinity(0)
+    ticks = parse_stat(STAT.read_text(), cpus)
     hertz = os.sysconf("SC_CLK_TCK")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Reading(
         wall_s=time.perf_counter(),
-        busy_s=busy / hertz,
-        stolen_s=stolen / hertz,
+        busy_s=None if ticks is None else ticks[0] / hertz,
+        stolen_s=None if ticks is None else ticks[1] / hertz,
         own_s=time.process_time() + children.ru_utime + children.ru_stime,
-        throttles=throttle_count(),
+        throttles=_sum([heat_throttles(), quota_throttles()]),
+        cores=len(cpus),
+        usable=min(len(cpus), cpu_quota() or len(cpus)),
     )
 
 
-def parse_stat(text: str, cpus: Iterable[int]) -> tuple[int, int]:
-    """(busy, stolen) ticks of these CPUs together, from ``/proc/stat``.
+def not_watched() -> tuple[str, ...]:
+    """What of all this the machine does not tell: nothing can be said against a figure for it."""
+    told = {
+        "other processes and the hypervisor": reading().busy_s is not None,
+        "throttling by heat": heat_throttles() is not None,
+        "throttling by a CPU quota": quota_throttles() is not None,
+    }
+    return tuple(what for what, there in told.items() if not there)
+
+
+def parse_stat(text: str, cpus: Iterable[int]) -> tuple[int, int] | None:
+    """(busy, stolen) ticks of these CPUs together, from ``/proc/stat``; None where it does not list every one of them,
+    as in containers whose own ``/proc/stat`` counts CPUs from 0.
 
     A line is ``cpuN user nice system idle iowait irq softirq steal guest guest_nice`` (proc(5)); guests' time is in
-    user and nice already.
+    user's already, and the hypervisor's is no process's.
     """
     wanted = {f"cpu{number}" for number in cpus}
     busy = stolen = 0
     for line in text.splitlines():
-        name, *fields = line.split()
+        name, *fields = line.split() or [""]
         if name in wanted:
+            wanted.remove(name)
             user, nice, system, _, _, irq, softirq, steal = (int(f) for f in fields[:8])
             busy += user + nice + system + irq + softirq
             stolen += steal
-    return busy, stolen
+    return None if wanted else (busy, stolen)
 
 
-def between(before: Reading, after: Reading, cores: int | None = None) -> Interference:
-    """The difference of two readings; ``cores`` are those this process may use. Counters lag: nothing is under 0."""
+def between(before: Reading, after: Reading) -> Interference:
+    """The difference of two readings. Counters lag: nothing is under 0.
+
+    Under a quota a process has some of the cores at a time, and what others did on all is taken in proportion.
+    """
     wall = max(after.wall_s - before.wall_s, 1e-9)
-    other = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
-    known = before.throttles is not None and after.throttles is not None
+    busy = _difference(before.busy_s, after.busy_s)
+    stolen = _difference(before.stolen_s, after.stolen_s)
+    throttles = _difference(before.throttles, after.throttles)
+    other = None if busy is None else busy - (after.own_s - before.own_s)
+    scale = after.usable / after.cores / wall
     return Interference(
         wall_s=wall,
-        cores=cores or len(os.sched_getaffinity(0)),
-        other_cores=max(other / wall, 0.0),
-        stolen_cores=max((after.stolen_s - before.stolen_s) / wall, 0.0),
-        throttles=max((after.throttles or 0) - (before.throttles or 0), 0) if known else None,
+        cores=after.usable,
+        other_cores=None if other is None else max(other * scale, 0.0),
+        stolen_cores=None if stolen is None else max(stolen * scale, 0.0),
+        throttles=None if throttles is None else max(int(throttles), 0),
     )
 
 
 def total(parts: Iterable[Interference]) -> Interference:
     """Several stretches as one, each by its time."""
     stretches = list(parts)
-    wall = sum(part.wall_s for part in stretches) or 1e-9
-    counts = [part.throttles for part in stretches if part.throttles is not None]
     return Interference(
-        wall_s=wall,
+        wall_s=sum(part.wall_s for part in stretches) or 1e-9,
         cores=max((part.cores for part in stretches), default=1),
-        other_cores=sum(part.other_cores * part.wall_s for part in stretches) / wall,
-        stolen_cores=sum(part.stolen_cores * part.wall_s for part in stretches) / wall,
-        throttles=sum(counts) if counts else None,
+        other_cores=_mean((part.other_cores, part.wall_s) for part in stretches),
+        stolen_cores=_mean((part.stolen_cores, part.wall_s) for part in stretches),
+        throttles=_sum(part.throttles for part in stretches),
     )
 
 
-def throttle_count(cpu_folder: Path = CPU_FOLDER, cgroup_stat: Path = CGROUP_STAT) -> int | None:
-    """How often a core was slowed by heat or this control group by its quota, so far; None where neither is told.
-
-    Files: the kernel's ``thermal_throttle`` counters (x86) and ``nr_throttled`` of control group version 2.
-    """
-    counts = []
-    for path in cpu_folder.glob(THROTTLE_COUNTS):
-        counts += _numbers(path)
-    if cgroup_stat.is_file():
-        for line in cgroup_stat.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == "nr_throttled" and value.isdecimal():
-                counts.append(int(value))
-    return sum(counts) if counts else None
+def _difference(first: float | None, last: float | None) -> float | None:
+    return None if first is None or last is None else last - first
 
 
-def _numbers(path: Path) -> list[int]:
-    try:
-        text = path.read_text().strip()
-    except OSError:  # a core that went offline meanwhile
-        return []
-    return [int(text)] if text.isdecimal() else []
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _mean(weighted: Iterable[tuple[float | None, float]]) -> float | None:
+    known = [(value, weight) for value, weight in weighted if value is not None]
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None

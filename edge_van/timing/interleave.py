@@ -7,14 +7,15 @@ did meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.progress import Advance
-from edge_van.timing.interference import Interference, between, reading, total
+from edge_van.timing.interference import Cause, Interference, between, reading, total
 
 BLOCK_S = 0.25
 """Rounds are kept or thrown away by blocks of this length: the kernel counts CPU time in steps of 10 ms."""
@@ -38,6 +39,8 @@ class Rounds:
     """Rounds that were disturbed and had to be kept."""
     interference: Interference
     """Of what was kept."""
+    causes: Mapping[Cause, int] = field(default_factory=dict)
+    """Of ``kept_disturbed``, how many rounds had each cause; one may have several."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,18 @@ def sample_rounds(
 ) -> Rounds:
     """Call every one of ``measure`` once a round, in a new random order each round.
 
-    A fixed order would always have the same one find the caches as the same other one left them. Stops at the end of
-    the block in which ``rounds`` undisturbed rounds and ``min_seconds`` are reached, or ``max_seconds`` are over and
-    ``min_rounds`` are there: there can be more rounds than asked for. Whether a block of rounds was disturbed is judged
-    by other processes, the hypervisor and throttling alone, never by the values themselves: throwing away slow rounds
-    would flatter whatever is slow at times.
+    A fixed order would always have the same one find the caches as the same other one left them. It stops at the end of
+    the first block, and so with more rounds than asked for at times, in which
+
+    - ``rounds`` undisturbed rounds and ``min_seconds`` are reached;
+    - or ``max_seconds`` are over and ``min_rounds``, of either kind, are there;
+    - or it is hopeless: over ``MOST_LOST`` times ``rounds`` were disturbed, and ``min_seconds`` are over;
+    - or there are ``MOST_ROUNDS``.
+
+    Where undisturbed rounds are missing then, the least disturbed ones are kept in their place: up to ``rounds``, but
+    none for the sake of ``rounds`` once ``max_seconds`` are over and ``min_rounds`` undisturbed ones are there.
+    Whether a block of rounds was disturbed is judged by other processes, the hypervisor and throttling alone, never by
+    the values themselves: throwing away slow rounds would flatter whatever is slow at times.
     """
     clean: list[_Block] = []
     disturbed: list[_Block] = []
@@ -120,8 +130,9 @@ def _chosen(clean: list[_Block], disturbed: list[_Block], wanted: int) -> Rounds
         discarded=_count(ranked),
         kept_disturbed=_count(fill),
         interference=total(block.interference for block in blocks),
+        causes=Counter(cause for block in fill for cause in block.interference.causes for _ in block.rows),
     )
 
 
 def _cores(interference: Interference) -> float:
-    return interference.other_cores + interference.stolen_cores
+    return (interference.other_cores or 0.0) + (interference.stolen_cores or 0.0)

@@ -26,7 +26,6 @@ from edge_van.benchmark_record import (
     BenchmarkModel,
     BenchmarkResult,
     BenchmarkSettings,
-    Conditions,
     QueryLatency,
     Scenario,
     Skipped,
@@ -35,21 +34,20 @@ from edge_van.benchmark_record import (
 )
 from edge_van.bundle import Bundle
 from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
-from edge_van.machine import describe_machine, load_average
+from edge_van.machine import describe_machine
 from edge_van.progress import Reporter
+from edge_van.timing.conditions import conditions_of
 from edge_van.timing.doubts import doubts_of
 from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
-from edge_van.timing.interference import total
 from edge_van.timing.interleave import Rounds, sample_rounds
 from edge_van.timing.layers import profile_layers
 from edge_van.timing.models import TimedModel, bundle_names, timed_models
 from edge_van.timing.sessions import OpenedModels
-from edge_van.timing.slices import Slice
-from edge_van.timing.startup import measure_startup
+from edge_van.timing.slices import MIN_SLICES, Slice
+from edge_van.timing.startup import compile_cache, measure_startup
 
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
-MIN_SLICES = 5
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,8 @@ def run_benchmark(
         startup: list[Startup] = []
         if options.startup:
             models = _startups(models, caches, options, reporter, startup, skipped)
-        opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches))
+        stack.enter_context(compile_cache(Path(folder) / "run"))  # torch compiles again for another batch size
+        opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches, reporter))
         with reporter.stage("Loading the models", len(models)) as advance:
             models = opened.load(models, advance, skipped, strict=options.runtimes is not None)
         run = _Run(models, _baseline(models, options.against, skipped), opened, reporter, skipped)
@@ -103,7 +102,7 @@ def run_benchmark(
         settings=settings,
         baseline=run.baseline,
         models=tuple(_model(m, threads[m.candidate.name]) for m in models),
-        conditions=_conditions([r for found in run.rounds.values() for r in found], run.energy_source),
+        conditions=conditions_of([r for found in run.rounds.values() for r in found], models, run.energy_source),
         single_stream=single,
         multi_stream=multi,
         offline=offline,
@@ -209,6 +208,7 @@ class _Run:
                     shown, turns = f"{SCENARIO_TITLES['offline']}, batch {batch}", [s.turn for s in slices]
                     rounds = self._sample("offline", shown, turns, settings.offline_slices, MIN_SLICES)
                     rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
+                    self._skipped += _without_energy(rows[-len(slices) :], fitting, meter)
                 self._opened.close_batch()
         return tuple(rows)
 
@@ -236,6 +236,14 @@ def _meter_for(model: TimedModel, meter: EnergyMeter | NoMeter) -> EnergyMeter |
     return meter
 
 
+def _without_energy(
+    rows: Sequence[Throughput], models: Sequence[TimedModel], meter: EnergyMeter | NoMeter
+) -> Iterator[Skipped]:
+    for row, model in zip(rows, models, strict=True):
+        if row.joules_per_image is None and _meter_for(model, meter) is not None:
+            yield Skipped(f"{row.model}, energy at batch {row.batch}", "its meter could not be read all the while")
+
+
 def _query_row(name: str, images: int, times: NDArray[np.float64], base: NDArray[np.float64]) -> QueryLatency:
     variation = float(times.std() / times.mean())
     return QueryLatency(name, images, rounded(times), *percentiles_ms(times), variation, *paired_ratio(base, times))
@@ -259,19 +267,6 @@ def _rate_rows(
             ratio_interval=interval,
             joules_per_image=each.joules_per_image(rounds.kept.tolist()),
         )
-
-
-def _conditions(found: Sequence[Rounds], energy_source: str | None) -> Conditions:
-    meanwhile = total(rounds.interference for rounds in found)
-    return Conditions(
-        rounds=sum(len(rounds.values) for rounds in found),
-        rounds_discarded=sum(rounds.discarded for rounds in found),
-        other_cpu_percent=round(100 * meanwhile.other_share, 2) if found else None,
-        stolen_cpu_percent=round(100 * meanwhile.stolen_share, 2) if found else None,
-        throttle_events=meanwhile.throttles,
-        load_average_1min=load_average(),
-        energy_source=energy_source,
-    )
 
 
 def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_van.benchmark import random_feed
 from edge_van.benchmark_record import BenchmarkSettings, Skipped
 from edge_van.errors import EdgeVanError
-from edge_van.progress import Advance
+from edge_van.progress import SILENT, Advance, Reporter
 from edge_van.records import Manifest
 from edge_van.runtimes import Session, open_model
 from edge_van.timing.models import TimedModel
@@ -35,9 +35,10 @@ class OpenedModels:
         manifests: Sequence[Manifest],
         names: Sequence[str],
         caches: Mapping[str, Path] | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         """``caches``: by the model's name, where ``measure_startup`` left what it compiled."""
-        self.settings = settings
+        self.settings, self._reporter = settings, reporter
         self._caches = caches or {}
         self._resize_inside = {
             name for name, m in zip(names, manifests, strict=True) if m.input_spec.source_size is not None
@@ -99,20 +100,15 @@ class OpenedModels:
         Empty where ``baseline`` is not among them: there is nothing to pair the others with.
         """
         left = []
-        for model in models:
-            name, why = model.candidate.name, None
-            if batch > 1 and model.runtime == "openvino" and model.bundle in self._resize_inside:
-                why = "the crop inside its graph is written for one image"
-            else:
-                try:
-                    session = self.session(model, batch, streams)
-                    session.run(self.feed(session, batch))
-                except Exception as error:  # noqa: BLE001  out of memory, a failed compilation
-                    why = reason(error)
-            if why is None:
-                left.append(model)
-            else:
-                skipped.append(Skipped(f"{name}, {scenario} with {batch} images", why))
+        reporter = self._reporter if batch > 1 else SILENT  # for one image they are loaded already
+        with reporter.stage(f"{scenario}: loading the models for {batch} images", len(models)) as advance:
+            for model in models:
+                why = self._refusal(model, batch, streams)
+                if why is None:
+                    left.append(model)
+                else:
+                    skipped.append(Skipped(f"{model.candidate.name}, {scenario} with {batch} images", why))
+                advance(1)
         if left and baseline not in [model.candidate.name for model in left]:
             what = f"{scenario} with {batch} images"
             skipped.append(
@@ -120,6 +116,17 @@ class OpenedModels:
             )
             return []
         return left
+
+    def _refusal(self, model: TimedModel, batch: int, streams: int | None) -> str | None:
+        """Why it does not take ``batch`` images. OpenVINO compiles here, and torch.compile: the latter for minutes."""
+        if batch > 1 and model.runtime == "openvino" and model.bundle in self._resize_inside:
+            return "the crop inside its graph is written for one image"
+        try:
+            session = self.session(model, batch, streams)
+            session.run(self.feed(session, batch))
+        except Exception as error:  # noqa: BLE001  out of memory, a failed compilation
+            return reason(error)
+        return None
 
     def session(self, model: TimedModel, batch: int, streams: int | None = None) -> Session:
         """For ``batch`` images at once; with ``streams`` a session of its own where the engine has such."""

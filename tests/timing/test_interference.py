@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_van.timing import interference
 from edge_van.timing.interference import (
     OTHER_CORES,
     OTHER_LOAD,
@@ -17,13 +18,13 @@ from edge_van.timing.interference import (
     Interference,
     Reading,
     between,
+    not_watched,
     parse_stat,
     reading,
-    throttle_count,
     total,
 )
 
-ZERO = Reading(0.0, 0.0, 0.0, 0.0, None)
+ZERO = Reading(0.0, 0.0, 0.0, 0.0, None, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ ZERO = Reading(0.0, 0.0, 0.0, 0.0, None)
     ],
 )
 def test_shares_are_of_all_cores(busy_s: float, stolen_s: float, own_s: float, other: float, stolen: float) -> None:
-    found = between(ZERO, Reading(10.0, busy_s, stolen_s, own_s, None), 2)
+    found = between(ZERO, replace(ZERO, wall_s=10.0, busy_s=busy_s, stolen_s=stolen_s, own_s=own_s))
     assert (found.other_share, found.stolen_share, found.throttles) == (
         pytest.approx(other),
         pytest.approx(stolen),
@@ -44,36 +45,78 @@ def test_shares_are_of_all_cores(busy_s: float, stolen_s: float, own_s: float, o
     )
 
 
+def test_under_a_quota_others_count_in_proportion() -> None:
+    """Two of 64 cores at a time: four busy cores somewhere on the machine are an eighth of one of ours."""
+    after = Reading(1.0, 6.0, 1.6, 2.0, None, 64, 2.0)
+    found = between(replace(ZERO, cores=64, usable=2.0), after)
+    assert (found.cores, found.other_cores, found.stolen_cores) == (2.0, pytest.approx(0.125), pytest.approx(0.05))
+    assert not found.disturbed
+    assert between(replace(ZERO, cores=64, usable=64), replace(after, usable=64)).causes == (
+        "stolen_time",
+        "other_load",
+    )
+
+
+def test_what_is_not_known_disturbs_nothing_and_is_not_known() -> None:
+    found = between(ZERO, replace(ZERO, wall_s=1.0, busy_s=None, stolen_s=None))
+    assert (found.other_share, found.stolen_share, found.causes) == (None, None, ())
+    assert total([found, Interference(1.0, 2, 0.4, 0.2, None)]).other_share == pytest.approx(0.2)
+    assert total([found, found]).other_share is None
+
+
 @pytest.mark.parametrize(
-    ("cores", "other", "stolen", "throttles", "disturbed"),
+    ("cores", "other", "stolen", "throttles", "causes"),
     [
-        (2, 2 * OTHER_LOAD, 2 * STOLEN, 0, False),
-        (2, 2 * OTHER_LOAD + 0.01, 0.0, None, True),
-        (2, 0.0, 2 * STOLEN + 0.01, None, True),
-        (2, 0.0, 0.0, 1, True),
-        (64, OTHER_CORES, 0.0, None, False),
-        (64, 1.0, 0.0, None, True),  # one process that spins, on however many cores
+        (2, 2 * OTHER_LOAD, 2 * STOLEN, 0, ()),
+        (2, 2 * OTHER_LOAD + 0.01, 0.0, None, ("other_load",)),
+        (2, 0.0, 2 * STOLEN + 0.01, None, ("stolen_time",)),
+        (2, 0.0, 0.0, 1, ("throttling",)),
+        (2, 1.0, 1.0, 1, ("throttling", "stolen_time", "other_load")),
+        (64, OTHER_CORES, 0.0, None, ()),
+        (64, 1.0, 0.0, None, ("other_load",)),  # one process that spins, on however many cores
     ],
 )
 def test_what_counts_as_disturbed(
-    cores: int, other: float, stolen: float, throttles: int | None, disturbed: bool
+    cores: int, other: float, stolen: float, throttles: int | None, causes: tuple[str, ...]
 ) -> None:
-    assert Interference(1.0, cores, other, stolen, throttles).disturbed is disturbed
+    found = Interference(1.0, cores, other, stolen, throttles)
+    assert found.causes == causes
+    assert found.disturbed is bool(causes)
 
 
 STAT = """cpu  300 30 90 3000 12 3 6 33 0 0
 cpu0 100 10 30 1000 4 1 2 11 50 5
 cpu1 200 20 60 2000 8 2 4 22 0 0
 intr 12345
+
 ctxt 6789
 """
 
 
 def test_ticks_are_those_of_the_cores_one_may_use() -> None:
-    """The sum's own line is none of them, and guests' time is in user's already."""
+    """The sum's own line is none of them, and guests' time is in user's already; the empty line is nobody's."""
     assert parse_stat(STAT, {0}) == (143, 11)
     assert parse_stat(STAT, {0, 1}) == (429, 33)
-    assert parse_stat(STAT, ()) == (0, 0)
+
+
+@pytest.mark.parametrize("cpus", [{4, 5}, {1, 4}])
+def test_cores_that_are_not_listed_are_not_idle(cpus: set[int]) -> None:
+    """lxcfs counts a container's CPUs from 0, and the affinity has the host's numbers."""
+    assert parse_stat(STAT, cpus) is None
+
+
+def test_what_this_machine_does_not_tell_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "other processes and the hypervisor" not in not_watched()
+    renumbered = tmp_path / "stat"
+    renumbered.write_text(STAT.replace("cpu0", "cpu9998").replace("cpu1", "cpu9999"))
+    monkeypatch.setattr(interference, "STAT", renumbered)
+    monkeypatch.setattr(interference, "heat_throttles", lambda: None)
+    monkeypatch.setattr(interference, "quota_throttles", lambda: 0)
+    assert not_watched() == ("other processes and the hypervisor", "throttling by heat")
+    assert (reading().busy_s, reading().stolen_s, reading().throttles) == (None, None, 0)
+    assert between(reading(), reading()).other_share is None
+    monkeypatch.setattr(interference, "heat_throttles", lambda: 3)
+    assert reading().throttles == 3
 
 
 def test_stretches_are_weighted_by_their_time() -> None:
@@ -98,23 +141,13 @@ def test_another_process_is_seen_and_our_own_work_is_not() -> None:
     while time.perf_counter() < stop:
         pass
     alone = between(before, reading())
+    assert beside.other_cores is not None
+    assert alone.other_cores is not None
     assert beside.other_cores > 0.6
     assert alone.other_cores < beside.other_cores - 0.3
 
 
-def test_throttling_is_counted_from_heat_and_quota(tmp_path: Path) -> None:
-    assert throttle_count(tmp_path, tmp_path / "absent") is None
-    for core, count in ((0, "3\n"), (11, "4\n"), (12, "no number")):
-        folder = tmp_path / f"cpu{core}" / "thermal_throttle"
-        folder.mkdir(parents=True)
-        (folder / "core_throttle_count").write_text(count)
-    assert throttle_count(tmp_path, tmp_path / "absent") == 7
-    stat = tmp_path / "cpu.stat"
-    stat.write_text("usage_usec 12\nnr_periods 9\nnr_throttled 5\nthrottled_usec 77\n")
-    assert throttle_count(tmp_path, stat) == 12
-
-
 def test_throttles_are_the_difference() -> None:
     first, second = replace(ZERO, throttles=5), replace(ZERO, wall_s=1.0, throttles=7)
-    assert between(first, second, 2).throttles == 2
-    assert between(ZERO, second, 2).throttles is None
+    assert between(first, second).throttles == 2
+    assert between(ZERO, second).throttles is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds, sample_rounds
 
 CLEAN, LOADED, WORSE = (Interference(1.0, 2, cores, 0.0, None) for cores in (0.0, 0.6, 1.2))
+HOT = Interference(1.0, 2, 0.0, 0.0, 1)
+UNKNOWN = Interference(1.0, 2, None, None, None)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Interference]], No
     return use
 
 
-def count_up(rounds: int = 5, min_rounds: int = 1, max_seconds: float = 1e9, **options: float) -> Rounds:
+def count_up(rounds: int = 5, min_rounds: int = 1, max_seconds: float = 1e9, **options: Any) -> Rounds:
     """Each thing returns how often it was measured, so that a row's value is the number of its round."""
     calls = [0, 0]
 
@@ -84,6 +87,47 @@ def test_time_over_before_enough_clean_ones_keeps_all(blocks: Callable[[list[Int
     blocks([LOADED, CLEAN, LOADED])
     found = count_up(rounds=100, min_rounds=6, max_seconds=0.0)
     assert (len(found.values), found.kept_disturbed, found.discarded) == (6, 5, 0)
+
+
+def test_a_machine_that_is_never_quiet_is_given_up_on(blocks: Callable[[list[Interference]], None]) -> None:
+    """Once more than ``MOST_LOST`` times the rounds are lost; and what was wanted is told as done."""
+    blocks([WORSE, LOADED, LOADED, WORSE])
+    told: list[int] = []
+    found = count_up(rounds=4, progress=told.append)
+    measured = len(found.values) + found.discarded
+    assert measured == interleave.MOST_LOST * 4 + 1
+    assert found.values[:, 0].tolist() == [1, 2, 3, 4]  # the two least disturbed, and of equal ones the first
+    assert (found.kept_disturbed, dict(found.causes)) == (4, {"other_load": 4})
+    assert sum(told) == 4
+
+
+def test_giving_up_waits_for_the_least_duration(blocks: Callable[[list[Interference]], None]) -> None:
+    blocks([WORSE])
+    found = count_up(rounds=1, min_seconds=0.05)
+    assert len(found.values) + found.discarded > interleave.MOST_LOST + 1
+
+
+@pytest.mark.parametrize("what", [CLEAN, LOADED])
+def test_no_run_has_more_rounds_than_a_record_keeps(
+    blocks: Callable[[list[Interference]], None], monkeypatch: pytest.MonkeyPatch, what: Interference
+) -> None:
+    blocks([what])
+    monkeypatch.setattr(interleave, "MOST_ROUNDS", 8)
+    assert len(count_up(rounds=100, min_seconds=1e9).values) == 8
+
+
+def test_why_rounds_were_disturbed_is_counted_by_cause(blocks: Callable[[list[Interference]], None]) -> None:
+    both = Interference(1.0, 2, 0.9, 0.0, 2)
+    blocks([HOT, LOADED, CLEAN, both, HOT])
+    found = count_up(rounds=100, min_rounds=4, max_seconds=0.0)
+    assert found.kept_disturbed == 3
+    assert dict(found.causes) == {"throttling": 2, "other_load": 2}
+
+
+def test_what_is_not_watched_counts_as_quiet(blocks: Callable[[list[Interference]], None]) -> None:
+    blocks([UNKNOWN])
+    found = count_up()
+    assert (len(found.values), found.kept_disturbed, found.interference.other_share) == (5, 0, None)
 
 
 def test_the_least_duration_goes_on_beyond_the_rounds(blocks: Callable[[list[Interference]], None]) -> None:

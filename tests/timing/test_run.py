@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from edge_van.benchmark_record import BenchmarkResult, BenchmarkSettings, encode
 from edge_van.bundle import Bundle
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
+from edge_van.timing import run
+from edge_van.timing.energy import NoMeter
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 SETTINGS = BenchmarkSettings(
@@ -149,3 +153,42 @@ def test_a_resize_inside_the_graph_takes_one_image_at_a_time(timed_bundle: Bundl
     assert found.single_stream
     assert found.multi_stream == ()
     assert any("openvino-fp32, MultiStream with 4 images" in s.model for s in found.skipped)
+
+
+class Broken:
+    """A stand-in for a Jetson's rails of which one cannot be read any more."""
+
+    source: Literal["rapl", "rails"] = "rails"
+
+    def start(self) -> None:
+        pass
+
+    def joules(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("meter", "source", "told"),
+    [
+        (NoMeter("for root only"), None, {"energy": "for root only"}),
+        (
+            Broken(),
+            "rails",
+            {
+                f"onnxruntime-{precision}, energy at batch 4": "its meter could not be read all the while"
+                for precision in ("fp32", "int8")
+            },
+        ),
+    ],
+    ids=["none", "broken"],
+)
+def test_energy_that_is_not_known_is_told_once_and_never_guessed(
+    timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, meter: Any, source: str | None, told: dict[str, str]
+) -> None:
+    monkeypatch.setattr(run, "open_meter", lambda: nullcontext(meter))
+    settings = replace(SETTINGS, scenarios=("offline",), batches=(4,), max_duration_s=1.0)
+    options = BenchmarkOptions(settings, ("onnxruntime",), startup=False, layers=False)
+    found = run_benchmark([timed_bundle], options, SILENT)
+    assert {row.joules_per_image for row in found.offline} == {None}
+    assert found.conditions.energy_source == source
+    assert [(s.model, s.reason) for s in found.skipped] == list(told.items())
