@@ -11,7 +11,8 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
   4. the interval of the drop reaches over the limit: the images do not show that it is kept;
   5. INT8 was not timed against its own FP32, or the interval of the ratio reaches from under 1 to over 1: no gain is
      shown;
-  6. the benchmark doubts its single-stream times of all models or of one of the two that are compared;
+  6. the benchmark doubts its single-stream times of all models or of one of the two that are compared, other than for
+     being few: few for a percentile is in the page's table, and what few say of the ratio in its interval;
   7. the bundle has a warning, or quantize's latency (where the speed is taken from it) a note;
   8. speed was measured on another CPU or with another version of OpenVINO than accuracy: its kernels, and with them its
      logits, differ by both;
@@ -118,7 +119,9 @@ def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:
     return [
         f"{d.text[:1].upper()}{d.text[1:]}."
         for d in run.doubts
-        if d.scenario in (None, "single_stream") and (not d.models or compared & set(d.models))
+        if d.scenario in (None, "single_stream")
+        and d.kind != "too_few_samples"
+        and (not d.models or compared & set(d.models))
     ]
 
 

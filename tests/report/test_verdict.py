@@ -117,6 +117,11 @@ def test_a_doubt_about_another_model_is_none_here() -> None:
     assert verdict(manifest(), replace(RESULT, doubts=others)).status == "good"
 
 
+def test_few_queries_for_a_percentile_say_nothing_against_a_median_ratio() -> None:
+    few = Doubt("too_few_samples", "single_stream", (), "SingleStream: 300 queries are few for a p99")
+    assert verdict(manifest(), replace(RESULT, doubts=(few,))).status == "good"
+
+
 def test_speed_comes_from_quantize_without_a_benchmark() -> None:
     found = verdict(manifest(latency=latency(1.5)), None)
     assert found.speed is not None
