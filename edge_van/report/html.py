@@ -35,7 +35,9 @@ def _environment() -> Any:
         """Runs on every value before it is escaped."""
         if isinstance(value, Code):
             return Markup("<code>{}</code>").format(one_line(value))
-        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        if isinstance(value, str) and not isinstance(value, Markup):
+            return one_line(value).replace(" %", "\N{NO-BREAK SPACE}%")
+        return value
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -23,6 +23,7 @@ from edge_van.report.figures.rows import (
     IntervalRow,
     bars,
     changes,
+    cut_of,
     distributions,
     intervals,
 )
@@ -128,6 +129,28 @@ def test_plots_beside_each_other_share_an_axis() -> None:
         return re.findall(r"<text[^>]*>(−?[0-9.,]+)</text>", wide)
 
     assert ticks(near, (0.2, 4.0)) == ticks(far) != ticks(near)
+
+
+@pytest.mark.parametrize(
+    ("totals", "cut"),
+    [
+        ((10.0, 20.0, 30.0, 900.0), 37.5),
+        ((10.0, 20.0, 30.0, 900.0, 40_000.0), 37.5),
+        ((10.0, 20.0, 30.0), None),
+        ((5.0,), None),
+        ((0.0, 0.0, 3.0), None),
+        ((), None),
+    ],
+)
+def test_a_bar_that_dwarfs_the_others_is_cut(totals: tuple[float, ...], cut: float | None) -> None:
+    rows = [BarRow("a row", "int8", ((total / 2, total / 2),), (f"{total:g} ms",)) for total in totals]
+    assert cut_of(rows) == cut
+    if cut is None:
+        return
+    for svg in bars("b", "t", rows, axis="ms", parts=("load", "first"), cut=cut):
+        texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+        assert {f"{total:g} ms" for total in totals} <= set(texts)  # what is cut still says how long it is
+        assert 30 < max(float(text) for text in texts if re.fullmatch(r"[0-9.]+", text)) < 60  # the axis
 
 
 def test_rows_with_long_names_are_told_apart() -> None:

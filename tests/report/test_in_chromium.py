@@ -36,6 +36,12 @@ return [document.documentElement.scrollWidth - wide,
     e.getBoundingClientRect().right > wide + 0.5).map(e => e.outerHTML.slice(0, 80))];
 """
 
+CUT_OFF = """
+return [...document.querySelectorAll('#accuracy figure.table .scroll')]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.scrollWidth - e.clientWidth);
+"""
+"""The drop's interval stands in the last column: nobody should have to scroll for it."""
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
@@ -59,6 +65,7 @@ def test_a_page_is_quiet_and_whole(browser: Browser, pages: dict[str, Path], nam
         assert browser.console() == []
         assert browser.requests() == [path.resolve().as_uri()]
         assert browser.js(OVERFLOW) == [0, []]
+    assert browser.js(CUT_OFF) == []
     seen = browser.js(PLOTS)
     assert len(seen) == browser.js("return document.querySelectorAll('figure.plot').length") >= 13
     for plot in seen:

@@ -128,9 +128,10 @@ def test_every_accuracy_has_an_interval(no_plots: None) -> None:
     rows = {row[0]: row for row in table.rows}
     for column, percent in ((1, content.accuracy.top1_fp32_percent), (2, content.accuracy.top1_int8_percent)):
         expected = binomtest(round(20 * percent), 2000).proportion_ci(method="wilson")
-        assert rows["its 95 % interval, %"][column] == f"{100 * expected.low:.2f} to {100 * expected.high:.2f}"
-    assert table.columns[4].name == "95 % interval of the drop"
-    assert rows["top-1, %"][4] == "−0.40 to +0.50"
+        assert rows["95 % intervals"][column] == f"{100 * expected.low:.2f} to {100 * expected.high:.2f}"
+    assert table.columns[3].name == "drop, points"
+    assert rows["95 % intervals"][3] == "−0.40 to +0.50"
+    assert "Wilson's" in table.note
 
 
 def test_the_planes_whiskers_are_called_what_they_are(single_page: Page) -> None:

@@ -124,7 +124,7 @@ def histogram(
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(210)
         counts, edges = np.histogram(values, bins)
-        axes.set_ylim(0, 1.05 * max(most, 1))
+        axes.set_ylim(0, 1.25 * max(most, 1))  # the median's label stands above all bars
         axes.grid(axis="y")
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.9, align="edge", color=colour_of("int8"), linewidth=0)
         if median is not None:

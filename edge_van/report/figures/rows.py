@@ -52,10 +52,10 @@ def intervals(
         axes = canvas.row_axes(
             [row.label for row in rows], [show(row.value) for row in rows], base_px=64 if limit else 46
         )
-        ends = [v for r in rows for v in (r.interval.low, r.interval.high, r.value)] + [reference, *also]
+        shown = [v for r in rows for v in (r.interval.low, r.interval.high, r.value)] + [reference, *also]
         if limit is not None:
-            ends.append(limit[0])
-        low, high = min(ends), max(ends)
+            shown.append(limit[0])
+        low, high = min(shown), max(shown)
         pad = 0.08 * (high - low or 1.0)
         axes.set_xlim(low - pad, high + 2.2 * pad)
         axes.axvline(reference, color=MUTED, linewidth=1)
@@ -75,8 +75,9 @@ def intervals(
             )
         for y, row in enumerate(rows):
             tint = colour_of(row.precision)
-            axes.plot([row.interval.low, row.interval.high], [y, y], color=tint, linewidth=3, solid_capstyle="round")
-            axes.plot([row.value], [y], "o", color=tint, markersize=9, markeredgecolor=SURFACE, markeredgewidth=1.5)
+            ends = [row.interval.low, row.interval.high]
+            axes.plot(ends, [y, y], "|-", color=tint, linewidth=2, markersize=11, markeredgewidth=2)
+            axes.plot([row.value], [y], "o", color=tint, markersize=7, markeredgecolor=SURFACE, markeredgewidth=1)
         axes.set_xlabel(axis)
 
     return drawn(name, title, draw)
@@ -147,6 +148,8 @@ def _marks_legend(canvas: Canvas) -> None:
 
 ALPHAS = (1.0, 0.5)
 """Of the parts of a stacked bar, from its start."""
+MOST_MEDIANS = 12
+"""A bar longer than so many medians of all makes the others too short to be compared."""
 
 
 @dataclass(frozen=True)
@@ -169,17 +172,20 @@ def bars(
     precisions: Sequence[str] = (),
     row_px: tuple[float, float] = (34, 52),
     also: Sequence[float] = (),
+    cut: float | None = None,
 ) -> tuple[str, str]:
     """Horizontal bars. ``parts`` name what is stacked (paler from part to part), ``precisions`` colour the bars of a
-    row one by one where they are of different models. The axis has room for bars as long as ``also`` too."""
+    row one by one where they are of different models. The axis has room for bars as long as ``also`` too, or ends at
+    ``cut``: longer bars have a gap before it."""
+    longest = max((*(sum(bar) for row in rows for bar in row.bars), *also), default=0.0) or 1.0
+    end = longest if cut is None else cut
 
     def draw(canvas: Canvas) -> None:
         keys = bool(parts or precisions)
         axes = canvas.row_axes(
             [row.label for row in rows], wide_px=row_px[0], narrow_px=row_px[1], base_px=72 if keys else 46
         )
-        longest = max((*(sum(bar) for row in rows for bar in row.bars), *also), default=0.0) or 1.0
-        axes.set_xlim(0, longest * (1.3 if canvas.narrow else 1.16))
+        axes.set_xlim(0, end * (1.3 if canvas.narrow else 1.16))
         for y, row in enumerate(rows):
             room = canvas.row_height * (1.2 if len(row.bars) > 1 else 1.0)
             each = room / len(row.bars)
@@ -187,9 +193,12 @@ def bars(
                 at = y - room / 2 + each * (b + 0.5) + (0.1 if canvas.narrow else 0.0)
                 tint, start = colour_of(precisions[b] if precisions else row.precision), 0.0
                 for p, value in enumerate(bar):
-                    axes.barh(at, value, each * 0.86, left=start, color=SURFACE, linewidth=0)  # the grid stays behind
-                    axes.barh(at, value, each * 0.86, left=start, color=tint, alpha=ALPHAS[p], linewidth=0)
-                    start += value
+                    shown = min(value, end - start)
+                    axes.barh(at, shown, each * 0.86, left=start, color=SURFACE, linewidth=0)  # the grid stays behind
+                    axes.barh(at, shown, each * 0.86, left=start, color=tint, alpha=ALPHAS[p], linewidth=0)
+                    start += shown
+                if sum(bar) > end:
+                    axes.barh(at, 0.015 * end, each, left=0.93 * end, color=SURFACE, linewidth=0)
                 axes.annotate(
                     text, (start, at), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=11
                 )
@@ -199,6 +208,14 @@ def bars(
             _bars_legend(canvas, parts, precisions)
 
     return drawn(name, title, draw)
+
+
+def cut_of(rows: Sequence[BarRow]) -> float | None:
+    """Where the axis of ``bars`` ends so that one bar of many times the others' length leaves these to be seen; None
+    where all are alike enough."""
+    totals = [sum(bar) for row in rows for bar in row.bars]
+    within = [total for total in totals if total <= MOST_MEDIANS * float(np.median(totals))]
+    return 1.25 * max(within) if 0 < len(within) < len(totals) and max(within) > 0.0 else None
 
 
 def _bars_legend(canvas: Canvas, parts: Sequence[str], precisions: Sequence[str]) -> None:

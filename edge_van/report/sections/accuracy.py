@@ -52,29 +52,27 @@ def _both(a: Accuracy, manifest: Manifest) -> Table:
             number(a.top1_fp32_percent),
             number(a.top1_int8_percent),
             signed(a.top1_drop_points),
-            signed_interval(a.top1_drop_interval),
         ),
         (
-            "its 95 % interval, %",
+            "95 % intervals",
             interval(_interval_of(a.top1_fp32_percent, a.images)),
             interval(_interval_of(a.top1_int8_percent, a.images)),
-            "",
-            "",
+            signed_interval(a.top1_drop_interval),
         ),
     ]
     if five is not None:
-        rows.append(("top-5, %", number(a.top5_fp32_percent), number(a.top5_int8_percent), signed(five), ""))
+        rows.append(("top-5, %", number(a.top5_fp32_percent), number(a.top5_int8_percent), signed(five)))
     rows += [
-        ("agreement, %", "", number(a.agreement_percent), "", ""),
-        ("logit SQNR, dB", "", number(a.logit_sqnr_db, 1), "", ""),
+        ("agreement, %", "", number(a.agreement_percent), ""),
+        ("logit SQNR, dB", "", number(a.logit_sqnr_db, 1), ""),
     ]
-    left_out = f", {a.broken} unreadable ones left out" if a.broken else ""
+    left_out = f", {a.broken} unreadable left out" if a.broken else ""
     return Table(
         f"{a.images:,} images of {a.data}{left_out}; a drop of up to {points(limit_points(manifest))} is allowed",
-        columns("", "FP32", a.model, "drop, points", "95 % interval of the drop"),
+        columns("", "FP32", a.model, "drop, points"),
         tuple(rows),
-        note="The interval of top-1 is Wilson's, of one model by itself. INT8 is judged by that of the drop, which "
-        "takes into account that both models saw the same images.",
+        note="The intervals of top-1 are Wilson's, of each model by itself. INT8 is judged by that of the drop, "
+        "Newcombe's for paired proportions: both models saw the same images.",
     )
 
 
@@ -125,9 +123,8 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
         folded=True,
     )
     caption = (
-        "Points with their 95 % intervals (Newcombe's, for paired proportions: both models saw the same images). "
-        "OpenVINO INT8 is what its kernels gave on the machine named below; graphs were computed exactly, by ONNX "
-        "Runtime."
+        "Points with their 95 % intervals. OpenVINO INT8 is what its kernels gave on the machine named below; graphs "
+        "were computed exactly, by ONNX Runtime."
     )
     return Plot(f"{name}-drop", title, wide, narrow, table, caption)
 
@@ -154,8 +151,9 @@ def _noise(manifest: Manifest) -> list[_Noise]:
     if (a := manifest.accuracy) is not None:
         found.append(_Noise("OpenVINO INT8", "int8", a.logit_sqnr_db, a.agreement_percent, a.images))
     for s in manifest.schemes:
-        precision = "int8" if s.name == "openvino" else s.name
-        found.append(_Noise(f"{TARGETS.get(s.target, s.target)} {s.name}, graph", precision, *_logits(s)))
+        precision = "int8" if s.target == "openvino" else s.name
+        name = "INT8" if s.name == "openvino" else s.name
+        found.append(_Noise(f"{TARGETS.get(s.target, s.target)} {name}, graph", precision, *_logits(s)))
     return found
 
 
@@ -223,7 +221,7 @@ def classes(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tu
 def _flipped(found: Explanation) -> str:
     """How many images flipped, which way, and which of them are shown."""
     count = found.lost + found.gained + found.both_wrong
-    broken = f" ({found.broken} unreadable ones left out)" if found.broken else ""
+    broken = f" ({found.broken} unreadable left out)" if found.broken else ""
     text = (
         f"Of {found.images:,} images of {found.data}{broken} {count:,} have another prediction in INT8: "
         f"{found.lost} that only FP32 had right, {found.gained} that only INT8 has right, "

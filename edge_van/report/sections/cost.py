@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, Startup
-from edge_van.report.figures.rows import BarRow, bars
+from edge_van.report.figures.rows import BarRow, bars, cut_of
 from edge_van.report.format import ms, number, size
 from edge_van.report.lookup import Runs, models_of, profile, run_of
 from edge_van.report.parts import PARTS, by_operator, by_part
@@ -57,15 +57,19 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
         folded=True,
     )
     title = "Start-up: load and first inference in a fresh process"
+    stacks = [_startup_row(r, labels[r.model].plot, by_name[r.model].precision) for r in rows]
     wide, narrow = bars(
         f"{name}-startup",
         title,
-        [_startup_row(r, labels[r.model].plot, by_name[r.model].precision) for r in rows],
+        stacks,
         axis="ms",
         parts=("load", "first inference"),
         row_px=(44, 64),
+        cut=(cut := cut_of(stacks)),
     )
     caption = "Where a model has two bars, the second loads what the first process left in the engine's compile cache."
+    if cut is not None:
+        caption += " A bar with a gap is longer than the axis."
     startup = Plot(f"{name}-startup", title, wide, narrow, table, caption)
     title = "Peak memory of a process that loads and runs one model"
     wide, narrow = bars(

@@ -156,13 +156,14 @@ def _machine(m: Machine) -> tuple[tuple[str, str], ...]:
 def _settings(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
     s = run.settings
     batches = ", ".join(map(str, s.batches))
+    at_least = f" and at least {s.min_duration_s:g} s" if s.min_duration_s else ""
     return (
         ("scenarios", ", ".join(name.replace("_", " ") for name in s.scenarios)),
         ("threads", "the engine's choice" if s.threads is None else str(s.threads)),
         ("offline", f"batches {batches}; requests in flight: {s.streams}"),
         (
             "queries",
-            f"{s.samples:,} of each model, for {s.min_duration_s:g} to {s.max_duration_s:g} s a scenario, after "
+            f"{s.samples:,} of each model{at_least}, or as many as {s.max_duration_s:g} s a scenario allow, after "
             f"{s.warmup_runs} warm-up runs",
         ),
         ("seed", str(s.seed)),
@@ -178,7 +179,11 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         return "not told by this system" if value is None else f"{value:.1f} % of the machine's CPU time"
 
     return (
-        ("rounds", f"{c.rounds:,} kept, {c.rounds_discarded:,} disturbed ones thrown away"),
+        (
+            "rounds",
+            f"{c.rounds:,} kept (each one query of every model, or one slice of time at one batch size), "
+            f"{c.rounds_discarded:,} disturbed ones thrown away",
+        ),
         ("other processes", percent(c.other_cpu_percent)),
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
