@@ -101,7 +101,7 @@ def read_engine_record(folder: Path) -> EngineRecord:
         record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}): build the engine again") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is no engine record ({error}): build the engine again") from error
     if not 1 <= record.schema_version <= ENGINE_SCHEMA_VERSION:
         raise BundleError(

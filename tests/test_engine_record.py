@@ -44,7 +44,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     assert read_engine_record(tmp_path) == RECORD
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b'{"schema_version": "x"}'])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b'{"schema_version": "x"}', b'{"scheme": "\xff"}'])
 def test_a_broken_record(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / RECORD_NAME).write_bytes(content)

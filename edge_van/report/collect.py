@@ -160,21 +160,24 @@ def _explained(found: _Found, options: ReportOptions, reporter: Reporter) -> Sid
             side, no_explanation=_no_images() if side.manifest is None else "see those of the bundle itself."
         )
     if side.run is None:
+        shown = (
+            "no latency is shown" if bundle.manifest.latency is None else "only the latency in its manifest is shown"
+        )
         reporter.note(
-            f"{side.name} has no {BENCHMARK_NAME}: only the latency in its manifest is shown. For more, run: edge-van "
-            f"benchmark {shlex.quote(str(bundle.path))}"
+            f"{side.name} has no {BENCHMARK_NAME}: {shown} is shown. For more, run: edge-van benchmark "
+            f"{shlex.quote(str(bundle.path))}"
         )
     data = options.data or _demo_images(bundle.manifest)
     if data is None:
         return replace(side, no_explanation=_no_images())
     try:
-        shown = explain(bundle, data, reporter, image_limit=options.image_limit, cam_limit=options.cam_limit)
+        explanation = explain(bundle, data, reporter, image_limit=options.image_limit, cam_limit=options.cam_limit)
     except (MissingRuntimeError, NoModelsError, DataError) as error:  # DataError: the demo's images may not fit
         if options.data is not None:
             raise
         reporter.note(f"{side.name}: no example images, {error}")
         return replace(side, no_explanation=one_line(f"the images were not run ({error})."))
-    return replace(side, explanation=shown)
+    return replace(side, explanation=explanation)
 
 
 def _no_images() -> str:

@@ -57,8 +57,11 @@ def _by_own_baseline(first: Side, second: Side, runs: Runs) -> list[str]:
     if a is None or b is None:
         unknown = " and ".join(side.name for side, speed in ((first, a), (second, b)) if speed is None)
         return [f"Speed is not compared: that of {unknown} was not measured."]
-    known = ((first, a), (second, b))
-    gains = ", ".join(f"{side.name} {number(s.ratio)} ({interval(s.interval)})" for side, s in known)
+    known, apart = ((first, a), (second, b)), a.measured_by != b.measured_by
+    gains = ", ".join(
+        f"{side.name} {number(s.ratio)} ({interval(s.interval)}{f', by edge-van {s.measured_by}' if apart else ''})"
+        for side, s in known
+    )
     ratio, bounds = _ratio_of_gains(a, b)
     if bounds.low <= 1.0 <= bounds.high:
         found = (

@@ -51,7 +51,7 @@ def next_command(collected: Collected) -> str:
     if not folders:
         return f"edge-van report BUNDLE {shlex.quote(str(paths[0]))}"
     for path, side in zip(paths, sides, strict=True):
-        if path in folders and side.run is None:
+        if side.run is None:
             return f"edge-van benchmark {shlex.quote(str(path))}"
     if len(sides) == 1:
         return f"edge-van report {shlex.quote(str(folders[0]))} OTHER_BUNDLE"

@@ -50,9 +50,11 @@ def test_without_a_benchmark_the_reader_is_told(tmp_path: Path) -> None:
     noting = Noting()
     found = collect([bundle_folder(tmp_path / "b", FIRST)], ReportOptions(), noting).report
     assert found.sides[0].run is None
-    [note] = noting.notes
-    assert "only the latency in its manifest" in note
-    assert f"edge-van benchmark {tmp_path / 'b'}" in note
+    collect([bundle_folder(tmp_path / "c", manifest(latency=None))], ReportOptions(), noting)
+    first, second = noting.notes
+    assert "only the latency in its manifest" in first
+    assert f"edge-van benchmark {tmp_path / 'b'}" in first
+    assert "no latency is shown" in second
 
 
 def test_a_result_gives_a_side_for_each_of_its_bundles(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_gains_that_are_alike_name_no_winner() -> None:
     assert found.sentences[-1] == "a and b are of one bundle, which has one accuracy."
 
 
+def test_gains_of_two_commands_name_both() -> None:
+    content = manifest()
+    found = compare(Side("a", content, 0, "a"), Side("b", content), (benchmark({"a": content}, rounds=40),))
+    assert ", by edge-van benchmark), b 1.6" in found.sentences[0]
+    assert ", by edge-van quantize)." in found.sentences[0]
+
+
 def gaining(ratio: float, low: float, high: float) -> Manifest:
     """A bundle of a run's own, whose INT8 is ``ratio`` times as fast as its FP32."""
     found = latency()
