@@ -34,7 +34,9 @@ DEFAULT_OUTPUT = Path("edge_van_report")
     help="Look for flips among so many images, spread evenly over all.",
 )
 @click.option(
-    "--output", type=_PATH, help="Folder for the files.  [default: the bundle's; for two subjects edge_van_report]"
+    "--output",
+    type=_PATH,
+    help="Folder for the files.  [default: the bundle's; for two subjects, a result or a report edge_van_report]",
 )
 @click.option("--json", "as_json", is_flag=True, help="The content of report.json on standard output.")
 def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Path | None, as_json: bool) -> None:
