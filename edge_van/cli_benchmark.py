@@ -5,9 +5,9 @@ In: arguments. Out: a ``benchmark.json``, a table or the same JSON on standard o
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Collection
 from dataclasses import replace
 from importlib.util import find_spec
@@ -65,14 +65,14 @@ _MAX_SLOWDOWN = 1.10
     type=Limit(0, _LONGEST_S),
     default=0.0,
     show_default=True,
-    help="Seconds that each scenario goes on for, in Offline each batch size; all models share them.",
+    help="Seconds that a scenario (Offline: a batch size) lasts at least; all models share them.",
 )
 @click.option(
     "--max-duration",
     type=Limit(1, _LONGEST_S),
     default=90.0,
     show_default=True,
-    help="Seconds after which each of them ends short of --samples, but not before a median has the rounds it needs.",
+    help="Seconds after which a scenario (Offline: a batch size) takes no more, once a median has the rounds it needs.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--no-startup", is_flag=True, help="Leave out load time, first inference and memory.")
@@ -220,8 +220,13 @@ def _check_output(output: Path, baseline: Path | None, force: bool) -> None:
     if output.exists() and not output.is_file():
         what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
         raise UsageError(f"--output {output} {what}: give a file's path")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{output.parent} cannot be written to: give another file with --output")
+    try:
+        with tempfile.TemporaryFile(dir=output.parent):  # what permissions do not tell: /proc, a read-only mount
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{output.parent} cannot be written to ({error.strerror}): give another file with --output"
+        ) from error
     if baseline is not None and output.exists() and output.samefile(baseline):
         raise UsageError(
             f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "

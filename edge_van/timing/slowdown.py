@@ -234,6 +234,7 @@ def require_same_conditions(
         {
             "the CPU": (before.machine.cpu, machine.cpu),
             "the number of cores": (before.machine.logical_cores, machine.logical_cores),
+            "the number of bundles": (len(before.bundles), len(bundles)),
             "the variant": ([b.variant for b in before.bundles], [b.variant for b in bundles]),
             "the input size": ([b.input_size for b in before.bundles], [b.input_size for b in bundles]),
             "the number of threads": tuple(s.threads or "each engine's choice" for s in (before.settings, settings)),

@@ -200,6 +200,7 @@ def test_a_new_figure_is_none() -> None:
         ({"settings": replace(SETTINGS, threads=4)}, "the number of threads differs (2 then, 4 now)"),
         ({"bundles": (replace(result().bundles[0], input_size=(64, 64)),)}, "the input size differs"),
         ({"bundles": (replace(result().bundles[0], variant="b2"),)}, "the variant differs"),
+        ({"bundles": result().bundles * 2}, "the number of bundles differs (1 then, 2 now)"),
         ({"settings": replace(SETTINGS, streams=4)}, "the number of streams differs"),
         ({"machine": replace(result().machine, logical_cores=16)}, "the number of cores differs (4 then, 16 now)"),
         ({"baseline": "openvino-int8"}, "the model that ratios are taken to differs"),
