@@ -6,7 +6,6 @@ on a CPU with AVX512-BF16 its default is bf16, and a "FP32" baseline would not b
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +136,18 @@ class OpenVINOSession(Session):
     def profile(self, feed: dict[str, np.ndarray], *, warmup: int, runs: int) -> list[Kernel]:
         for _ in range(warmup):
             self.run(feed)
-        before, earlier = self._runs, Counter[tuple[str, str, str]]()
-        for kernel in self.layer_times():
-            earlier[kernel[:3]] += kernel.ms * before
+        before = self._kernel_sums()
         for _ in range(runs):
             self.run(feed)
         # what the plugin gives is the mean over the slow first runs too: their share is taken out
-        return [
-            kernel._replace(ms=max(kernel.ms * self._runs - earlier[kernel[:3]], 0.0) / runs)
-            for kernel in self.layer_times()
-        ]
+        return [Kernel(*key, max(ms - before.get(key, 0.0), 0.0) / runs) for key, ms in self._kernel_sums().items()]
+
+    def _kernel_sums(self) -> dict[tuple[str, str, str], float]:
+        """Milliseconds of each kernel in all runs since the model was compiled."""
+        sums: dict[tuple[str, str, str], float] = {}
+        for kernel in self.layer_times():
+            sums[kernel[:3]] = sums.get(kernel[:3], 0.0) + kernel.ms * self._runs
+        return sums
 
     def close(self) -> None:
         self._request = self._queue = self._model = None
