@@ -118,10 +118,10 @@ def test_every_heat_map_has_a_name_of_its_own(stems: list[str]) -> None:
 
 def test_equal_stems_are_no_search_each() -> None:
     started = time.process_time()
-    names = _names(["img"] * 20_000)
-    assert time.process_time() - started < 5.0  # over a minute, where each name is looked for from 1
+    names = _names(["img"] * 5_000)
+    assert time.process_time() - started < 2.0  # several times as long, where each name is looked for from 1
     assert names[0] == "img_grad_cam.png"
-    assert names[-1] == "img_20000_grad_cam.png"
+    assert names[-1] == "img_5000_grad_cam.png"
 
 
 def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
