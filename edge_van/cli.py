@@ -35,7 +35,6 @@ _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
 _EXTRAS = {
     "psutil": "benchmark",
-    "scipy": "benchmark",
     "cpuinfo": "benchmark",
     "matplotlib": "report",
     "jinja2": "report",
