@@ -56,7 +56,7 @@ class Timed:
     settle_s: float
     rounds: int
     kept_disturbed: int
-    other_share: float  # of the cores' time that other processes took
+    other_share: float | None  # of the cores' time that other processes took; None: the system does not tell
     rows: tuple[Row, ...]
 
 
