@@ -74,7 +74,7 @@ def at_start(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
 
 
 def test_an_engine_that_talks_at_the_end_is_not_listened_to(
