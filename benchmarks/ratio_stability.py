@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, write_result
 
-from edge_van.benchmark import Candidate, measure_latency
+from edge_van.benchmark import LEAD_MS, Candidate, measure_latency
 from edge_van.bundle import open_bundle
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.records import Latency
@@ -47,7 +47,9 @@ def main() -> None:
     runs: list[tuple[str, Latency]] = []
     for repeat, noise in enumerate(islice(cycle(NOISES), args.repeats)):
         with other_work(noise, repeat):
-            latency = measure_latency(candidates, baseline="fp32", rounds=args.rounds, max_seconds=120.0, seed=repeat)
+            latency = measure_latency(
+                candidates, baseline="fp32", rounds=args.rounds, max_seconds=120.0, seed=repeat, lead_ms=LEAD_MS
+            )
         runs.append((noise, latency))
         fp32, int8 = latency.rows
         print(

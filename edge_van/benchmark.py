@@ -53,13 +53,15 @@ def measure_latency(
     threads: int | None = None,
     max_seconds: float = 60.0,
     seed: int = 0,
+    lead_ms: float = 0.0,
     progress: Advance | None = None,
 ) -> Latency:
     """Time every candidate once per round, in a new random order each round, after a warm-up. Batch 1.
 
-    ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the interval of
-    ``paired_ratio``. Stops at ``rounds``, or after ``max_seconds`` once 100 rounds are done (the record says how many).
-    Rounds that other work on the machine disturbed are measured again; see ``timing.interleave``.
+    ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the candidates are of several engines; OpenVINO's threads alone
+    need none. ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the
+    interval of ``paired_ratio``. Stops at ``rounds``, or after ``max_seconds`` once 100 rounds are done (the record
+    says how many). Rounds that other work on the machine disturbed are measured again; see ``timing.interleave``.
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
     names = [c.name for c in candidates]
@@ -74,7 +76,7 @@ def measure_latency(
         turns: list[Callable[[], float]] = []
         for c in candidates:
             session = stack.enter_context(open_model(c.runtime, c.path, threads=threads, **c.options))
-            turn = query_turn(session, random_feed(session, generator), LEAD_MS)
+            turn = query_turn(session, random_feed(session, generator), lead_ms)
             for _ in range(WARMUP_ROUNDS):
                 turn()
             sessions.append(session)

@@ -36,6 +36,7 @@ from edge_van.validate import validate
 
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32
+LATENCY_ROUNDS = 300
 SIZED_IMAGES = 8
 NEAR_CHANCE = 0.05
 """An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
@@ -312,5 +313,5 @@ def _accuracy_warnings(
 
 
 def _latency(exported: ExportedModels, reporter: Reporter) -> Latency:
-    with reporter.stage("Measuring latency", 300) as advance:
-        return measure_latency(exported.candidates, baseline="fp32", rounds=300, progress=advance)
+    with reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
+        return measure_latency(exported.candidates, baseline="fp32", rounds=LATENCY_ROUNDS, progress=advance)

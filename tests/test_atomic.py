@@ -77,7 +77,7 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
     if os.getuid() != 0:
         yield
         return
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:3]:  # of workers that run side by side each has a folder of its own
         parent.chmod(0o755)
     os.chown(tmp_path, 65534, -1)
     os.setresuid(65534, 65534, 0)

@@ -26,7 +26,7 @@ from PIL import Image
 import edge_van.bundle
 import edge_van.pipeline
 import edge_van.validate_bundle
-from edge_van.benchmark import Candidate
+from edge_van.benchmark import MIN_ROUNDS, Candidate
 from edge_van.bundle import Bundle, open_bundle, verify
 from edge_van.errors import BundleError
 from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
@@ -284,6 +284,7 @@ def replay(done: Finished) -> Callable[..., ExportedModels]:
 @pytest.fixture
 def replayed(runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_van.pipeline, "export_models", replay(runs["json"]))
+    monkeypatch.setattr(edge_van.pipeline, "LATENCY_ROUNDS", MIN_ROUNDS)
 
 
 @pytest.fixture
