@@ -1,5 +1,8 @@
 """The proof of precision on the real networks: b0 as trained in all four schemes, b1 and b2 with random weights in
-INT8, each built for three generations of cards, and every convolution in the datatype its scheme says."""
+INT8, each built for three generations of cards, and every convolution in the datatype its scheme says.
+
+b1 and b2 are slow; ``benchmarks/tensorrt_engines.py`` builds and counts them too, and publishes what it found.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ CARDS = ("8.6", "8.9", "12.0")
 Made = tuple[Path, dict[str, SchemeResult]]
 
 
-@pytest.fixture(scope="module", params=["b0", "b1", "b2"])
+SLOW = [pytest.param(variant, marks=pytest.mark.slow) for variant in ("b1", "b2")]
+
+
+@pytest.fixture(scope="module", params=["b0", *SLOW])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Made]:
     """A variant's TensorRT graphs, calibrated on a few images: what they are worth does not matter here."""
     root = tmp_path_factory.mktemp(request.param)
