@@ -1,8 +1,9 @@
 """How far the INT8 / FP32 ratio moves from run to run while the machine is made noisy, and how far the times do.
 
-In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. Runs are by
-turns on the machine as it is, with other processes that work in bursts on every core, and with others that never stop;
-the clock, the turns and the repeats are those of ``edge-van benchmark``.
+In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. In every
+second run other processes work in bursts on every core. The clock, the turns and the repeats are those of
+``edge-van benchmark``; before each run both models are also timed naively, one after the other, every sample kept. One
+more run has other processes that never stop: there are no undisturbed rounds then, and its notes have to say so.
 """
 
 from __future__ import annotations
@@ -13,23 +14,40 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle, islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from common import RESULTS, write_result
 
-from edge_van.benchmark import LEAD_MS, Candidate, measure_latency
+from edge_van.benchmark import LEAD_MS, Candidate, measure_latency, query_turn, random_feed
 from edge_van.bundle import open_bundle
 from edge_van.layout import FP32_IR, INT8_IR
-from edge_van.records import Latency
+from edge_van.records import Interval
+from edge_van.runtimes import open_model
 
-NOISES = ("none", "bursts", "steady")
+NAIVE_S = 3.0
 BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)
 COPIED_FLOATS = 2**22
 """16 MiB: copied, they take the caches and the memory's bandwidth too."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Medians of one run under a noise ("none", "bursts", "steady"), in turns and naively."""
+
+    noise: str
+    fp32_median_ms: float
+    int8_median_ms: float
+    ratio: float
+    ratio_interval: Interval
+    rounds: int
+    notes: tuple[str, ...]
+    naive_fp32_median_ms: float
+    naive_int8_median_ms: float
+    naive_ratio: float
 
 
 def main() -> None:
@@ -44,36 +62,55 @@ def main() -> None:
     args.size, args.samples = bundle.manifest.input_spec.size[0], bundle.manifest.calibration.images
     bundle.check(FP32_IR, INT8_IR)
     candidates = [Candidate(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
-    runs: list[tuple[str, Latency]] = []
-    for repeat, noise in enumerate(islice(cycle(NOISES), args.repeats)):
-        with other_work(noise, repeat):
-            latency = measure_latency(
-                candidates, baseline="fp32", rounds=args.rounds, max_seconds=120.0, seed=repeat, lead_ms=LEAD_MS
-            )
-        runs.append((noise, latency))
-        fp32, int8 = latency.rows
-        print(
-            f"run {repeat + 1:2d}, other work {noise:6s}: FP32 {fp32.median_ms:6.2f} ms, INT8 "
-            f"{int8.median_ms:6.2f} ms, ratio {int8.ratio:.3f} ({int8.ratio_interval.low:.3f} to "
-            f"{int8.ratio_interval.high:.3f}), {latency.rounds} rounds",
-            flush=True,
-        )
-    rows = [
-        {
-            "noise": noise,
-            "fp32_median_ms": latency.rows[0].median_ms,
-            "fp32_mean_ms": sum(latency.rows[0].samples_ms) / latency.rounds,
-            "int8_median_ms": latency.rows[1].median_ms,
-            "ratio": latency.rows[1].ratio,
-            "rounds": latency.rounds,
-            "notes": latency.notes,
-        }
-        for noise, latency in runs
-    ]
-    spreads = {key: spread([float(row[key]) for row in rows]) for key in ("ratio", "fp32_median_ms", "int8_median_ms")}
+    noises = ["bursts" if repeat % 2 else "none" for repeat in range(args.repeats)]
+    runs = [measured(candidates, noise, repeat, args.rounds) for repeat, noise in enumerate(noises)]
+    saturated = measured(candidates, "steady", args.repeats, args.rounds)
+    keys = ("ratio", "fp32_median_ms", "int8_median_ms", "naive_ratio", "naive_fp32_median_ms")
+    spreads = {key: spread([getattr(run, key) for run in runs]) for key in keys}
     for key, value in spreads.items():
         print(f"{key}: largest minus smallest over the median, {100 * value:.1f} %")
-    write_result(args, {"repeats": args.repeats, "rounds": args.rounds, "runs": rows, "spreads": spreads})
+    content = {"repeats": args.repeats, "rounds": args.rounds, "runs": runs, "saturated": saturated}
+    write_result(args, {**content, "spreads": spreads})
+
+
+def measured(candidates: Sequence[Candidate], noise: str, seed: int, rounds: int) -> Run:
+    """Both ways under one noise."""
+    with other_work(noise, seed):
+        naive_fp32, naive_int8 = (naive_median_ms(c) for c in candidates)
+        latency = measure_latency(
+            candidates, baseline="fp32", rounds=rounds, max_seconds=120.0, seed=seed, lead_ms=LEAD_MS
+        )
+    fp32, int8 = latency.rows
+    run = Run(
+        noise=noise,
+        fp32_median_ms=fp32.median_ms,
+        int8_median_ms=int8.median_ms,
+        ratio=int8.ratio,
+        ratio_interval=int8.ratio_interval,
+        rounds=latency.rounds,
+        notes=latency.notes,
+        naive_fp32_median_ms=naive_fp32,
+        naive_int8_median_ms=naive_int8,
+        naive_ratio=naive_fp32 / naive_int8,
+    )
+    print(
+        f"run {seed + 1:2d}, other work {noise:6s}: FP32 {run.fp32_median_ms:5.2f} ms, INT8 {run.int8_median_ms:5.2f}, "
+        f"ratio {run.ratio:.3f} ({run.ratio_interval.low:.3f} to {run.ratio_interval.high:.3f}), {run.rounds} rounds; "
+        f"naively {naive_fp32:5.2f} and {naive_int8:5.2f}, {run.naive_ratio:.3f}",
+        flush=True,
+    )
+    return run
+
+
+def naive_median_ms(candidate: Candidate) -> float:
+    """Run after run for ``NAIVE_S``: nothing beside it, nothing thrown away."""
+    times = []
+    with open_model(candidate.runtime, candidate.path) as session:
+        turn = query_turn(session, random_feed(session, np.random.default_rng(0)), 0.0)
+        stop = time.perf_counter() + NAIVE_S
+        while time.perf_counter() < stop:
+            times.append(turn())
+    return float(np.median(times))
 
 
 def spread(values: list[float]) -> float:

@@ -141,9 +141,9 @@ def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
             "throttling": f"the machine was throttled {meanwhile.throttles} times, by heat or by a control group's CPU "
             f"quota: cool it, or give it the cores it was promised",
             "stolen_time": f"the hypervisor gave {_percent(meanwhile.stolen_share)} of this machine's CPU time to "
-            f"others: trust the ratios rather than the milliseconds",
+            f"others: measure again, neither milliseconds nor ratios are to be trusted",
             "other_load": f"other processes took {_percent(meanwhile.other_share)} of the CPU time: stop them and "
-            f"measure again, or trust the ratios rather than the milliseconds",
+            f"measure again, neither milliseconds nor ratios are to be trusted",
         }
         count = sum(len(r.values) for r in found)
         for cause, text in said.items():
