@@ -9,6 +9,9 @@ from typing import Any
 
 from tables.common import Results, source
 
+LEAST_POINTS = 5
+"""A fit of fewer says nothing of an exponent."""
+
 
 def scaling(results: Results) -> list[str]:
     """The tables of ``scaling.py``, of the first machine."""
@@ -29,11 +32,19 @@ def scaling(results: Results) -> list[str]:
     ]
     for over, unit in (("over_megapixels", "megapixels"), ("over_gmacs", "GMACs")):
         for precision, f in result["fits"][over].items():
+            if f["points"] < LEAST_POINTS:
+                continue
             lines.append(
                 f"{precision.upper()} over {unit}, {f['points']} points: exponent {f['exponent']:.2f} "
                 f"({f['exponent_low']:.2f} to {f['exponent_high']:.2f}, 1 is linear); ms = {f['intercept_ms']:.2f} + "
                 f"{f['slope_ms']:.2f} x, R² {f['r_squared']:.4f}.  "
             )
+    lines += [
+        "",
+        "The two tables are of two runs, between which this machine changed its speed. The paper gives a large kernel "
+        "attention's cost as linear in the pixels (Guo et al., section 3.1); the exponents are those of the times, and "
+        "under 1 a small input costs more a pixel than a large one.",
+    ]
     return [*lines, "", source(result)]
 
 
@@ -52,10 +63,12 @@ def stability(results: Results) -> list[str]:
     return [
         f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times, in every "
         f"second run with other processes at work in bursts on every core: the ratio went from {ratios[0]:.2f} to "
-        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median). Timed naively in the same runs, one model "
-        f"after the other, FP32's median went from {naive[0]:.2f} to {naive[-1]:.2f} ms, and the ratio of the medians "
-        f"by {100 * spreads['naive_ratio']:.0f} %. Where other processes never stop there are no undisturbed rounds: "
-        f"the ratio is {result['saturated']['ratio']:.2f} then, and the run says that it is disturbed.",
+        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median, more than the interval of any one run: it "
+        f"follows the machine's own speed, FP32's median moved by {100 * spreads['fp32_median_ms']:.0f} %). Timed "
+        f"naively in the same runs, one model after the other, FP32's median went from {naive[0]:.2f} to "
+        f"{naive[-1]:.2f} ms, and the ratio of the medians by {100 * spreads['naive_ratio']:.0f} %. Where other "
+        f"processes never stop there are no undisturbed rounds: the ratio is {result['saturated']['ratio']:.2f} then, "
+        f"and the run says that it is disturbed.",
         "",
         source(result),
     ]
