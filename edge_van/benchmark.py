@@ -165,10 +165,14 @@ def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.floa
 
 
 def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[str, ...]:
-    """What a reader should know before believing the absolute times."""
+    """What a reader should know before believing the figures.
+
+    Pairing holds where the machine is slower or faster for both of a round. It does not where other work takes the
+    cores by turns: the shorter run more often fits into a turn, and gains.
+    """
+    advice = "measure again on an idle one" if found.kept_disturbed else "trust the ratio rather than the milliseconds"
     notes = [
-        f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, trust the "
-        f"ratio rather than the milliseconds"
+        f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, {advice}"
         for row in rows
         if row.p90_ms > DISTURBED * row.median_ms
     ]
@@ -182,6 +186,7 @@ def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[st
     if found.kept_disturbed:
         notes.append(
             f"{found.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by other work on this machine "
-            f"and could not be had without: measure again on an idle one"
+            f"and could not be had without: neither milliseconds nor ratios are to be trusted, measure again on an "
+            f"idle one"
         )
     return tuple(notes)

@@ -208,6 +208,7 @@ def test_a_disturbed_run_says_so() -> None:
     assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (1.0, 1.0, 1.0)
     notes = benchmark._notes((steady, rough), "steady", rounds_of(100, 0))
     assert [note.split(":")[0] for note in notes] == ["rough"]
+    assert not any("trust the ratio" in n for n in benchmark._notes((steady, rough), "steady", rounds_of(100, 7)))
     [note] = benchmark._notes((steady,), "steady", rounds_of(100, 7))
     assert note.startswith("7 of 100 rounds were disturbed")
 
