@@ -41,7 +41,7 @@ def scaling(results: Results) -> list[str]:
             )
     lines += [
         "",
-        "The two tables are of two runs, between which this machine changed its speed. The paper gives a large kernel "
+        "The two tables are of two runs, whose milliseconds are not to be compared. The paper gives a large kernel "
         "attention's cost as linear in the pixels (Guo et al., section 3.1); the exponents are those of the times, and "
         "under 1 a small input costs more a pixel than a large one.",
     ]
@@ -59,16 +59,14 @@ def stability(results: Results) -> list[str]:
     """The figures of ``ratio_stability.py``, of the first machine."""
     result = results[0]
     runs, spreads = result["runs"], result["spreads"]
-    ratios, naive = sorted(run["ratio"] for run in runs), sorted(run["naive_fp32_median_ms"] for run in runs)
+    ratios = sorted(run["ratio"] for run in runs)
     return [
         f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times, in every "
         f"second run with other processes at work in bursts on every core: the ratio went from {ratios[0]:.2f} to "
-        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median, more than the interval of any one run: it "
-        f"follows the machine's own speed, FP32's median moved by {100 * spreads['fp32_median_ms']:.0f} %). Timed "
-        f"naively in the same runs, one model after the other, FP32's median went from {naive[0]:.2f} to "
-        f"{naive[-1]:.2f} ms, and the ratio of the medians by {100 * spreads['naive_ratio']:.0f} %. Where other "
-        f"processes never stop there are no undisturbed rounds: the ratio is {result['saturated']['ratio']:.2f} then, "
-        f"and the run says that it is disturbed.",
+        f"{ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median), FP32's median by "
+        f"{100 * spreads['fp32_median_ms']:.0f} %. That is more than the interval of any one run, which holds what "
+        f"varies within it. Where other processes never stop there are no undisturbed rounds: the ratio is "
+        f"{result['saturated']['ratio']:.2f} then, and the run says that it is disturbed.",
         "",
         source(result),
     ]

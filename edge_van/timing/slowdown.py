@@ -27,7 +27,8 @@ from edge_van.records import Interval, Machine
 from edge_van.timing.unpaired import factor_interval
 
 FALSE_ALARMS = 0.05
-"""How often noise alone may show a slowdown of anything at all, over all figures of a run together."""
+"""How often what varies within the two runs may show a slowdown of anything at all, over all figures together. What
+moves a ratio from one run to the next is not in it: only the limit itself leaves room for that."""
 NAMED = 3
 """More figures than these are counted in the message instead of named."""
 
