@@ -78,7 +78,7 @@ class Slowdown:
 
     @property
     def is_shown(self) -> bool:
-        """Noise alone does not explain it."""
+        """What varies within the two runs does not explain it."""
         return self.interval is not None and self.interval.low > 1.0
 
 
