@@ -9,6 +9,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from edge_van.data import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
+from edge_van.runtimes.openvino import load_openvino
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -29,14 +31,14 @@ RESULTS = HERE / "results"
 
 def arguments(description: str, *, train: bool = True, test: bool = True, **defaults: Any) -> argparse.ArgumentParser:
     """--train and --test (image archives) unless set False, --size (pixels), --samples (to calibrate on)."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     if train:
         parser.add_argument("--train", type=Path, required=True, help="training images: folder or zip")
     if test:
         parser.add_argument("--test", type=Path, required=True, help="test images: folder or zip")
     parser.add_argument("--size", type=int, default=defaults.get("size", 64))
     parser.add_argument("--samples", type=int, default=defaults.get("samples", 300))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=results_folder, default=RESULTS)
     return parser
 
 
@@ -54,8 +56,8 @@ def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25) -> 
 
 def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: CalibrationImages, folder: Path) -> Path:
     """The IR a user gets from ``nncf.quantize`` with its defaults on the unfolded network: float NCHW in."""
+    ov = load_openvino()  # before nncf, which would import it as it comes
     import nncf
-    import openvino as ov
 
     model = ov.convert_model(loaded.van, example_input=torch.zeros(1, 3, *spec.size))
     model.reshape([1, 3, *spec.size])
@@ -72,15 +74,34 @@ def script_names(path: Path) -> tuple[str, str]:
     return (inside.parent.name if inside.stem == "run" else inside.stem), f"{HERE.name}/{inside.as_posix()}"
 
 
+def told(words: Sequence[str]) -> list[str]:
+    """What of a command line says something about the number: of paths the names, and not where the result went."""
+    left, skip = [], False
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if skip or name == "--results":
+            skip = word == "--results"
+        else:
+            left.append(f"{name}{equals}{Path(value).name if '/' in value else value}")
+    return left
+
+
+def results_folder(text: str) -> Path:
+    """For argparse: made at once, so that an hour of measuring is not lost to a folder that cannot be."""
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be made: {error.strerror}") from error
+    return folder
+
+
 def write_result(args: argparse.Namespace, content: dict[str, Any]) -> Path:
     """Write ``content`` with the machine and the command; the file's name holds the CPU's."""
     machine = describe_machine()
     name, script = script_names(Path(sys.argv[0]))
     cpu = re.sub(r"[^a-z0-9]+", "-", machine.cpu.lower()).strip("-")
-    # archive names alone: where they lie says nothing about the number
-    words = [Path(w).name if "/" in w else w for w in sys.argv[1:]]
-    command = f"python {script} {shlex.join(words)}".rstrip()
-    args.results.mkdir(parents=True, exist_ok=True)
+    command = f"python {script} {shlex.join(told(sys.argv[1:]))}".rstrip()
     path: Path = args.results / f"{name}-{args.size}px-{cpu}.json"
     settings = {"size_px": args.size, "calibration_images": args.samples}
     document = {"command": command, "machine": machine, **settings, **content}

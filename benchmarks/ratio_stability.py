@@ -2,8 +2,9 @@
 
 In: a bundle of ``edge-van quantize``. Out: a table, and a JSON with the medians and the ratio of every run. In every
 second run other processes work in bursts on every core. The clock, the turns and the repeats are those of
-``edge-van benchmark``; before each run both models are also timed naively, one after the other, every sample kept. One
-more run has other processes that never stop: there are no undisturbed rounds then, and its notes have to say so.
+``edge-van benchmark``; before each run both models are also timed naively: one and then the other, for a few seconds
+each, every second run of it. One more run has other processes that never stop: there are no undisturbed rounds then,
+and its notes have to say so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, write_result
+from common import RESULTS, results_folder, write_result
 
 from edge_van.benchmark import LEAD_MS, Candidate, measure_latency, query_turn, random_feed
 from edge_van.bundle import open_bundle
@@ -56,31 +57,42 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=662, help="as edge-van benchmark asks for")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--seconds", type=float, default=90.0, help="that a run lasts at least")
+    parser.add_argument("--results", type=results_folder, default=RESULTS)
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
     args.size, args.samples = bundle.manifest.input_spec.size[0], bundle.manifest.calibration.images
     bundle.check(FP32_IR, INT8_IR)
     candidates = [Candidate(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
     noises = ["bursts" if repeat % 2 else "none" for repeat in range(args.repeats)]
-    runs = [measured(candidates, noise, repeat, args.rounds) for repeat, noise in enumerate(noises)]
-    saturated = measured(candidates, "steady", args.repeats, args.rounds)
+    runs = [measured(candidates, noise, repeat, args) for repeat, noise in enumerate(noises)]
+    saturated = measured(candidates, "steady", args.repeats, args)
     keys = ("ratio", "fp32_median_ms", "int8_median_ms", "naive_ratio", "naive_fp32_median_ms")
     spreads = {key: spread([getattr(run, key) for run in runs]) for key in keys}
     for key, value in spreads.items():
         print(f"{key}: largest minus smallest over the median, {100 * value:.1f} %")
-    content = {"repeats": args.repeats, "rounds": args.rounds, "runs": runs, "saturated": saturated}
-    write_result(args, {**content, "spreads": spreads})
+    middle = float(np.median([run.ratio for run in runs]))
+    holding = sum(run.ratio_interval.low <= middle <= run.ratio_interval.high for run in runs)
+    print(f"the intervals of {holding} runs hold the median of all, {middle:.3f}")
+    settings = {"repeats": args.repeats, "rounds": args.rounds, "seconds": args.seconds, "naive_seconds": NAIVE_S}
+    found = {"runs": runs, "saturated": saturated, "spreads": spreads, "intervals_holding_the_median": holding}
+    write_result(args, {**settings, **found})
 
 
-def measured(candidates: Sequence[Candidate], noise: str, seed: int, rounds: int) -> Run:
+def measured(candidates: Sequence[Candidate], noise: str, seed: int, args: argparse.Namespace) -> Run:
     """Both ways under one noise."""
     with other_work(noise, seed):
         order = candidates if seed // 2 % 2 else candidates[::-1]  # neither is always the one after the other
         naive_ms = {c.name: naive_median_ms(c) for c in order}
         naive_fp32, naive_int8 = naive_ms["fp32"], naive_ms["int8"]
         latency = measure_latency(
-            candidates, baseline="fp32", rounds=rounds, max_seconds=120.0, seed=seed, lead_ms=LEAD_MS
+            candidates,
+            baseline="fp32",
+            rounds=args.rounds,
+            min_seconds=args.seconds,
+            max_seconds=2 * args.seconds,
+            seed=seed,
+            lead_ms=LEAD_MS,
         )
     fp32, int8 = latency.rows
     run = Run(
@@ -124,15 +136,15 @@ def spread(values: list[float]) -> float:
 @contextmanager
 def other_work(noise: str, seed: int) -> Iterator[None]:
     """One process a core, which works without a stop ("steady") or sleeps in between ("bursts"); none for "none"."""
-    children = []
-    if noise != "none":
-        for core in range(os.cpu_count() or 1):
-            arguments = [sys.executable, __file__, "--work", noise, str(100 * seed + core)]
-            children.append(subprocess.Popen(arguments, stdout=subprocess.PIPE))
-    for child in children:  # importing what this script does is work too, and longer than a burst
-        assert child.stdout is not None
-        child.stdout.readline()
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        if noise != "none":
+            for core in range(os.cpu_count() or 1):
+                arguments = [sys.executable, __file__, "--work", noise, str(100 * seed + core)]
+                children.append(subprocess.Popen(arguments, stdout=subprocess.PIPE))
+        for child in children:  # importing what this script does is work too, and longer than a burst
+            assert child.stdout is not None
+            child.stdout.readline()
         yield
     finally:
         for child in children:
@@ -141,10 +153,11 @@ def other_work(noise: str, seed: int) -> Iterator[None]:
 
 
 def work(noise: str, seed: int) -> None:
-    """The child: until it is killed."""
+    """The child: until it is killed, or its parent is gone."""
+    parent = os.getppid()
     generator, floats = random.Random(seed), np.zeros(COPIED_FLOATS, np.float32)
     print("at work", flush=True)
-    while True:
+    while os.getppid() == parent:
         stop = time.perf_counter() + generator.uniform(*BURST_S)
         while time.perf_counter() < stop:
             floats.copy()

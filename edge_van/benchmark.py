@@ -34,6 +34,11 @@ DISTURBED = 1.3
 RATIOS_APART = 0.05
 """How far the ratio of two medians may be from the median of the paired ratios before a reader is told."""
 
+STRETCHES = 10
+NORMAL = 1.959963984540054
+T_OF_STRETCHES = 2.2621571627409915
+"""The 97.5th percentile of the normal distribution, and of Student's t with ``STRETCHES`` - 1 degrees of freedom."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -51,6 +56,7 @@ def measure_latency(
     baseline: str,
     rounds: int = 300,
     threads: int | None = None,
+    min_seconds: float = 0.0,
     max_seconds: float = 60.0,
     seed: int = 0,
     lead_ms: float = 0.0,
@@ -60,8 +66,9 @@ def measure_latency(
 
     ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the candidates are of several engines; OpenVINO's threads alone
     need none. ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the
-    interval of ``paired_ratio``. Stops at ``rounds``, or after ``max_seconds`` once 100 rounds are done (the record
-    says how many). Rounds that other work on the machine disturbed are measured again; see ``timing.interleave``.
+    interval of ``paired_ratio``. Stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once 100 rounds are
+    done (the record says how many). Rounds that other work on the machine disturbed are measured again; see
+    ``timing.interleave``.
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
     names = [c.name for c in candidates]
@@ -85,6 +92,7 @@ def measure_latency(
             turns,
             rounds=rounds,
             min_rounds=MIN_ROUNDS,
+            min_seconds=min_seconds,
             max_seconds=max_seconds,
             generator=generator,
             progress=progress,
@@ -126,21 +134,41 @@ def random_feed(session: Session, generator: np.random.Generator, batch: int = 1
 
 
 def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, Interval]:
-    """The median of base / times over the rounds (both (rounds,), milliseconds), and its 95 % interval.
+    """The median of base / times over the rounds (both (rounds,), milliseconds, in their order), and its 95 % interval.
 
     The interval ends at two order statistics, the k-th smallest and the k-th largest ratio, for the largest k with
     P(Binomial(rounds, 1/2) < k) <= 0.025; it needs no distribution (Conover, "Practical Nonparametric Statistics",
-    section 3.2). Fewer than six rounds have none of 95 %: it is then from the lowest to the highest.
+    section 3.2). Fewer than six rounds have none of 95 %: it is then from the lowest to the highest. From
+    ``STRETCHES`` squared rounds on it is wider by ``dependence``: rounds near one another are alike.
     """
-    ratios = np.sort(base / times)
-    k = _order_statistic(len(ratios))
-    return float(np.median(ratios)), Interval(float(ratios[k - 1]), float(ratios[len(ratios) - k]))
+    ratios = base / times
+    median, n = float(np.median(ratios)), len(ratios)
+    half = (n / 2 - _order_statistic(n)) * dependence(ratios > median)
+    k = max(int(n / 2 - half), 1)
+    ordered = np.sort(ratios)
+    return median, Interval(float(ordered[k - 1]), float(ordered[n - k]))
+
+
+def dependence(over: NDArray[np.bool_]) -> float:
+    """By what factor the interval of a median grows because a machine has faster and slower times; at least 1.
+
+    ``over``: (rounds,), which ratios are over the median. The run is cut into ``STRETCHES`` of the same length; were
+    its rounds independent, the shares of ``over`` in them would have the variance 1 / (4 x rounds of a stretch). The
+    factor is the square root of what they have over that, with Student's t for so few (batch means: Law, "Simulation
+    Modeling and Analysis", section 9.5.3). What changes more slowly than a stretch lasts it counts in part, and
+    nothing of what changes from one run to the next.
+    """
+    length = len(over) // STRETCHES
+    if length < STRETCHES:
+        return 1.0
+    shares = over[len(over) - length * STRETCHES :].reshape(STRETCHES, length).mean(axis=1)
+    return max(math.sqrt(4.0 * length * float(shares.var(ddof=1))) * T_OF_STRETCHES / NORMAL, 1.0)
 
 
 def _order_statistic(n: int) -> int:
     """The k of ``paired_ratio``, at least 1. Over 1,000 the binomial is normal to a thousandth of its width."""
     if n > 1000:
-        return max(int(n / 2 - 1.959963984540054 * math.sqrt(n) / 2), 1)
+        return max(int(n / 2 - NORMAL * math.sqrt(n) / 2), 1)
     below, k = 0, 0
     while 40 * (below + math.comb(n, k)) <= 2**n:  # P(< k + 1) <= 1 / 40
         below += math.comb(n, k)

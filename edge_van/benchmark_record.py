@@ -45,9 +45,9 @@ class BenchmarkSettings:
     multi_stream_samples: int  # images in one query of the multi-stream scenario
     warmup_runs: int
     samples: int  # rounds of the single-stream and the multi-stream scenario
-    min_duration_s: float  # of a scenario, in offline of each batch size: rounds go on until this and the count are had
+    min_duration_s: float  # of a scenario, whose batches share it in offline: rounds go on until this and the count
     seed: int
-    max_duration_s: float  # or until this is over; a median's least rounds are taken however long they last
+    max_duration_s: float  # or until this is over (offline: for each batch); a median's least rounds are always taken
     offline_slices: int = 10  # rounds of each batch size: a stretch of time of each model, in turns with the others
 
 
@@ -153,7 +153,7 @@ class Doubt:
     ``scenario`` is one of ``SCENARIOS`` or "startup", None for all; ``models`` are those it concerns, none for all.
     """
 
-    kind: Literal["too_few_samples", "variation", "drift", "throttling", "other_load", "stolen_time"]
+    kind: Literal["too_few_samples", "variation", "drift", "throttling", "other_load", "stolen_time", "cores_apart"]
     scenario: str | None
     models: tuple[str, ...]
     text: str
@@ -171,6 +171,7 @@ class Conditions:
     load_average_1min: float
     energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module
     not_watched: tuple[str, ...] = ()  # what this machine does not tell, so that no doubt can come of it
+    core_round_trip_us: float | None = None  # least seen, between the first core and the farthest; None: a single core
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any)
         else:
             from edge_van.show_predict import show_predictions
 
-            show_predictions(found, opened, images[0], options)
+            show_predictions(found, opened, images, options)
     finally:  # a closed pipe must not hide what failed
         if failures:
             raise DataError(_counted(failures, len(found)))

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from edge_van.errors import MissingRuntimeError, UsageError
+from edge_van.report import IMAGE_LIMIT
 
 _PATH = click.Path(path_type=Path)
 DEFAULT_OUTPUT = Path("edge_van_report")
@@ -29,7 +30,7 @@ DEFAULT_OUTPUT = Path("edge_van_report")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10**7),
-    default=2000,
+    default=IMAGE_LIMIT,
     show_default=True,
     help="Look for flips among so many images, spread evenly over all.",
 )
@@ -49,7 +50,7 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     there = [_stat(path) for path in subjects]
     if len(subjects) == 2 and os.path.samestat(*there):
         raise UsageError(f"{subjects[1]} was given twice: give another subject to compare it with")
-    _check_libraries()
+    _check_libraries(images=data is not None)
     from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
     from edge_van.progress import Terminal
     from edge_van.report.collect import ReportOptions, collect
@@ -98,10 +99,11 @@ def _given(*names: str) -> str:
     return " and ".join(f"--{n}" for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE)
 
 
-def _check_libraries() -> None:
-    """Said before anything is measured."""
-    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
+def _check_libraries(*, images: bool) -> None:
+    """Said before anything is measured. With ``images`` also what the machine that runs them is described with."""
+    needed = ("matplotlib", "jinja2", *(("psutil", "cpuinfo") if images else ()))
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingRuntimeError(
-            f"a report is drawn with {' and '.join(missing)}, not installed here: pip install 'edge-van[report]'"
+            f"a report is made with {' and '.join(missing)}, not installed here: pip install 'edge-van[report]'"
         )

@@ -15,6 +15,8 @@ import msgspec
 from edge_van.errors import BundleError
 
 ENGINE_SCHEMA_VERSION = 1
+ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+"""Those that run an engine; trtexec only times one."""
 PLAN_NAME, RECORD_NAME, LOG_NAME = "model.engine", "engine.json", "build.log"
 
 

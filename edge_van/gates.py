@@ -13,6 +13,8 @@ from edge_van.records import Accuracy, Latency, Manifest
 SMALLEST_ROOM = 0.01
 """Points between a drop and its limit under which the number of images that would tell them apart is beyond any set."""
 ACCURACY_ADVICE = 'more --samples, or a recipe with openvino_scheme = "asymmetric", may lose less'
+NO_VNNI = "this CPU has no VNNI: INT8 gains less here than on one that has it"
+"""The warning of ``edge-van quantize`` on such a CPU."""
 LATENCY_ADVICE = "give --target openvino, whose models are timed, or leave --min-speedup out"
 
 
@@ -43,6 +45,13 @@ def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:
         )
 
 
+def over_limit(accuracy: Accuracy, max_drop_points: float) -> str | None:
+    """The warning that stands in a manifest for a drop over the limit; None for one within it."""
+    if accuracy.top1_drop_points <= max_drop_points:
+        return None
+    return f"{accuracy.model} loses {accuracy.top1_drop_points:.2f} points, {max_drop_points:g} are allowed"
+
+
 def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
     """What to know of a drop within the limit that these images cannot tell from one over it; None if they can."""
     low, high = accuracy.top1_drop_interval.low, accuracy.top1_drop_interval.high
@@ -54,8 +63,9 @@ def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
     if room > SMALLEST_ROOM:
         needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}"
     return (
-        f"{accuracy.images:,} images do not show that {accuracy.model} loses at most {max_drop_points:g} points (95 % "
-        f"interval {low:+.2f} to {high:+.2f}): {needed} would be needed"
+        f"{accuracy.images:,} images do not show that {accuracy.model} loses at most {max_drop_points:g} "
+        f"{'point' if max_drop_points == 1 else 'points'} (95 % interval "
+        f"{low:+.2f} to {high:+.2f}): {needed} would be needed"
     )
 
 

@@ -5,10 +5,10 @@ and how alike two of them are.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 equations 1 and 2. The map A is a stage's output behind its LayerNorm. Behind stage 4 a VAN has logit_c = W_c mean(A) +
-b_c, whose gradient is W_c / (H W): exact for every engine that shows its map, in numpy alone. Behind an earlier stage
-it is that of the rest of the float32 network (which needs torch), at the map the engine returned: for INT8 that is the
-straight-through estimator (Bengio et al., 2013), with the stages behind the map computed in float, and with GELU where
-the INT8 network was made with hard-swish.
+b_c, whose gradient is W_c / (H W), in numpy alone: exact for FP32; an INT8 head quantises mean(A) first, and the
+gradient passes straight through that quantiser (Bengio et al., 2013). Behind an earlier stage it is that of the rest of
+the float32 network (which needs torch), at the map the engine returned: for INT8 that is the straight-through estimator
+too, with the stages behind the map computed in float, and with GELU where the INT8 network was made with hard-swish.
 """
 
 from __future__ import annotations

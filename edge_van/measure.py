@@ -15,6 +15,11 @@ Array = NDArray[Any]
 LARGEST_DB = 200.0
 
 
+def evenly_spread(total: int, limit: int) -> list[int]:
+    """``limit`` of ``total`` indices, or all, evenly over them: images sorted by class give every class its share."""
+    return sorted(set(np.linspace(0, total - 1, min(limit, total)).round().astype(int).tolist()))
+
+
 def relative_error(actual: Array, expected: Array) -> float:
     """max |actual - expected| / max |expected|; NaN if either holds one."""
     return float(np.abs(actual - expected).max() / max(float(np.abs(expected).max()), 1e-30))

@@ -22,7 +22,7 @@ from edge_van.draw import hashes
 from edge_van.errors import DataError, UsageError
 from edge_van.export.models import ExportedModels, export_models
 from edge_van.fold import fold
-from edge_van.gates import doubts
+from edge_van.gates import NO_VNNI, doubts, over_limit
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions
@@ -37,6 +37,8 @@ from edge_van.validate import validate
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32
 LATENCY_ROUNDS = 300
+LATENCY_S = 10.0
+"""A first look, with the gate of --min-speedup; ``edge-van benchmark`` takes a minute for each scenario."""
 SIZED_IMAGES = 8
 NEAR_CHANCE = 0.05
 """An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
@@ -128,7 +130,7 @@ def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
             accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
             latency = _latency(exported, reporter)
             if not has_vnni():
-                warnings.append("this CPU has no VNNI: INT8 gains less here than on one that has it")
+                warnings.append(NO_VNNI)
         broken: list[BrokenImage] = []
         schemes = measure_schemes(
             writer.path,
@@ -304,14 +306,12 @@ def _accuracy_warnings(
             f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
             f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
         )
-    for a in measured:
-        if a.top1_drop_points > max_drop_points:
-            found.append(f"{a.model} loses {a.top1_drop_points:.2f} points, {max_drop_points:g} are allowed")
-        elif doubt := doubts(a, max_drop_points):
-            found.append(doubt)
-    return found
+    said = (over_limit(a, max_drop_points) or doubts(a, max_drop_points) for a in measured)
+    return [*found, *(warning for warning in said if warning)]
 
 
 def _latency(exported: ExportedModels, reporter: Reporter) -> Latency:
     with reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
-        return measure_latency(exported.candidates, baseline="fp32", rounds=LATENCY_ROUNDS, progress=advance)
+        return measure_latency(
+            exported.candidates, baseline="fp32", rounds=LATENCY_ROUNDS, min_seconds=LATENCY_S, progress=advance
+        )

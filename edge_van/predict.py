@@ -120,7 +120,7 @@ def predict(
             f"network with --runtime openvino or --runtime onnxruntime"
         )
     with ExitStack() as stack:
-        sources = open_sources(stack, paths)
+        sources = open_sources(stack, paths, reporter.note)
         if options.grad_cam is not None:
             sources = with_targets(sources, options.grad_cam, force=options.force)
         bundle.check(*model.files)

@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_van.bundle import Bundle
-from edge_van.engine_record import PLAN_NAME
+from edge_van.engine_record import ENGINE_RUNTIMES, PLAN_NAME
 from edge_van.errors import UsageError
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.records import Manifest
 from edge_van.runtimes import RUNTIMES
 from edge_van.validate_bundle import find_engine
-
-ENGINES = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class PredictModel:
 
     @property
     def is_engine(self) -> bool:
-        return self.runtime in ENGINES
+        return self.runtime in ENGINE_RUNTIMES
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -48,7 +46,7 @@ def choose_model(
 
     Raises ``UsageError`` for what contradicts itself or is not in the bundle.
     """
-    if runtime in ENGINES or engine is not None:
+    if runtime in ENGINE_RUNTIMES or engine is not None:
         return _engine(bundle, runtime, precision, engine, scheme)
     runtime = runtime or "openvino"
     if runtime not in RUNTIMES:

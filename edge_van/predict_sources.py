@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge_van.atomic import clear_errors
 from edge_van.atomic_files import LONGEST_NAME_BYTES
-from edge_van.data import MAX_BYTES, BrokenImageError, ImageSet, open_images
+from edge_van.data import MAX_BYTES, SUFFIXES, BrokenImageError, ImageSet, open_images
 from edge_van.errors import UsageError
 from edge_van.progress import one_line
 
@@ -33,16 +33,25 @@ class Source:
     grad_cam: Path | None = None
 
 
-def open_sources(stack: ExitStack, paths: Sequence[Path]) -> list[Source]:
+def open_sources(
+    stack: ExitStack, paths: Sequence[Path], note: Callable[[str], None] = lambda text: None
+) -> list[Source]:
     """Every path's images in the order given; archives stay open until the stack is closed.
 
-    A file that cannot be read is known when it is read. Raises ``UsageError`` for a path that is not there or no path
-    at all, ``DataError`` for a folder or archive that cannot be opened or holds no image.
+    ``note`` is told how many files of a folder or archive are left out, since their names are no images'. A file that
+    cannot be read is known when it is read. Raises ``UsageError`` for a path that is not there or no path at all,
+    ``DataError`` for a folder or archive that cannot be opened or holds no image.
     """
     found: list[Source] = []
     for path in paths:
         if _is_set(path):
             images = stack.enter_context(open_images(path, labelled=False))
+            if images.ignored:
+                what = "file was" if images.ignored == 1 else "files were"
+                note(
+                    f"{images.ignored} {what} left out of {shown(path)}: hidden, or without an image's suffix "
+                    f"({', '.join(SUFFIXES)})"
+                )
             found += [_member(path, images, i, in_folder=path.is_dir()) for i in range(len(images))]
         else:
             found.append(Source(shown(path), _file_reader(path), path))

@@ -32,6 +32,10 @@ class ClassChange:
     moved_to: dict[str, int] = field(default_factory=dict)
     """Images of this class whose INT8 prediction differs from FP32's, counted by the class INT8 chose."""
 
+    def moved_most(self) -> list[tuple[str, int]]:
+        """``moved_to``, the class that most moved to first, else by name."""
+        return sorted(self.moved_to.items(), key=lambda item: (-item[1], item[0]))
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -56,6 +60,10 @@ class Accuracy:
     """Seconds the engines stood still because no decoded image was ready."""
     model: str = "INT8"
     """What stands beside FP32, and what computed it: "INT8", or a TensorRT graph or engine by its name."""
+
+    def most_changed(self) -> list[ClassChange]:
+        """The classes, the one whose recall changed most first."""
+        return sorted(self.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def table_for_results(title: str, columns: Sequence[str], *, left: Sequence[str]
 
 
 def show_bundle(bundle: Bundle) -> None:
-    """The summary of ``quantize``."""
+    """The summary of ``quantize``, and of ``info`` on any machine."""
     console, manifest = console_for_results(), bundle.manifest
     spec = manifest.input_spec
     console.print(
@@ -74,7 +74,7 @@ def show_bundle(bundle: Bundle) -> None:
     if manifest.accuracy is not None:
         show_accuracy(manifest.accuracy, classes=False)
     if manifest.latency is not None:
-        _show_latency(console, manifest.latency)
+        _show_latency(console, manifest.latency, manifest.machine.cpu)
     _show_schemes(console, manifest.schemes)
     for warning in manifest.warnings:
         console.print(f"warning: {warning}")
@@ -137,9 +137,8 @@ def _show_classes(console: Console, accuracy: Accuracy) -> None:
     table = _Table(title="Classes that changed most")
     for column in ("class", "images", "recall FP32 %", "recall INT8 %", "predictions that moved, to"):
         table.add_column(column, justify="left" if column in ("class", "predictions that moved, to") else "right")
-    ranked = sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
-    for c in ranked[:WORST_CLASSES]:
-        moved = sorted(c.moved_to.items(), key=lambda item: -item[1])[:3]
+    for c in accuracy.most_changed()[:WORST_CLASSES]:
+        moved = c.moved_most()[:3]
         table.add_row(
             c.name,
             str(c.images),
@@ -150,8 +149,9 @@ def _show_classes(console: Console, accuracy: Accuracy) -> None:
     console.print(table)
 
 
-def _show_latency(console: Console, latency: Latency) -> None:
-    table = _Table(title=f"Latency on this CPU, batch {latency.batch}, {latency.rounds} interleaved rounds")
+def _show_latency(console: Console, latency: Latency, cpu: str) -> None:
+    """``cpu`` measured it, which need not be this machine's."""
+    table = _Table(title=f"Latency on {cpu}, batch {latency.batch}, {latency.rounds} interleaved rounds")
     for column in ("OpenVINO", "median ms", "p90 ms", "p99 ms", f"times {latency.baseline.upper()} (95 % interval)"):
         table.add_column(column, justify="left" if column == "OpenVINO" else "right")
     for row in latency.rows:
@@ -164,7 +164,7 @@ def _show_latency(console: Console, latency: Latency) -> None:
         )
     console.print(table)
     if not any(row.name == "bf16" for row in latency.rows):
-        console.print("no BF16 row: this CPU has no BF16 units")
+        console.print(f"no BF16 row: {cpu} has no BF16 units")
     for note in latency.notes:
         console.print(f"note: {note}")
 

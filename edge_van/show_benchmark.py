@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from edge_van.benchmark_record import (
@@ -24,7 +23,6 @@ from edge_van.benchmark_record import (
 )
 from edge_van.records import Interval
 from edge_van.show import console_for_results, table_for_results
-from edge_van.timing.unpaired import factor_interval
 
 
 def show_benchmark(result: BenchmarkResult, written: Path | None, bundles: Sequence[Path]) -> None:
@@ -67,6 +65,8 @@ def _show_conditions(console: Console, c: Conditions) -> None:
         f"{c.rounds} rounds kept (each one query of every model, or one slice of time at one batch size), "
         f"{c.rounds_discarded} disturbed ones thrown away{f'; of the CPU time {shares}' if shares else ''}"
     )
+    if c.core_round_trip_us is not None:
+        console.print(f"a word between cores took {c.core_round_trip_us:.2f} microseconds there and back, at best")
     if c.not_watched:
         console.print(f"not watched here: {'; '.join(c.not_watched)}")
 
@@ -120,11 +120,11 @@ def _show_offline(console: Console, result: BenchmarkResult) -> None:
 
 
 def _best_against(row: Throughput, base: Throughput) -> str:
-    """The scenario's own figures divided. Their batch sizes may differ, and so may the time they were measured at."""
-    if row is base:
-        return _ratio(1.0, Interval(1.0, 1.0))
-    ratio, interval = row.images_per_s / base.images_per_s, factor_interval(np.array(row.slices), np.array(base.slices))
-    return f"{ratio:.2f} (too few slices)" if interval is None else _ratio(ratio, interval)
+    """Paired where both are best at one batch size. Others were not measured in the same minute: no interval holds what
+    the machine did in between."""
+    if row.batch == base.batch:
+        return _ratio(row.ratio, row.ratio_interval)
+    return f"{row.images_per_s / base.images_per_s:.2f} (not paired)"
 
 
 def _show_startup(console: Console, result: BenchmarkResult) -> None:

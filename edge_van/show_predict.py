@@ -13,12 +13,16 @@ from edge_van.bundle import Bundle
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.predict import HeatMap, Prediction, PredictOptions
 from edge_van.predict_model import quantized_files
+from edge_van.predict_sources import shown
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.show import console_for_results, table_for_results
 
 
-def show_predictions(found: Sequence[Prediction], bundle: Bundle, image: Path, options: PredictOptions) -> None:
-    """``found`` in order, then what its heat maps show, or how to get that of ``image`` by the same model."""
+def show_predictions(
+    found: Sequence[Prediction], bundle: Bundle, images: Sequence[Path], options: PredictOptions
+) -> None:
+    """``found`` in order, then what its heat maps show, or how to get that by the same model of the first of ``images``
+    that has an answer."""
     if not found:
         return
     console = console_for_results()
@@ -39,7 +43,14 @@ def show_predictions(found: Sequence[Prediction], bundle: Bundle, image: Path, o
         console.print(f"Heat maps of the first class, at stage {drawn.stage}: {options.grad_cam}", soft_wrap=True)
         if text := _straight_through(drawn, found[0].model, bundle):
             console.print(text, soft_wrap=True)
+    image = next((path for path in images if _has_answer(path, found)), images[0])
     console.print(f"Next:   {shlex.join(_next_command(bundle, found[0].model, image, options))}", soft_wrap=True)
+
+
+def _has_answer(path: Path, found: Sequence[Prediction]) -> bool:
+    """Itself, or an image in the folder or archive that it is."""
+    inside = shown(path / "_").removesuffix("_")
+    return any(prediction.image == shown(path) or prediction.image.startswith(inside) for prediction in found)
 
 
 def _straight_through(drawn: HeatMap, model: str, bundle: Bundle) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
 from edge_van.errors import BundleError, DataError, UsageError, VerificationError
 from edge_van.input_spec import InputSpec
-from edge_van.measure import in_top_k, paired_drop_interval, to_db
+from edge_van.measure import evenly_spread, in_top_k, paired_drop_interval, to_db
 from edge_van.progress import Advance, one_line
 from edge_van.records import Accuracy, ClassChange, Interval
 from edge_van.runtimes import Session
@@ -112,7 +112,7 @@ def validate_all(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes at least 1 image, got {limit}")
     tallies, stats = {name: _Tally(num_classes) for name in others}, StreamStats()
-    indices = None if limit is None else _spread(len(images), limit)
+    indices = None if limit is None else evenly_spread(len(images), limit)
     inference_s = 0.0
     start = time.perf_counter()
 
@@ -145,11 +145,6 @@ def validate_all(
         raise DataError(f"{images.source}: none of the {len(images)} images could be read")
     wall_s = time.perf_counter() - start
     return {name: _record(tally, stats, images, spec, wall_s, inference_s) for name, tally in tallies.items()}
-
-
-def _spread(total: int, limit: int) -> list[int]:
-    """``limit`` indices evenly over all, so that images sorted by class give every class its share."""
-    return sorted(set(np.linspace(0, total - 1, min(limit, total)).round().astype(int).tolist()))
 
 
 def _logits(session: Session, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:

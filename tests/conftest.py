@@ -1,5 +1,6 @@
 """What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from edge_van.bundle import Bundle, BundleWriter
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.runtimes.telemetry import switch_off_telemetry
 from edge_van.van import VAN, Block
 from edge_van.variants import Variant
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)
+switch_off_telemetry()  # test modules import the engines themselves
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +91,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path) -> Iterator[None]:
+    """Root may do anything anywhere, so a test that root runs becomes nobody for a while."""
+    if os.getuid() != 0:
+        yield
+        return
+    for parent in tmp_path.parents[:3]:  # of workers that run side by side each has a folder of its own
+        parent.chmod(0o755)
+    os.chown(tmp_path, 65534, -1)
+    os.setresuid(65534, 65534, 0)
+    yield
+    os.setresuid(0, 0, 0)
 
 
 @pytest.fixture(scope="session")

@@ -71,20 +71,6 @@ def test_outputs_that_cannot_be_made(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-@pytest.fixture
-def ordinary_user(tmp_path: Path) -> Iterator[None]:
-    """Root may do anything anywhere, so a test that root runs becomes nobody for a while."""
-    if os.getuid() != 0:
-        yield
-        return
-    for parent in tmp_path.parents[:3]:  # of workers that run side by side each has a folder of its own
-        parent.chmod(0o755)
-    os.chown(tmp_path, 65534, -1)
-    os.setresuid(65534, 65534, 0)
-    yield
-    os.setresuid(0, 0, 0)
-
-
 @pytest.mark.usefixtures("ordinary_user")
 def test_no_permission_is_one_clear_line(tmp_path: Path) -> None:
     bundle = make(tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -248,6 +249,25 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
             interval = paired_ratio(generator.lognormal(0.0, 0.3, n), np.ones(n))[1]
             inside += interval.low <= 1.0 <= interval.high
         assert 0.92 < inside / 400 <= 1.0
+
+
+def test_the_interval_knows_that_a_machine_has_faster_and_slower_times() -> None:
+    """Forty stretches of 50 rounds, each of one of two ratios: the same rounds in any order would look like 2,000."""
+    generator = np.random.default_rng(0)
+    held = {"in order": 0, "shuffled": 0}
+    for _ in range(300):
+        ratios = np.repeat(generator.choice([1.42, 1.5], 40), 50) * generator.lognormal(0.0, 0.05, 2000)
+        for order, values in (("in order", ratios), ("shuffled", generator.permutation(ratios))):
+            interval = paired_ratio(values, np.ones(2000))[1]
+            held[order] += interval.low <= math.sqrt(1.42 * 1.5) <= interval.high
+    assert held["in order"] / 300 > 0.92
+    few = 0  # eight stretches of 250: longer than a tenth of the run, they are counted in part
+    for _ in range(300):
+        ratios = np.repeat(generator.choice([1.42, 1.5], 8), 250) * generator.lognormal(0.0, 0.05, 2000)
+        interval = paired_ratio(ratios, np.ones(2000))[1]
+        few += interval.low <= math.sqrt(1.42 * 1.5) <= interval.high
+    assert few / 300 > 0.8
+    assert held["shuffled"] / 300 < 0.75
 
 
 def test_few_rounds_have_the_widest_interval() -> None:

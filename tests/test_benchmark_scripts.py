@@ -42,12 +42,14 @@ def test_a_result_is_named_by_its_script() -> None:
 
 def test_a_result_says_its_command_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = script("common")
-    words = [str(BENCHMARKS / "peers" / "run.py"), "--train", "/somewhere/train.zip", "--limit", "5"]
+    given = ["--train", "/somewhere/train.zip", "--limit", "5", "--results", "results"]
+    words = [str(BENCHMARKS / "peers" / "run.py"), *given]
     monkeypatch.setattr(sys, "argv", words)
     parser = common.arguments("", train=False, test=False)
     path = common.write_result(parser.parse_args(["--results", str(tmp_path)]), {"rows": []})
     assert path.name.startswith("peers-64px-")
     assert json.loads(path.read_text())["command"] == "python benchmarks/peers/run.py --train train.zip --limit 5"
+    assert common.told(["--train=/a/t.zip", "--results=/a/b", "x/demo", "-v"]) == ["--train=t.zip", "demo", "-v"]
 
 
 @settings(deadline=None)  # the first one imports torch and scipy
@@ -186,10 +188,13 @@ def test_the_readme_tables_hold_every_model_and_every_size() -> None:
         "logit_sqnr_db": 28.04,
     }
     row = {"name": "fp32", "median_ms": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0}
+    row |= {"in_turns_over_alone": 1.05, "alone_ms": 1.9}
     timed = {
         "latency_size_px": 64,
         "runs": [1, 2],
-        "ratios": {"fp32": [row, {**row, "name": "openvino", "ratio": 1.5}]},
+        "ratios": {
+            "fp32": [row, {**row, "name": "openvino", "ratio": 1.5, "in_turns_over_alone": 0.8, "alone_ms": 2.5}]
+        },
         "benchmark_app": [
             {
                 "model": "fp32",
@@ -214,7 +219,7 @@ def test_the_readme_tables_hold_every_model_and_every_size() -> None:
         ]
     )
     assert "| FP32 here | - | - | - | 2.00 | 1.00 (1.00 to 1.00) |" in peers
-    assert "| INT8 here | 84.00 | +1.00 (+0.10 to +1.90) | 28.0 | 2.00 | 1.50 (1.00 to 1.00) |" in peers
+    assert "| INT8 here | 84.00 | +1.00 (+0.10 to +1.90) | 28.0 | 2.00, alone 2.50 | 1.50 (1.00 to 1.00) |" in peers
     assert any(line.startswith("| torchao: no compiler |") and line.count("|") == 7 for line in peers)
     assert any("fp32 at 64 px 1.012 (1.000 to 1.020; without Python's 0.10 ms 0.990)" in line for line in peers)
     point = {

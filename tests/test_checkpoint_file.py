@@ -211,7 +211,7 @@ def test_folders_without_weights(tmp_path: Path, state: State):
     assert "give one of its files: b0.pth.tar" in refused(saved(tmp_path / "b0.pth.tar", state).parent)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.usefixtures("ordinary_user")
 def test_a_file_one_may_not_read(tmp_path: Path, state: State):
     path = saved(tmp_path / "v.pth", state)
     path.chmod(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from edge_van.machine import describe_machine
 from edge_van.timing.run import identity
 
 Run = Callable[..., tuple[int, str, str]]
-QUICK = ("--runtime", "openvino", "--scenario", "single-stream", "--samples", 20, "--no-startup", "--no-layers")
+BRIEF = ("--runtime", "openvino", "--scenario", "single-stream", "--samples", 20, "--no-startup", "--no-layers")
+QUICK = (*BRIEF, "--min-duration", 0)
 
 
 @pytest.fixture
@@ -42,6 +44,16 @@ def test_the_result_lies_in_the_bundle_and_the_bundle_is_still_whole(command: Ru
     assert f"Next:   edge-van report {bundle}" in out
     assert verify(open_bundle(bundle)) == []
     assert command(bundle, *QUICK)[0] == 0  # its own file is replaced without being asked twice
+
+
+def test_a_scenario_lasts_a_minute_or_as_long_as_it_may(command: Run, bundle: Path, tmp_path: Path) -> None:
+    start = time.perf_counter()
+    assert command(bundle, *BRIEF, "--max-duration", 3, "--output", tmp_path / "r.json")[0] == 0
+    assert time.perf_counter() - start > 3
+    found = read_benchmark(tmp_path / "r.json")
+    assert found.settings.min_duration_s == 3
+    assert len(found.single_stream[0].samples_ms) > 20
+    assert "default: 60" in " ".join(command("--help")[1].split())
 
 
 def test_json_is_the_file(command: Run, bundle: Path, tmp_path: Path) -> None:
@@ -164,7 +176,7 @@ def test_several_bundles_have_no_file_of_their_own(command: Run, bundle: Path, t
 def test_the_recorded_command_has_no_folders_but_all_else(command: Run, bundle: Path, tmp_path: Path) -> None:
     assert command(bundle, *QUICK, f"--output={tmp_path / 'r.json'}", "--against=openvino-int8")[0] == 0
     recorded = read_benchmark(tmp_path / "r.json").command
-    assert recorded.endswith("--no-startup --no-layers --output=r.json --against=openvino-int8")
+    assert recorded.endswith("--no-layers --min-duration 0 --output=r.json --against=openvino-int8")
     assert str(tmp_path) not in recorded
 
 

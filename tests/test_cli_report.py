@@ -36,7 +36,7 @@ def test_two_subjects_go_into_a_folder_of_their_own(
     assert tree(a) | tree(b) == before
     assert "a: good. " in out
     assert "b: no. " in out
-    assert "different runs" in out
+    assert "In these two runs the gains over each one's own FP32 were a 1.7" in out
     code, _, _ = run(capfd, monkeypatch, "report", a, b)  # its own files are replaced
     assert code == 0
 
@@ -180,6 +180,10 @@ def test_a_slim_install_says_what_to_install(
     code, _, err = run(capfd, monkeypatch, "report", folder)
     assert code == 5
     assert "pip install 'edge-van[report]'" in error_line(err)
+    assert "psutil" not in err  # which describes the machine that runs images
+    code, _, err = run(capfd, monkeypatch, "report", folder, "--data", tmp_path)
+    assert code == 5
+    assert "made with matplotlib and jinja2 and psutil and cpuinfo, not installed" in error_line(err)
 
 
 def test_the_command_line_loads_no_drawing_library() -> None:

@@ -271,4 +271,4 @@ def test_the_interval_of_two_gains_holds_their_quotient_as_often_as_it_says(coun
             gains.append((math.log(middle), math.log(bounds.low), math.log(bounds.high)))
         _, low, high = difference_interval(*gains)
         held += low <= math.log(1.8 / 1.5) <= high
-    assert 0.935 <= held / tries <= 0.99
+    assert held / tries >= 0.935

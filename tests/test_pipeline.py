@@ -285,6 +285,7 @@ def replay(done: Finished) -> Callable[..., ExportedModels]:
 def replayed(runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_van.pipeline, "export_models", replay(runs["json"]))
     monkeypatch.setattr(edge_van.pipeline, "LATENCY_ROUNDS", MIN_ROUNDS)
+    monkeypatch.setattr(edge_van.pipeline, "LATENCY_S", 0.0)
 
 
 @pytest.fixture

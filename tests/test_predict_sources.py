@@ -13,7 +13,7 @@ from bundle_samples import one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.data import BrokenImageError
+from edge_van.data import SUFFIXES, BrokenImageError
 from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.predict_sources import Source, _names, open_sources, with_targets
 
@@ -30,7 +30,11 @@ def test_files_folders_and_archives_are_read_in_the_order_given(tmp_path: Path) 
         archive.writestr("x/c.png", b"c.png")
     with ExitStack() as stack:
         paths = [tmp_path / "all.ZIP", tmp_path / "folder", tmp_path / "folder" / "notes.txt"]
-        found = open_sources(stack, paths)
+        notes: list[str] = []
+        found = open_sources(stack, paths, notes.append)
+        suffixes = ", ".join(SUFFIXES)
+        left_out = f"1 file was left out of {tmp_path / 'folder'}: hidden, or without an image's suffix ({suffixes})"
+        assert notes == [left_out]
         assert [s.read() for s in found] == [b"c.png", b"a.png", b"b.png", b"notes.txt"]
     assert [s.name for s in found] == [str(tmp_path / n) for n in ("all.ZIP/x/c.png", *_in("folder"))]
     assert [s.file for s in found] == [None, *(tmp_path / n for n in _in("folder"))]

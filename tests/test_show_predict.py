@@ -41,7 +41,7 @@ def prediction(model: str = INT8_IR, heat_map: HeatMap | None = None, image: str
 def shown(
     capsys: pytest.CaptureFixture[str], found: list[Prediction], at: Bundle | None = None, **options: object
 ) -> list[str]:
-    show_predictions(found, bundle() if at is None else at, IMAGE, PredictOptions(**options))  # type: ignore[arg-type]
+    show_predictions(found, bundle() if at is None else at, [IMAGE], PredictOptions(**options))  # type: ignore[arg-type]
     return capsys.readouterr().out.splitlines()
 
 
@@ -76,6 +76,15 @@ def test_the_accuracy_of_the_same_model_is_suggested_where_grad_cam_is_done_or_c
 ) -> None:
     last = shown(capsys, [prediction(model)], bundle(openvino=openvino), **options)[-1]
     assert last == f"Next:   edge-van validate 'the bundle' --data YOUR_IMAGES{said}"
+
+
+@pytest.mark.parametrize("answered", ["b.png", "folder/b.png", "all.zip/x/b.png"])
+def test_the_next_command_names_no_image_that_failed(capsys: pytest.CaptureFixture[str], answered: str) -> None:
+    given = Path(answered.split("/")[0])
+    images = [Path("broken.png"), Path("fold"), given, Path("c.png")]
+    show_predictions([prediction(image=answered), prediction(image="c.png")], bundle(), images, PredictOptions())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Next:   edge-van predict 'the bundle' {given} --grad-cam heat_maps"
 
 
 def test_a_column_says_whose_heat_map_is_whose(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.benchmark import paired_ratio, random_feed
+from edge_van.benchmark import paired_ratio, query_turn, random_feed, rounded
 from edge_van.progress import Terminal
 from edge_van.runtimes import Session
 from edge_van.timing.interleave import sample_rounds
@@ -78,7 +78,7 @@ def time_peers(
         for peer in peers:
             session = stack.enter_context(peer.open(threads))
             feed = random_feed(session, generator)
-            turns.append(_turn(session, feed, settle_s))
+            turns.append(query_turn(session, feed, 1e3 * settle_s))
             alone.append(_block(session, feed, settle_s))
             lingering.append(_lingering_cpu_ms(session, feed))
         before = [block() for block in alone]
@@ -93,7 +93,7 @@ def time_peers(
             )
         after = [block() for block in alone]
     rows = tuple(
-        Row(peer.name, _rounded(found.values[:, i]), _rounded([*before[i], *after[i]]), lingering[i])
+        Row(peer.name, rounded(found.values[:, i]), rounded(np.array([*before[i], *after[i]])), lingering[i])
         for i, peer in enumerate(peers)
     )
     share = found.interference.other_share
@@ -120,14 +120,6 @@ def ratios(runs: Sequence[Timed], baseline: str) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _turn(session: Session, feed: dict[str, NDArray[Any]], settle_s: float) -> Callable[[], float]:
-    def turn() -> float:
-        settle(lambda: session.run(feed), settle_s)
-        return _timed_ms(session, feed)
-
-    return turn
 
 
 def _block(session: Session, feed: dict[str, NDArray[Any]], settle_s: float) -> Callable[[], list[float]]:
@@ -162,7 +154,3 @@ def _timed_ms(session: Session, feed: dict[str, NDArray[Any]]) -> float:
     start = time.perf_counter()
     session.run(feed)
     return (time.perf_counter() - start) * 1e3
-
-
-def _rounded(times: Sequence[float] | NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(round(float(t), 4) for t in times)

@@ -138,7 +138,7 @@ def print_latency(against: dict[str, list[dict[str, Any]]], runs: Sequence[Timed
             f"{base} / its time {r['ratio']:.2f} ({r['lowest']:.2f} to {r['highest']:.2f})"
             for base, r in ((base, rows[row["name"]]) for base, rows in other.items())
         )
-        mark = "  DISTURBED" if row["in_turns_over_alone"] > DISTURBED else ""
+        mark = "" if 1 / DISTURBED <= row["in_turns_over_alone"] <= DISTURBED else "  DISTURBED"
         beside = f"alone {row['alone_ms']:7.2f}, CPU time afterwards {row['lingering_cpu_ms']:5.2f}"
         print(f"  {row['name']:18s} {row['median_ms']:7.2f} ms ({beside})  {ratio}{mark}", flush=True)
 

@@ -73,21 +73,22 @@ def _accuracy_row(r: dict[str, Any]) -> str:
 
 def latency(results: Results) -> list[str]:
     """The tables of ``cpu_latency.py``, one a machine."""
-    first, runs = results[0], results[0]["runs"]
     lines = [
-        f"**Latency**: VAN-B0 at {first['size_px']} px, OpenVINO, batch 1, {len(runs)} runs of {runs[0]['rounds']} "
-        f"interleaved rounds in random order; ratios are medians of paired ratios, in brackets the lowest and highest "
-        f"end of the runs' 95 % intervals. Over 1 is faster. Ours take the camera's bytes, NNCF's model "
-        f"the float input it has.",
+        f"**Latency**: VAN-B0 at {results[0]['size_px']} px, OpenVINO, batch 1, interleaved, in a new "
+        f"random order each round where nothing else is said; ratios are medians of "
+        f"paired ratios, in brackets the lowest and highest end of the runs' 95 % intervals. Over 1 is faster. Ours "
+        f"take the camera's bytes, NNCF's model the float input it has.",
         "",
     ]
     for result in results:
+        runs = result["runs"]
         against = {r["name"]: r for r in result["ratios"]["nncf_defaults"]}
         lines += [f"| {cpu(result)} | median ms | against FP32 | against NNCF's defaults |", "|---|---|---|---|"]
         for r in result["ratios"]["fp32"]:
             cells = (TITLES[r["name"]], f"{r['median_ms']:.2f}", ratio(r), ratio(against[r["name"]]))
             lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", source(result), ""]
+        each = " and ".join(str(rounds) for rounds in sorted({run["rounds"] for run in runs}))
+        lines += ["", f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} of {each} rounds. {source(result)}", ""]
     return lines[:-1]
 
 

@@ -19,7 +19,7 @@ from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.input_spec import InputSpec
 from edge_van.measure import relative_error, sqnr_db
 from edge_van.runtimes import open_model
-from edge_van.runtimes.openvino import OpenVINOSession
+from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
 
 INPUT, OUTPUT = "images", "logits"
 FLOAT_TOLERANCE = 1e-3
@@ -37,8 +37,7 @@ _RESIZE = {"bicubic": "RESIZE_BICUBIC_PILLOW", "bilinear": "RESIZE_BILINEAR_PILL
 
 def export_openvino(onnx_path: Path, spec: InputSpec, path: Path) -> Path:
     """Convert ``onnx_path`` to an IR at ``path`` (.xml). Raises ``UsageError`` where the resize cannot go inside."""
-    import openvino as ov
-
+    ov = load_openvino()
     model = ov.convert_model(onnx_path)
     height, width = spec.size
     model.reshape({model.input(0): [1, 3, height, width]})

@@ -2,3 +2,6 @@
 
 In: bundles and results of ``edge-van benchmark``. Out: ``report.html``, ``report.md`` and ``report.json``.
 """
+
+IMAGE_LIMIT = 2000
+"""Images that flips are looked for among, where no other number is asked for."""

@@ -17,6 +17,7 @@ from edge_van.bundle import Bundle
 from edge_van.data import BrokenImageError, ImageSet, decode, stream
 from edge_van.gradcam import GradCAM, run_image, similarity
 from edge_van.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
+from edge_van.measure import evenly_spread
 from edge_van.overlay import overlay
 from edge_van.progress import Reporter, one_line
 from edge_van.report.pictures import at_least, jpeg
@@ -72,9 +73,8 @@ def cams_of(
     checked by the caller. Raises as ``edge_van.gradcam`` does.
     """
     spec = bundle.manifest.input_spec
-    spread = np.linspace(0, len(images) - 1, min(MOST_PAIRS, len(images))).round().astype(int).tolist()
-    shown = list(dict.fromkeys([*first, *spread]))[:MOST_PAIRS]
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).round().astype(int)).tolist()
+    shown = list(dict.fromkeys([*first, *evenly_spread(len(images), MOST_PAIRS)]))[:MOST_PAIRS]
+    chosen = evenly_spread(len(images), limit)
     found: list[float | None] = []
     with ExitStack() as stack:
         models = _open(stack, bundle)

@@ -18,15 +18,16 @@ from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.benchmark_record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
 from edge_van.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.commands import file_name, without_folders
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.progress import Reporter, one_line
 from edge_van.records import Manifest
+from edge_van.report import IMAGE_LIMIT
 from edge_van.report.compare import compare
 from edge_van.report.explain import NoModelsError, explain
 from edge_van.report.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
 from edge_van.report.verdict import judge
 
-IMAGE_LIMIT = 2000
 CAM_LIMIT = 100
 
 
@@ -68,8 +69,10 @@ def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter
     """The report of one or two subjects; a benchmark's result with several bundles gives a side for each.
 
     Raises ``UsageError`` for a subject that is neither, for the same run of a bundle twice, for images without a bundle
-    to run them through, or for a ``benchmark.json`` that another bundle's measurement left; ``BundleError`` for a
-    damaged bundle.
+    to run them through, or for a ``benchmark.json`` that is broken or that another bundle's measurement left;
+    ``BundleError`` for a damaged bundle; ``VerificationError`` for logits that are not finite. With ``options.data``
+    also ``BundleError`` for a bundle without OpenVINO models, ``DataError`` for images that do not fit, and
+    ``MissingRuntimeError`` without OpenVINO.
     """
     opened = [_open(path) for path in subjects]
     _check_options(opened, options)
@@ -160,9 +163,7 @@ def _explained(found: _Found, options: ReportOptions, reporter: Reporter) -> Sid
             side, no_explanation=_no_images() if side.manifest is None else "see those of the bundle itself."
         )
     if side.run is None:
-        shown = (
-            "no latency is shown" if bundle.manifest.latency is None else "only the latency in its manifest is shown"
-        )
+        shown = "no latency" if bundle.manifest.latency is None else "only the latency in its manifest"
         reporter.note(
             f"{side.name} has no {BENCHMARK_NAME}: {shown} is shown. For more, run: edge-van benchmark "
             f"{shlex.quote(str(bundle.path))}"
@@ -176,7 +177,8 @@ def _explained(found: _Found, options: ReportOptions, reporter: Reporter) -> Sid
         if options.data is not None:
             raise
         reporter.note(f"{side.name}: no example images, {error}")
-        return replace(side, no_explanation=one_line(f"the images were not run ({error})."))
+        why = without_folders(error, (bundle.path, data))
+        return replace(side, no_explanation=one_line(f"the images were not run ({why})."))
     return replace(side, explanation=explanation)
 
 
@@ -266,9 +268,9 @@ def _named(found: Sequence[_Found]) -> list[_Found]:
 
 
 def _command(subjects: Sequence[Path], options: ReportOptions) -> str:
-    words = ["edge-van", "report", *map(str, subjects)]
+    words = ["edge-van", "report", *map(file_name, subjects)]
     if options.data is not None:
-        words += ["--data", str(options.data)]
+        words += ["--data", file_name(options.data)]
     if options.image_limit != IMAGE_LIMIT:
         words += ["--limit", str(options.image_limit)]
     return one_line(shlex.join(words))

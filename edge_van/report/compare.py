@@ -1,7 +1,8 @@
 """Two sides of a report against each other: by paired times in one run, else each by its gain over its own FP32.
 
 In: two ``Side`` records and the runs. Out: a ``Comparison`` in sentences; the rules are here and nowhere else. Where
-the 95 % interval of a difference includes 0, or of a ratio 1, no difference is shown, and none is claimed.
+the 95 % interval of a difference includes 0, or of a ratio 1, no difference is shown, and none is claimed. Of two runs
+no speed is claimed to be the better one: a ratio moves from run to run by more than the intervals of both hold.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ import math
 from edge_van.measure import difference_interval, wilson_interval
 from edge_van.records import Accuracy, Interval, Machine
 from edge_van.report.format import interval, number, signed, signed_interval
-from edge_van.report.lookup import Runs, pair, run_of, shipped_accuracy, shipped_model, speed_of
+from edge_van.report.lookup import (
+    ENGINE_PACKAGES,
+    Runs,
+    pair,
+    run_of,
+    same_engines,
+    shipped_accuracy,
+    shipped_model,
+    speed_of,
+)
 from edge_van.report.record import Comparison, Side, Speed
 
 OTHER_RUNS = (
-    "The two were timed in different runs: each ratio is to its own FP32, milliseconds of two runs are not compared, "
-    "and the intervals hold what varies within a run, not what varies from one to the next."
+    "What moves a ratio from run to run is not in that interval, so no winner is named; milliseconds of two runs are "
+    "not compared."
 )
 
 
@@ -63,25 +73,81 @@ def _by_own_baseline(first: Side, second: Side, runs: Runs) -> list[str]:
         for side, s in known
     )
     ratio, bounds = _ratio_of_gains(a, b)
+    if first.run is None or first.run != second.run:
+        return _in_two_runs(first, second, runs, gains, number(ratio), interval(bounds))
     if bounds.low <= 1.0 <= bounds.high:
-        found = (
+        return [
             f"Neither is shown to gain more over its own FP32: the gain of {second.name} is {number(ratio)} times that "
             f"of {first.name} (95 % interval {interval(bounds)}, which includes 1). Times as fast as FP32: {gains}."
-        )
+        ]
+    more, less = (second, first) if ratio > 1.0 else (first, second)
+    if ratio < 1.0:
+        ratio, bounds = 1.0 / ratio, Interval(1.0 / bounds.high, 1.0 / bounds.low)
+    return [
+        f"{more.name} gains more over its own FP32: {number(ratio)} times the gain of {less.name} (95 % interval "
+        f"{interval(bounds)}). Times as fast as FP32: {gains}."
+    ]
+
+
+def _in_two_runs(first: Side, second: Side, runs: Runs, gains: str, factor: str, bounds: str) -> list[str]:
+    """The gains as they were found, and what else than the bundle was not the same."""
+    one_bundle = _identity(first, runs) == _identity(second, runs)
+    if one_bundle and first.run is None and second.run is None:
+        return [
+            f"{first.name} and {second.name} are of one bundle, whose speed edge-van quantize measured once: {gains}."
+        ]
+    found = (
+        f"{first.name} and {second.name} are of one bundle: from the one run to the other the ratio moved by a factor "
+        f"{factor} (95 % interval {bounds}, within the runs). Times as fast as FP32: {gains}."
+        if one_bundle
+        else f"In these two runs the gains over each one's own FP32 were {gains}: that of {second.name} is {factor} "
+        f"times that of {first.name} (95 % interval {bounds}, within the runs)."
+    )
+    return [found + _not_the_same(first, second, runs), OTHER_RUNS]
+
+
+def _not_the_same(first: Side, second: Side, runs: Runs) -> str:
+    """Machine, engines and threads where the two runs differ in them."""
+    found = ""
+    one, other = _machine(first, runs), _machine(second, runs)
+    if one is not None and other is not None and not same_engines(one, other):
+        if one.cpu != other.cpu:
+            found += f" They were timed on two machines, {one.cpu} and {other.cpu}."
+        versions = [
+            f"{package} {_known(one.versions.get(package))} and {_known(other.versions.get(package))}"
+            for package in ENGINE_PACKAGES
+            if one.versions.get(package) != other.versions.get(package)
+        ]
+        if versions:
+            found += f" The engines' versions differ: {', '.join(versions)}."
+    threads = [_threads(side, runs) for side in (first, second)]
+    if threads[0] != threads[1]:
+        found += f" They ran on other numbers of threads: {threads[0]} and {threads[1]}."
+    return found
+
+
+def _known(version: str | None) -> str:
+    return "(unknown)" if version is None else version
+
+
+def _threads(side: Side, runs: Runs) -> str:
+    """CPU threads of the model that ships: as its session had them, else as the run asked for."""
+    run, model = run_of(side, runs), shipped_model(side, runs)
+    if run is None:
+        latency = None if side.manifest is None else side.manifest.latency
+        found = None if latency is None else latency.threads
     else:
-        more, less = (second, first) if ratio > 1.0 else (first, second)
-        if ratio < 1.0:
-            ratio, bounds = 1.0 / ratio, Interval(1.0 / bounds.high, 1.0 / bounds.low)
-        found = (
-            f"{more.name} gains more over its own FP32: {number(ratio)} times the gain of {less.name} (95 % interval "
-            f"{interval(bounds)}). Times as fast as FP32: {gains}."
-        )
-    if first.run is not None and first.run == second.run:
-        return [found]
-    machines = [_machine(side, runs) for side in (first, second)]
-    if machines[0] is not None and machines[1] is not None and machines[0].cpu != machines[1].cpu:
-        found += f" They were timed on two machines, {machines[0].cpu} and {machines[1].cpu}."
-    return [found, OTHER_RUNS]
+        found = run.settings.threads if model is None or model.threads is None else model.threads
+    return "the engine's choice" if found is None else str(found)
+
+
+def _identity(side: Side, runs: Runs) -> tuple[str, str] | None:
+    """Of the bundle, by when it was made and from what; the same for a result that timed it."""
+    if side.manifest is not None:
+        return side.manifest.created, side.manifest.checkpoint_sha256
+    run = run_of(side, runs)
+    found = None if run is None else next((b for b in run.bundles if b.name == side.run_bundle), None)
+    return None if found is None else (found.created, found.checkpoint_sha256)
 
 
 def _ratio_of_gains(first: Speed, second: Speed) -> tuple[float, Interval]:
@@ -113,7 +179,8 @@ def _accuracy(first: Side, second: Side) -> str:
     if not images[0] or images[0] != images[1] or one.images != other.images:
         return (
             f"Accuracy was measured on different images ({first.name}: {one.images:,} of {one.data}, {second.name}: "
-            f"{other.images:,} of {other.data}) and is not compared: run edge-van validate on both with one --data."
+            f"{other.images:,} of {other.data}) and is not compared. Compare by hand "
+            f"what edge-van validate prints for both with one --data."
         )
     gain, low, high = difference_interval(_top1(one), _top1(other))
     figures = (

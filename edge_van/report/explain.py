@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
+from edge_van.commands import without_folders
 from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.machine import describe_machine
+from edge_van.measure import evenly_spread
 from edge_van.progress import Reporter, one_line
 from edge_van.records import Manifest
 from edge_van.report.cams import cams_of
@@ -77,11 +79,11 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         fp32, int8 = (
             stack.enter_context(open_model("openvino", bundle.file(f), batch=batch)) for f in (FP32_IR, INT8_IR)
         )
-        indices = np.unique(np.linspace(0, len(images) - 1, min(image_limit, len(images))).round().astype(int))
+        indices = evenly_spread(len(images), image_limit)
         found: list[_Candidate] = []
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
-            for part in stream(images, spec, batch_size=batch, indices=indices.tolist(), on_broken=broken.append):
+            for part in stream(images, spec, batch_size=batch, indices=indices, on_broken=broken.append):
                 by_fp32, by_int8 = (_probabilities(s, part.images, batch, manifest) for s in (fp32, int8))
                 found += _flipped(by_fp32, by_int8, part.indices, part.labels)
                 seen += len(part.labels)
@@ -115,7 +117,7 @@ def _cams(
         return cams_of(bundle, images, first, names, reporter, limit=limit), ""
     except (MissingRuntimeError, BundleError, VerificationError) as error:
         reporter.note(f"no Grad-CAM: {error}")
-        return None, one_line(f"not shown ({error}).")
+        return None, one_line(f"not shown ({without_folders(error, (bundle.path, images.source))}).")
 
 
 def _flipped(

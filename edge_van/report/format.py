@@ -43,6 +43,15 @@ def points(value: float) -> str:
 
 def ms(value: float | None) -> str:
     """Milliseconds with three significant digits: 0.412, 3.36, 20.9, 1,204."""
+    return _three_digits(value)
+
+
+def images_per_s(value: float | None) -> str:
+    """As ``ms``: a slow board does 4.63 images a second, and its models differ behind the point."""
+    return _three_digits(value)
+
+
+def _three_digits(value: float | None) -> str:
     if value is None:
         return ABSENT
     digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0

@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def html(page: Page) -> bytes:
-    """Raises ``MissingRuntimeError`` (through the command line) where Jinja2 is not installed."""
+    """The page as UTF-8. Raises ``ModuleNotFoundError`` without Jinja2: the command line looks for it first."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     template = _environment().get_template("report.html.j2")
     text: str = template.render(page=page, style=style, generator=GENERATOR, status_words=STATUS_WORDS)

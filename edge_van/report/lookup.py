@@ -12,12 +12,12 @@ import numpy as np
 
 from edge_van.benchmark import paired_ratio
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
+from edge_van.engine_record import ENGINE_RUNTIMES
 from edge_van.layout import OPENVINO_ONNX
 from edge_van.records import Accuracy, Interval, Machine, Manifest, SchemeResult
 from edge_van.report.record import Side, Speed
 
 Runs = tuple[BenchmarkResult, ...]
-ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")
 """Those that a machine's record knows the versions of."""
 
@@ -86,16 +86,14 @@ def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
     if shipped is None:
         return None
     alike = [
-        m
-        for m in models_of(side, runs)
-        if shipped.runtime not in ENGINE_RUNTIMES or _target_of(m) == _target_of(shipped)
+        m for m in models_of(side, runs) if shipped.runtime not in ENGINE_RUNTIMES or target_of(m) == target_of(shipped)
     ]
     return _first(alike, shipped.runtime, "fp32")
 
 
-def _target_of(model: BenchmarkModel) -> str:
-    """``tensorrt/<target>/<scheme>/model.engine``."""
-    return "/".join(model.file.split("/")[:2])
+def target_of(model: BenchmarkModel) -> str:
+    """Of an engine, whose file is ``tensorrt/<target>/<scheme>/model.engine``."""
+    return "/".join(model.file.split("/")[1:2])
 
 
 def _first(models: Iterable[BenchmarkModel], runtime: str, precision: str) -> BenchmarkModel | None:

@@ -90,9 +90,6 @@ def _facts(side: Side, verdict: Verdict) -> tuple[Fact, ...]:
             for folder in ("openvino_fp32/", "openvino/")
         )
         if fp32 and int8:
-            facts.append(
-                Fact(
-                    "size", f"{number(fp32 / int8)}× smaller", f"{number(fp32 / 1e6, 1)} to {number(int8 / 1e6, 1)} MB"
-                )
-            )
+            times = f"{number(fp32 / int8)}× smaller" if int8 <= fp32 else f"{number(int8 / fp32)}× larger"
+            facts.append(Fact("size", times, f"{number(fp32 / 1e6, 1)} to {number(int8 / 1e6, 1)} MB"))
     return tuple(facts)

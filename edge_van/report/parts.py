@@ -23,8 +23,9 @@ _LAYERS = (
     ("head", r"head"),
 )
 PARTS = (*(name for name, _ in _LAYERS), NORM, OTHER)
-_MULTIPLIES = ("conv", "matmul", "gemm", "fullyconnected", "linear")
-"""In an operator's name: it is the layer itself. A reorder or a pooling before it carries the layer's name too."""
+_MULTIPLIES = re.compile(r"conv(?!ert)|matmul|gemm|fullyconnected|linear", re.IGNORECASE)
+"""In an operator's name: it is the layer itself. A reorder, a conversion or a pooling before it carries the layer's
+name too."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class OperatorTime:
 
 def part_of(layer: LayerTime) -> str:
     """One of ``PARTS``."""
-    if any(word in layer.operator.lower() for word in _MULTIPLIES):
+    if _MULTIPLIES.search(layer.operator):
         for name, pattern in _LAYERS:
             if re.match(rf"{pattern}(?![\w])", layer.name):
                 return name

@@ -13,7 +13,8 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
      shown;
   6. the benchmark doubts its single-stream times of all models or of one of the two that are compared, other than for
      being few: few for a percentile is in the page's table, and what few say of the ratio in its interval;
-  7. the bundle has a warning, or quantize's latency (where the speed is taken from it) a note;
+  7. the bundle has a warning that is about none of what these rules judge by themselves, or quantize's latency (where
+     the speed is taken from it) a note;
   8. speed was measured on another CPU or with another version of OpenVINO than accuracy: its kernels, and with them its
      logits, differ by both;
   9. OpenVINO's INT8 is within the limit and none of TensorRT's INT8 graphs is, which quantize's gate counts too;
@@ -24,7 +25,7 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 from __future__ import annotations
 
 from edge_van.benchmark_record import BenchmarkResult
-from edge_van.gates import doubts
+from edge_van.gates import NO_VNNI, doubts, over_limit
 from edge_van.records import Accuracy, Machine, Manifest
 from edge_van.report.format import interval, number, points, signed, signed_interval
 from edge_van.report.lookup import Runs, limit_points, run_of, shipped_accuracy, shipped_scheme, speed_of
@@ -93,12 +94,22 @@ def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Spee
     if run is not None:
         found += _doubts(run, speed)
     if manifest is not None:
-        found += [f"The bundle's warning: {warning}" for warning in manifest.warnings]
+        judged = _judged_here(manifest)
+        found += [f"The bundle's warning: {warning}" for warning in manifest.warnings if warning not in judged]
         if speed is not None and run is not None:
             found += _elsewhere(manifest.machine, run.machine, openvino=manifest.accuracy is not None)
         elif speed is not None and manifest.latency is not None:
             found += manifest.latency.notes
     return tuple(found)
+
+
+def _judged_here(manifest: Manifest) -> set[str]:
+    """The warnings of ``edge-van quantize`` about what these rules judge by the same figures: of every accuracy, and of
+    a CPU on which INT8 gains little, where the gain itself is measured."""
+    limit = limit_points(manifest)
+    measured = [manifest.accuracy, *(s.accuracy for s in manifest.schemes if s.quantized_layers)]
+    known = [accuracy for accuracy in measured if accuracy is not None]
+    return {NO_VNNI, *(say(accuracy, limit) or "" for accuracy in known for say in (over_limit, doubts))}
 
 
 def _elsewhere(accuracy: Machine, speed: Machine, *, openvino: bool) -> list[str]:
@@ -110,7 +121,10 @@ def _elsewhere(accuracy: Machine, speed: Machine, *, openvino: bool) -> list[str
         apart = f"with OpenVINO {here or 'of unknown version'}, accuracy with {there or 'one of unknown version'}"
     else:
         return []
-    return [f"Speed was measured {apart}, whose kernels may give other logits: run edge-van validate there."]
+    return [
+        f"Speed was measured {apart}, whose kernels may give other logits: compare the accuracy that edge-van validate "
+        f"prints there by hand, or make the bundle there with edge-van quantize."
+    ]
 
 
 def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Kernel, Session, TensorInfo
 from edge_van.runtimes.stage_map import add_openvino_output, check_stage
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 PRECISIONS = ("f32", "bf16")
 
@@ -26,7 +27,7 @@ class OpenVINOSession(Session):
 
     @classmethod
     def preload(cls, **options: Any) -> None:
-        _load()
+        load_openvino()
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class OpenVINOSession(Session):
         check_stage(stage_map)
         if precision not in PRECISIONS:
             raise UsageError(f"OpenVINO takes a precision of {PRECISIONS}, got {precision!r}")
-        ov = _load()
+        ov = load_openvino()
         core = ov.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingRuntimeError("this CPU has no BF16 units: run FP32 or INT8")
@@ -100,7 +101,7 @@ class OpenVINOSession(Session):
         if len(shape) < len(info.shape):
             return None
         array = np.empty(shape, info.dtype)
-        self._request.set_output_tensor(index, _load().Tensor(array, shared_memory=True))
+        self._request.set_output_tensor(index, load_openvino().Tensor(array, shared_memory=True))
         return array
 
     def _bind(self, index: int, array: np.ndarray) -> None:
@@ -108,7 +109,7 @@ class OpenVINOSession(Session):
         if array is self._bound[index]:
             return
         usable = np.require(array, requirements=("C", "W"))
-        self._request.set_input_tensor(index, _load().Tensor(usable, shared_memory=True))
+        self._request.set_input_tensor(index, load_openvino().Tensor(usable, shared_memory=True))
         # a copy holds what the caller's array had now, and must be made again next time
         self._bound[index] = usable if usable is array else None
         self._shared[index] = usable
@@ -116,7 +117,7 @@ class OpenVINOSession(Session):
     def run_many(self, feed: dict[str, np.ndarray], count: int) -> None:
         """As many requests in flight as the model has streams."""
         if self._queue is None:
-            self._queue = _load().AsyncInferQueue(self._model, self.streams)
+            self._queue = load_openvino().AsyncInferQueue(self._model, self.streams)
         inputs = {i: feed[info.name] for i, info in enumerate(self.inputs)}
         for _ in range(count):
             self._queue.start_async(inputs, share_inputs=True)
@@ -156,10 +157,12 @@ class OpenVINOSession(Session):
 
 def has_bf16() -> bool:
     """Whether this CPU's OpenVINO runs bf16 natively."""
-    return "BF16" in _load().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _load() -> Any:
+def load_openvino() -> Any:
+    """The package, which tells its maker nothing; ``MissingRuntimeError`` where it is not installed."""
+    switch_off_telemetry()
     try:
         import openvino
     except ImportError as error:

@@ -5,6 +5,7 @@ In: the rounds of all scenarios, the models. Out: ``Conditions``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import Conditions
@@ -29,7 +30,15 @@ def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_
         load_average_1min=load_average(),
         energy_source=energy_source,
         not_watched=unseen,
+        core_round_trip_us=_farthest([rounds.core_round_trips_us for rounds in found]),
     )
+
+
+def _farthest(round_trips_us: Sequence[tuple[float, ...]]) -> float | None:
+    """The least of each pair of cores over all runs, and of those the largest."""
+    told = [trips for trips in round_trips_us if trips]
+    farthest = max((min(pair) for pair in zip(*told, strict=False)), default=math.inf)
+    return round(farthest, 3) if math.isfinite(farthest) else None
 
 
 def _percent(share: float | None) -> float | None:

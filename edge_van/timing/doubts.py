@@ -144,6 +144,8 @@ def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
             f"others: measure again, neither milliseconds nor ratios are to be trusted",
             "other_load": f"other processes took {_percent(meanwhile.other_share)} of the CPU time: stop them and "
             f"measure again, neither milliseconds nor ratios are to be trusted",
+            "cores_apart": "the hypervisor moved this machine's cores apart, so that a word from one to another took "
+            "over twice as long as at other times: measure again, neither milliseconds nor ratios are to be trusted",
         }
         count = sum(len(r.values) for r in found)
         for cause, text in said.items():

@@ -23,7 +23,7 @@ half of one, however many there are: threads that work in step wait for the slow
 STOLEN, STOLEN_CORES = 0.05, 0.25
 """The same for time that the hypervisor gives to other machines."""
 
-Cause = Literal["throttling", "stolen_time", "other_load"]
+Cause = Literal["throttling", "stolen_time", "other_load", "cores_apart"]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.progress import Advance
+from edge_van.timing.core_link import CoreLink
 from edge_van.timing.interference import Cause, Interference, between, reading, total
 
 BLOCK_S = 0.25
@@ -22,6 +24,9 @@ BLOCK_S = 0.25
 MOST_LOST = 5.0
 """A run gives up on undisturbed rounds once it has lost this many times those it wanted; then it keeps the least
 disturbed and says so."""
+APART = 2.0
+"""Cores are apart where a word between two takes so many times as long as at best in the run. Seen: 0.9 to 1.3 times
+where nothing changed, 2.5 to 3 times where a hypervisor moved them."""
 MOST_ROUNDS = 100_000
 """However long a run may last: a record keeps every sample."""
 
@@ -41,6 +46,8 @@ class Rounds:
     """Of what was kept."""
     causes: Mapping[Cause, int] = field(default_factory=dict)
     """Of ``kept_disturbed``, how many rounds had each cause; one may have several."""
+    core_round_trips_us: tuple[float, ...] = ()
+    """The least that were seen, between the first core and each other one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,32 @@ class _Block:
     first: int  # the number of its first round
     rows: list[list[float]]
     interference: Interference
+    round_trips_us: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())  # before and after, see ``CoreLink``
+
+    def is_apart(self, least_us: tuple[float, ...]) -> bool:
+        pairs = (pair for trips in self.round_trips_us for pair in zip(trips, least_us, strict=False))
+        return any(us > APART * least for us, least in pairs)
+
+    def causes(self, least_us: tuple[float, ...]) -> tuple[Cause, ...]:
+        return (*self.interference.causes, *(("cores_apart",) if self.is_apart(least_us) else ()))
+
+
+class _Blocks:
+    """All that were measured, by whether something disturbed them. A block's cores may turn out to have been apart only
+    when others are seen nearer to one another."""
+
+    def __init__(self) -> None:
+        self.clean: list[_Block] = []
+        self.disturbed: list[_Block] = []
+        self.least_us: tuple[float, ...] = ()
+
+    def add(self, block: _Block, least_us: tuple[float, ...]) -> None:
+        new = [block]
+        if least_us != self.least_us:
+            new = sorted([*self.clean, *self.disturbed, block], key=lambda b: b.first)
+            self.clean, self.disturbed, self.least_us = [], [], least_us
+        for each in new:
+            (self.disturbed if each.causes(least_us) else self.clean).append(each)
 
 
 def sample_rounds(
@@ -59,6 +92,7 @@ def sample_rounds(
     generator: np.random.Generator,
     min_seconds: float = 0.0,
     progress: Advance | None = None,
+    link: CoreLink | None = None,
 ) -> Rounds:
     """Call every one of ``measure`` once a round, in a new random order each round.
 
@@ -72,39 +106,48 @@ def sample_rounds(
 
     Where undisturbed rounds are missing then, the least disturbed ones are kept in their place: up to ``rounds``, but
     none for the sake of ``rounds`` once ``max_seconds`` are over and ``min_rounds`` undisturbed ones are there.
-    Whether a block of rounds was disturbed is judged by other processes, the hypervisor and throttling alone, never by
-    the values themselves: throwing away slow rounds would flatter whatever is slow at times.
+    Whether a block of rounds was disturbed is judged by other processes, the hypervisor, throttling and how near the
+    cores were to one another (``CoreLink``), never by the values themselves: throwing away slow rounds would flatter
+    whatever is slow at times. ``link``: an open one, which remembers how near the cores were in earlier runs.
     """
-    clean: list[_Block] = []
-    disturbed: list[_Block] = []
+    blocks = _Blocks()
     begin = time.perf_counter()
     reported = 0
-    while True:
-        kept, lost = _count(clean), _count(disturbed)
-        seconds = time.perf_counter() - begin
-        enough = kept >= rounds and seconds >= min_seconds
-        out_of_time = seconds >= max_seconds and kept + lost >= min_rounds
-        hopeless = lost > MOST_LOST * rounds and kept + lost >= rounds and seconds >= min_seconds
-        if enough or out_of_time or hopeless or kept + lost >= MOST_ROUNDS:
-            break
-        block = _block(measure, generator, kept + lost)
-        (disturbed if block.interference.disturbed else clean).append(block)
-        # on a machine that stays busy it takes twice the rounds
-        reached = min(max(_count(clean), (_count(clean) + _count(disturbed)) // 2), rounds)
-        if progress is not None and reached > reported:
-            progress(reached - reported)
-            reported = reached
+    with nullcontext(link) if link is not None else CoreLink() as link:
+        round_trips_us = link.read()
+        while True:
+            kept, lost = _count(blocks.clean), _count(blocks.disturbed)
+            seconds = time.perf_counter() - begin
+            enough = kept >= rounds and seconds >= min_seconds
+            out_of_time = seconds >= max_seconds and kept + lost >= min_rounds
+            hopeless = lost > MOST_LOST * rounds and kept + lost >= rounds and seconds >= min_seconds
+            if enough or out_of_time or hopeless or kept + lost >= MOST_ROUNDS:
+                break
+            # on a machine that stays busy it takes twice the rounds
+            share = min(max(kept, (kept + lost) // 2) / rounds, seconds / min_seconds if min_seconds else 1.0, 1.0)
+            if progress is not None:  # with nothing new too: it is where an interrupt is noticed
+                progress(int(share * rounds) - reported if int(share * rounds) > reported else 0)
+                reported = max(int(share * rounds), reported)
+            block = _block(measure, generator, kept + lost, link, round_trips_us)
+            round_trips_us = block.round_trips_us[1]
+            blocks.add(block, link.least_us)
     if progress is not None and reported < rounds:
         progress(rounds - reported)
     # what is disturbed anyway loses nothing by being more of it
-    return _chosen(clean, disturbed, rounds if kept < min_rounds or seconds < max_seconds else 0)
+    return _chosen(blocks, rounds if kept < min_rounds or seconds < max_seconds else 0)
 
 
-def _count(blocks: Sequence[_Block]) -> int:
+def _count(blocks: Iterable[_Block]) -> int:
     return sum(len(block.rows) for block in blocks)
 
 
-def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generator, first: int) -> _Block:
+def _block(
+    measure: Sequence[Callable[[], float]],
+    generator: np.random.Generator,
+    first: int,
+    link: CoreLink,
+    round_trips_us: tuple[float, ...],
+) -> _Block:
     before = reading()
     stop = time.perf_counter() + BLOCK_S
     rows: list[list[float]] = []
@@ -113,24 +156,30 @@ def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generato
         for i in generator.permutation(len(measure)):
             row[i] = measure[i]()
         rows.append(row)
-    return _Block(first, rows, between(before, reading()))
+    interference = between(before, reading())
+    return _Block(first, rows, interference, (round_trips_us, link.read()))
 
 
-def _chosen(clean: list[_Block], disturbed: list[_Block], wanted: int) -> Rounds:
+def _chosen(found: _Blocks, wanted: int) -> Rounds:
     """The clean blocks, and of the others the least disturbed until there are ``wanted`` rounds; in their order."""
-    needed = wanted - _count(clean)
+    least_us = found.least_us
+    needed = wanted - _count(found.clean)
     fill: list[_Block] = []
-    ranked = sorted(disturbed, key=lambda b: (bool(b.interference.throttles), _cores(b.interference)))
-    while ranked and (needed > _count(fill) or not (clean or fill)):
+    ranked = sorted(
+        found.disturbed,
+        key=lambda b: (bool(b.interference.throttles), b.is_apart(least_us), _cores(b.interference)),
+    )
+    while ranked and (needed > _count(fill) or not (found.clean or fill)):
         fill.append(ranked.pop(0))
-    blocks = sorted([*clean, *fill], key=lambda block: block.first)
+    blocks = sorted([*found.clean, *fill], key=lambda block: block.first)
     return Rounds(
         values=np.array([row for block in blocks for row in block.rows]),
         kept=np.concatenate([block.first + np.arange(len(block.rows)) for block in blocks]),
         discarded=_count(ranked),
         kept_disturbed=_count(fill),
         interference=total(block.interference for block in blocks),
-        causes=Counter(cause for block in fill for cause in block.interference.causes for _ in block.rows),
+        causes=Counter(cause for block in fill for cause in block.causes(least_us) for _ in block.rows),
+        core_round_trips_us=least_us,
     )
 
 

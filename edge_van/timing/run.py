@@ -37,12 +37,13 @@ from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter
 from edge_van.timing.conditions import conditions_of
+from edge_van.timing.core_link import CoreLink
 from edge_van.timing.doubts import doubts_of
 from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
 from edge_van.timing.interleave import Rounds, sample_rounds
 from edge_van.timing.layers import profile_layers
 from edge_van.timing.models import TimedModel, bundle_names, timed_models
-from edge_van.timing.sessions import OpenedModels
+from edge_van.timing.sessions import OpenedModels, reason
 from edge_van.timing.slices import MIN_SLICES, Slice
 from edge_van.timing.startup import compile_cache, measure_startup
 
@@ -78,11 +79,13 @@ def run_benchmark(
         startup: list[Startup] = []
         if options.startup:
             models = _startups(models, caches, options, reporter, startup, skipped)
+            _baseline(models, options.against, skipped)
         stack.enter_context(compile_cache(Path(folder) / "run"))  # torch compiles again for another batch size
         opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches, reporter))
         with reporter.stage("Loading the models", len(models)) as advance:
             models = opened.load(models, advance, skipped, strict=options.runtimes is not None)
-        run = _Run(models, _baseline(models, options.against, skipped), opened, reporter, skipped)
+        link = stack.enter_context(CoreLink())
+        run = _Run(models, _baseline(models, options.against, skipped), opened, reporter, skipped, link)
         single = run.queries("single_stream", 1)
         multi = run.queries("multi_stream", settings.multi_stream_samples)
         offline = run.offline()
@@ -144,6 +147,11 @@ def _baseline(models: Sequence[TimedModel], against: str | None, skipped: Sequen
         raise MissingRuntimeError(f"nothing can be timed here: {reasons or 'no bundle has a model'}")
     if against is not None:
         if against not in names:
+            if because := next((s.reason for s in skipped if s.model == against), None):
+                raise MissingRuntimeError(
+                    f"{against}, which ratios are to be taken to, cannot be timed here ({because}): mend that, or "
+                    f"choose another with --against"
+                )
             raise UsageError(f"--against takes a model of the run, not {against!r}: {', '.join(names)}")
         return against
     floats = [m.candidate.name for m in models if m.precision == "fp32"]
@@ -160,7 +168,9 @@ class _Run:
         opened: OpenedModels,
         reporter: Reporter,
         skipped: list[Skipped],
+        link: CoreLink,
     ) -> None:
+        self._link = link
         self.baseline, self.rounds = baseline, dict[Scenario, list[Rounds]]()
         self._models, self._opened, self._reporter, self._skipped = models, opened, reporter, skipped
         self._settings = opened.settings
@@ -176,11 +186,10 @@ class _Run:
         if not fitting:
             return ()
         turns = [query_turn(*self._opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
-        for turn in turns:
-            for _ in range(settings.warmup_runs):
-                turn()
         shown = f"{title}, {images} images a query" if images > 1 else title
-        rounds = self._sample(scenario, shown, turns, settings.samples, MIN_ROUNDS)
+        rounds = self._sample(scenario, shown, turns, settings.samples, MIN_ROUNDS, settings.warmup_runs)
+        if rounds is None:
+            return ()
         names = [m.candidate.name for m in fitting]
         base = rounds.values[:, names.index(self.baseline)]
         return tuple(_query_row(name, images, rounds.values[:, i], base) for i, name in enumerate(names))
@@ -207,24 +216,41 @@ class _Run:
                 if slices:
                     shown, turns = f"{SCENARIO_TITLES['offline']}, batch {batch}", [s.turn for s in slices]
                     rounds = self._sample("offline", shown, turns, settings.offline_slices, MIN_SLICES)
-                    rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
-                    self._skipped += _without_energy(rows[-len(slices) :], fitting, meter)
+                    if rounds is not None:
+                        rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
+                        self._skipped += _without_energy(rows[-len(slices) :], fitting, meter)
                 self._opened.close_batch()
         return tuple(rows)
 
     def _sample(
-        self, scenario: Scenario, shown: str, turns: list[Callable[[], float]], wanted: int, least: int
-    ) -> Rounds:
-        with self._reporter.stage(shown, wanted) as advance:
-            rounds = sample_rounds(
-                turns,
-                rounds=wanted,
-                min_rounds=min(least, wanted),
-                min_seconds=self._settings.min_duration_s,
-                max_seconds=self._settings.max_duration_s,
-                generator=self._generator,
-                progress=advance,
-            )
+        self,
+        scenario: Scenario,
+        shown: str,
+        turns: list[Callable[[], float]],
+        wanted: int,
+        least: int,
+        warmup_runs: int = 0,
+    ) -> Rounds | None:
+        """None where a model fails that ran when it was loaded: what was measured before is not lost for it."""
+        parts = len(self._settings.batches) if scenario == "offline" else 1  # each batch size has a run of its own
+        try:
+            for turn in turns:
+                for _ in range(warmup_runs):
+                    turn()
+            with self._reporter.stage(shown, wanted) as advance:
+                rounds = sample_rounds(
+                    turns,
+                    rounds=wanted,
+                    min_rounds=min(least, wanted),
+                    min_seconds=self._settings.min_duration_s / parts,
+                    max_seconds=self._settings.max_duration_s,
+                    generator=self._generator,
+                    progress=advance,
+                    link=self._link,
+                )
+        except (EdgeVanError, RuntimeError, MemoryError) as error:
+            self._skipped.append(Skipped(shown, reason(error)))
+            return None
         self.rounds.setdefault(scenario, []).append(rounds)
         return rounds
 

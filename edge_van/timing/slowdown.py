@@ -13,17 +13,20 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.benchmark import dependence
 from edge_van.benchmark_record import (
     SCENARIO_TITLES,
     BenchmarkBundle,
     BenchmarkResult,
     BenchmarkSettings,
+    Conditions,
     Scenario,
     Skipped,
     best_throughput,
 )
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
 from edge_van.records import Interval, Machine
+from edge_van.timing.interleave import APART
 from edge_van.timing.unpaired import factor_interval
 
 FALSE_ALARMS = 0.05
@@ -74,7 +77,9 @@ class Slowdown:
     @cached_property
     def interval(self) -> Interval | None:
         """None where the samples are too few to tell anything."""
-        return factor_interval(self.then.ratios, self.now.ratios, self.confidence)
+        then, now = self.then.ratios, self.now.ratios
+        alike = (dependence(then > np.median(then)), dependence(now > np.median(now)))
+        return factor_interval(then, now, self.confidence, alike)
 
     @property
     def is_shown(self) -> bool:
@@ -105,7 +110,7 @@ def slowdown_gate(
         Slowdown(figure, then, _measured_now(now, figure), 1.0 - FALSE_ALARMS / len(compared))
         for figure, then in compared.items()
     )
-    for text in _moved(found, now.baseline, max_slowdown):
+    for text in (*_moved(found, now.baseline, max_slowdown), *_placed_apart(before.conditions, now.conditions)):
         note(f"warning: {text}")
     over = sorted((s for s in found if s.factor > max_slowdown), key=lambda s: -s.factor)
     for slowdown in over:
@@ -209,6 +214,15 @@ def _moved(found: Sequence[Slowdown], baseline: str, limit: float) -> Iterator[s
         yield (
             f"{s.figure}: {baseline} itself: {_change(s.figure, s.then.baseline_median, s.now.baseline_median)}: the "
             f"machine or {baseline} changed its speed, and what slows all models alike is not seen in their ratios"
+        )
+
+
+def _placed_apart(before: Conditions, now: Conditions) -> Iterator[str]:
+    then_us, now_us = before.core_round_trip_us, now.core_round_trip_us
+    if then_us and now_us and max(then_us, now_us) > APART * min(then_us, now_us):
+        yield (
+            f"a word between two cores took {then_us:.2f} microseconds there and back then, {now_us:.2f} now: the "
+            f"hypervisor has placed them otherwise, and that alone changes ratios"
         )
 
 

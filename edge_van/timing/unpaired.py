@@ -21,7 +21,10 @@ HALVINGS = 40
 
 
 def factor_interval(
-    above: NDArray[np.float64], below: NDArray[np.float64], confidence: float = 0.95
+    above: NDArray[np.float64],
+    below: NDArray[np.float64],
+    confidence: float = 0.95,
+    dependence: tuple[float, float] = (1.0, 1.0),
 ) -> Interval | None:
     """The factors f that leave ``above / f`` and ``below``, (n,) and (m,), all over 0, as if of one distribution.
 
@@ -29,8 +32,16 @@ def factor_interval(
     (1 - ``confidence``) / 2, U being the statistic of Mann and Whitney's test: what lies outside, the test rejects
     (Hodges and Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34, 1963). No
     distribution is assumed, only the same spread of both. None where the samples are so few that nothing is rejected.
+
+    ``dependence``: of each, by how much more the mean of its ranks varies than that of independent samples would (a
+    factor of the standard deviation). Of U's variance n m (n + m) / 12 the first sample brings m's share of n + m and
+    the second n's.
     """
-    k = _rank(len(above), len(below), (1.0 - confidence) / 2)
+    n, m = len(above), len(below)
+    factor = math.sqrt((m * dependence[0] ** 2 + n * dependence[1] ** 2) / (n + m))
+    k = _rank(n, m, (1.0 - confidence) / 2)
+    if k and factor > 1.0:
+        k = max(int(n * m / 2 - factor * (n * m / 2 - k)), 1)
     return Interval(_quotient(above, below, k), 1.0 / _quotient(below, above, k)) if k else None
 
 

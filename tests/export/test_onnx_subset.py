@@ -41,13 +41,19 @@ def calibrated(model: FoldedVAN, batch: Tensor) -> Calibrated:
     return calibrate(model, [batch], SCHEMES["int8"])
 
 
+@pytest.fixture(scope="module")
+def exported(calibrated: Calibrated, batch: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pointwise graph as torch exports it."""
+    path = tmp_path_factory.mktemp("pointwise") / "exported.onnx"
+    return export_onnx(convert(calibrated, SCHEMES["int8_pointwise"]), path, batch)
+
+
 def test_the_file_is_that_of_an_export_of_its_own(
-    model: FoldedVAN, calibrated: Calibrated, batch: Tensor, tmp_path: Path
+    model: FoldedVAN, calibrated: Calibrated, batch: Tensor, exported: Path, tmp_path: Path
 ) -> None:
     pointwise = convert(calibrated, SCHEMES["int8_pointwise"])
     wide = export_onnx(convert(calibrated), tmp_path / "wide.onnx", batch)
     derived = export_subset(wide, model, pointwise, tmp_path / "derived.onnx", batch)
-    exported = export_onnx(pointwise, tmp_path / "exported.onnx", batch)
     found, expected = (onnx.load(path) for path in (derived, exported))
     assert check_qdq_rules(found) == check_qdq_rules(expected)
     assert sorted(n.op_type for n in found.graph.node) == sorted(n.op_type for n in expected.graph.node)
@@ -59,11 +65,10 @@ def test_the_file_is_that_of_an_export_of_its_own(
 
 
 def test_a_layer_that_is_not_there_is_an_error(
-    model: FoldedVAN, calibrated: Calibrated, batch: Tensor, tmp_path: Path
+    model: FoldedVAN, calibrated: Calibrated, batch: Tensor, exported: Path, tmp_path: Path
 ) -> None:
-    narrow = export_onnx(convert(calibrated, SCHEMES["int8_pointwise"]), tmp_path / "narrow.onnx", batch)
     with pytest.raises(UsageError, match=r"does not quantise 15 of the layers.*conv0"):
-        export_subset(narrow, model, convert(calibrated), tmp_path / "wide.onnx", batch)
+        export_subset(exported, model, convert(calibrated), tmp_path / "wide.onnx", batch)
 
 
 def test_ranges_that_were_not_recorded(model: FoldedVAN, batch: Tensor) -> None:

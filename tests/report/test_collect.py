@@ -12,8 +12,9 @@ from samples import benchmark, bundle_folder, manifest
 from edge_van.benchmark_record import encode_benchmark
 from edge_van.errors import BundleError, UsageError
 from edge_van.progress import Silent
+from edge_van.report import collect as module
 from edge_van.report.collect import ReportOptions, collect
-from edge_van.report.record import Report
+from edge_van.report.record import Report, encode_report
 
 FIRST, SECOND = manifest(), manifest(created="2026-05-05T00:00:00Z")
 RUN = benchmark({"first": FIRST}, rounds=20)
@@ -51,10 +52,25 @@ def test_without_a_benchmark_the_reader_is_told(tmp_path: Path) -> None:
     found = collect([bundle_folder(tmp_path / "b", FIRST)], ReportOptions(), noting).report
     assert found.sides[0].run is None
     collect([bundle_folder(tmp_path / "c", manifest(latency=None))], ReportOptions(), noting)
-    first, second = noting.notes
-    assert "only the latency in its manifest" in first
-    assert f"edge-van benchmark {tmp_path / 'b'}" in first
-    assert "no latency is shown" in second
+    for name, shown, said in (("b", "only the latency in its manifest", 0), ("c", "no latency", 1)):
+        assert noting.notes[said] == (
+            f"{name} has no benchmark.json: {shown} is shown. For more, run: edge-van benchmark {tmp_path / name}"
+        )
+
+
+def test_no_folder_of_the_user_stands_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read by others: names only, as the benchmark's command has them."""
+    bundle, images = bundle_folder(tmp_path / "home" / "b", FIRST), tmp_path / "home" / "images"
+    monkeypatch.setattr(module, "_demo_images", lambda manifest: images)
+    found = report_of(bundle)
+    assert (found.command, found.sides[0].no_explanation[:40]) == (
+        "edge-van report b",
+        "the images were not run (b has no OpenVI",
+    )
+    monkeypatch.setattr(module, "explain", lambda *arguments, **options: None)
+    given = collect([bundle], ReportOptions(images, 7), Noting()).report
+    assert given.command == "edge-van report b --data images --limit 7"
+    assert str(tmp_path) not in encode_report(found).decode() + encode_report(given).decode()
 
 
 def test_a_result_gives_a_side_for_each_of_its_bundles(tmp_path: Path) -> None:

@@ -153,6 +153,16 @@ def test_a_bar_that_dwarfs_the_others_is_cut(totals: tuple[float, ...], cut: flo
         assert 30 < max(float(text) for text in texts if re.fullmatch(r"[0-9.]+", text)) < 60  # the axis
 
 
+def test_a_paler_part_of_a_bar_has_an_outline_in_full_colour() -> None:
+    """Half a colour is too near the page's; the legend's key is drawn alike."""
+    for svg in bars("b", "t", [BarRow("a", "int8", ((2.0, 1.0),), ("x",))], axis="ms", parts=("load", "first")):
+        for colour in ("int8", "muted"):
+            pale = re.findall(
+                rf'style="fill: var\(--{colour}\); fill-opacity: 0.5; stroke: var\(--(.*?)\); [^"]*"', svg
+            )
+            assert pale == [colour], colour
+
+
 def test_rows_with_long_names_are_told_apart() -> None:
     names = [f"{'a' * 30} {middle} {'b' * 30}" for middle in ("one", "two")]
     for svg in bars("b", "t", [BarRow(name, "int8", ((1.0,),), ("1",)) for name in names], axis="ms"):

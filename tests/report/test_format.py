@@ -10,6 +10,7 @@ from edge_van.records import Interval
 from edge_van.report.format import (
     ABSENT,
     distinct,
+    images_per_s,
     interval,
     ms,
     number,
@@ -36,6 +37,8 @@ from edge_van.report.format import (
         (ms(3.364), "3.36"),
         (ms(20.85), "20.9"),
         (ms(1204.4), "1,204"),
+        (images_per_s(4.634), "4.63"),
+        (images_per_s(812.4), "812"),
         (size(15_404_797), "15.4 MB"),
         (interval(Interval(1.7, 1.74)), "1.70 to 1.74"),
         (signed_interval(Interval(-0.2, 0.001)), "−0.20 to 0.00"),

@@ -99,7 +99,7 @@ def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str
     const on = name => Math.min(contrast(name, 'surface'), contrast(name, 'page'));
     return [of('page'), Object.fromEntries(arguments[0].map(name => [name, on(name)]))];
     """
-    words = ("ink", "muted", "link", "good", "reservations", "no", "bad")
+    words = ("ink", "muted", "link", "good", "reservations", "no", "bad", "int8-text")
     marks = ("fp32", "int8", "bf16", "int8-bf16", "int8-pointwise", "fp16", "other")
     grounds = []
     for dark in (False, True):
@@ -110,6 +110,27 @@ def test_dark_and_light_differ_and_can_be_read(browser: Browser, pages: dict[str
         assert {name: c for name, c in contrasts.items() if c < (4.5 if name in words else 3.0)} == {}
     assert grounds[0] > 0.8
     assert grounds[1] < 0.05
+
+
+@pytest.mark.parametrize(("media", "dark"), [("", False), ("", True), ("print", False), ("print", True)])
+def test_the_names_of_the_models_can_be_read(browser: Browser, pages: dict[str, Path], media: str, dark: bool) -> None:
+    """WCAG 2.2, 1.4.3, of text in a model's colour and of what stands beside it, on the ground it has."""
+    script = """
+    const ground = e => {
+      const own = getComputedStyle(e).backgroundColor;
+      return own === 'rgba(0, 0, 0, 0)' && e.parentElement ? ground(e.parentElement) : own;
+    };
+    const contrast = e => {
+      const [x, y] = [getComputedStyle(e).color, ground(e)].map(luminance).sort((p, q) => q - p);
+      return (x + 0.05) / (y + 0.05);
+    };
+    return [...document.querySelectorAll('.key, figcaption')].map(e => [e.className, e.textContent, contrast(e)]);
+    """
+    browser.open(pages["single"], 1440, dark)
+    browser.media(media, dark)
+    found = browser.js(LUMINANCE + script)
+    assert {name for name, _, _ in found} == {"key fp32", "key int8", "fp32", "int8", ""}
+    assert [row for row in found if row[2] < 4.5] == []
 
 
 def test_print_is_light_and_has_every_table(browser: Browser, pages: dict[str, Path]) -> None:

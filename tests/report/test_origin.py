@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import benchmark, manifest
 
-from edge_van.records import Machine
+from edge_van.records import Machine, Manifest
 from edge_van.report.record import Explanation, Report, Side
 from edge_van.report.sections.origin import origin
 from edge_van.report.verdict import judge
@@ -18,11 +18,13 @@ RUN = benchmark({"demo": CONTENT}, rounds=20)
 MADE = replace(RUN.machine, versions={"openvino": "2025.1", "numpy": "2.4"})
 
 
-def machines(made: Machine, timed: Machine | None, looked: Machine | None) -> dict[str, dict[str, str]]:
+def machines(
+    made: Machine, timed: Machine | None, looked: Machine | None, content: Manifest = CONTENT
+) -> dict[str, dict[str, str]]:
     """Title to facts of every table of a machine."""
     shown = None if looked is None else Explanation("images", looked, 10, 0, 0, 0, 0, (), None)
     runs = () if timed is None else (replace(RUN, machine=timed),)
-    side = Side("demo", replace(CONTENT, machine=made), None if timed is None else 0, "demo", shown)
+    side = Side("demo", replace(content, machine=made), None if timed is None else 0, "demo", shown)
     report = Report(1, "edge-van report", "0.1.0", "2026", "", (side,), runs, (judge(side, runs),))
     tables = [b for group in origin(report).groups for b in group.blocks if isinstance(b, Table)]
     return {t.title: {str(row[0]): str(row[1]) for row in t.rows} for t in tables if t.title.startswith("Machine")}
@@ -52,4 +54,21 @@ def test_the_machine_that_ran_the_images_is_shown() -> None:
     assert list(machines(MADE, None, replace(MADE, cpu="a laptop's"))) == [
         "Machine that measured speed, accuracy",
         "Machine that measured flips and Grad-CAM",
+    ]
+
+
+def test_a_machine_is_not_said_to_have_measured_what_was_not_measured() -> None:
+    elsewhere = replace(MADE, cpu="a laptop's")
+    titles = [
+        list(machines(MADE, timed, elsewhere, replace(CONTENT, **missing)))[:2]
+        for timed, missing in (
+            (None, {"latency": None}),
+            (elsewhere, {"accuracy": None, "schemes": CONTENT.schemes[:1]}),
+            (None, {"latency": None, "accuracy": None, "schemes": CONTENT.schemes[:1]}),
+        )
+    ]
+    assert titles == [
+        ["Machine that measured accuracy", "Machine that measured flips and Grad-CAM"],
+        ["Machine that measured speed, flips and Grad-CAM", "Machine that measured noise on the logits"],
+        ["Machine that measured noise on the logits", "Machine that measured flips and Grad-CAM"],
     ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from markupsafe import escape
 from pages import bare, plots, text_of
 from samples import ASYMMETRIC, HOSTILE, SYMMETRIC, benchmark, manifest
 
+from edge_van.layout import FP32_IR, INT8_IR
+from edge_van.records import FileEntry
 from edge_van.report.html import html
 from edge_van.report.markdown import markdown
 from edge_van.report.view import Page
@@ -67,6 +70,27 @@ def test_hostile_names_are_text(single_page: Page) -> None:
     names = [a["alt"] or "" for tag, a in tags.tags if tag == "img"]
     assert sum(shown in name for name in names) == 7 + 4  # flips and pairs
     assert content.count(f"<code>{escape(shown)}</code>") == 2  # the benchmark's command and the report's
+
+
+def test_every_part_can_be_told_by_ear(single_page: Page) -> None:
+    """Headings follow each other, no two tables have one name, and a picture's says more than the line beneath it."""
+    tags = Tags(html(single_page).decode()).tags
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+    regions = [a["aria-label"] for _, a in tags if a.get("role") == "region"]
+    assert len(regions) == len(set(regions)) > 20
+    assert "The figures: Latency of one image" in regions
+    summaries = [a["aria-label"] for tag, a in tags if tag == "summary" and "aria-label" in a]
+    assert len(summaries) == len(set(summaries)) == len(plots(single_page))
+    assert sum((a.get("alt") or "").endswith(", as the network saw it") for tag, a in tags if tag == "img") == 7
+
+
+@pytest.mark.parametrize(("int8_bytes", "said"), [(5_000_000, "2.00× smaller"), (12_500_000, "1.25× larger")])
+def test_a_size_says_in_which_direction(no_plots: None, int8_bytes: int, said: str) -> None:
+    files = (FileEntry(FP32_IR, 10_000_000, "ab" * 32), FileEntry(INT8_IR, int8_bytes, "ab" * 32))
+    facts = bare(manifest(files=files)).verdicts[0].facts
+    assert [fact.value for fact in facts if fact.label == "size"] == [said]
 
 
 def test_the_page_loads_nothing(single_page: Page) -> None:

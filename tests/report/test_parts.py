@@ -28,6 +28,8 @@ GATE = "block3.12.attn.spatial_gating_unit"
         ("node_layer_norm_2", "Subgraph", NORM),
         ("block1.2.mlp.fc2/WithoutBiases_acdb_abcd_node_Reshape_50", "Reorder", OTHER),
         ("x_abcd_acdb_patch_embed1.proj/WithoutBiases", "Reorder", OTHER),
+        ("patch_embed1.proj/WithoutBiases", "Convert", OTHER),
+        ("patch_embed1.proj/WithoutBiases", "Conv", "patch embedding"),
         ("head_norm", "Convolution", OTHER),
         ("node_mul_15", "Subgraph", OTHER),
     ],

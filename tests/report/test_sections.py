@@ -16,10 +16,12 @@ from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, engines, manifes
 from scipy.stats import binomtest
 
 from edge_van.report.figures import canvas
+from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.html import html
 from edge_van.report.markdown import markdown
 from edge_van.report.page import page_of
 from edge_van.report.record import Report, Side
+from edge_van.report.sections.labels import labels_of
 from edge_van.report.view import Page
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -44,9 +46,34 @@ def test_the_figures_are_those_of_the_records(single: Report, single_page: Page)
 
 def test_engines_stand_in_the_plane_where_nothing_else_was_timed(no_plots: None) -> None:
     page = bare(manifest(engines=engines(), latency=None))
-    [plane] = [plot.table for plot in plots(page) if plot.name.endswith("-plane")]
-    assert [row[:3] for row in plane.rows if row[0].startswith("int8")] == [
+    [plane] = [plot for plot in plots(page) if plot.name.endswith("-plane")]
+    assert [row[:3] for row in plane.table.rows if row[0].startswith("int8")] == [
         ("int8 engine, sm86-rtx1.7", "0.412", "85.62")
+    ]
+    assert plane.caption.endswith("Latency is that of edge-van build, of each engine on its own target.")
+    assert "Engines are not drawn" not in text_of(page, "tradeoff")
+
+
+def test_engines_share_no_axis_with_quantizes_latency(no_plots: None) -> None:
+    """A GPU's milliseconds beside a CPU's, by another clock."""
+    page = bare(manifest(engines=engines()))
+    [plane] = [plot for plot in plots(page) if plot.name.endswith("-plane")]
+    assert [row[0] for row in plane.table.rows] == ["OpenVINO FP32", "OpenVINO INT8"]
+    assert plane.caption.endswith("Latency is that of edge-van quantize.")
+    assert "Engines are not drawn: edge-van build timed them on a GPU" in text_of(page, "tradeoff")
+    assert "Engines are not drawn" not in text_of(bare(manifest(engines={})), "tradeoff")
+
+
+def test_engines_of_two_targets_are_told_apart() -> None:
+    result = benchmark({"demo": manifest()}, rounds=20)
+    engine = replace(result.models[2], runtime="tensorrt_rtx", name="a", file="tensorrt/sm86-rtx1.7/int8/model.engine")
+    other = replace(engine, name="b", file="tensorrt/sm89-rtx1.7/int8/model.engine")
+    alone = replace(other, name="c", precision="fp16")
+    labels = labels_of((*result.models[:1], engine, other, alone), result)
+    name = RUNTIME_NAMES["tensorrt_rtx"]
+    assert [(label.whole, label.plot) for label in labels.values()] == [
+        (text, text)
+        for text in ("OpenVINO FP32", f"{name} INT8, sm86-rtx1.7", f"{name} INT8, sm89-rtx1.7", f"{name} FP16")
     ]
 
 
@@ -86,6 +113,16 @@ def test_bundles_of_one_run_are_told_apart(two_pages: Page) -> None:
     text = markdown(two_pages).decode()
     for name in (SYMMETRIC, ASYMMETRIC):
         assert f"| {name}: OpenVINO INT8 |" in text.replace(r"\_", "_")
+
+
+def test_a_bundle_of_the_run_that_is_no_side_is_not_drawn(no_plots: None) -> None:
+    content = {name: manifest(created=f"2026-0{i}-01") for i, name in enumerate("abc", 1)}
+    run = benchmark(content, rounds=20, most_models=3)
+    page = page_of(report_of(*(Side(n, content[n], 0, n, None, "no images") for n in "ac"), runs=(run,)))
+    tables = [plot.table for plot in plots(page) if plot.name.startswith("latency")]
+    assert len(tables) == 7
+    for table in tables:
+        assert {row[0].split(":")[0] for row in table.rows} == {"a", "c"}, table.title
 
 
 def test_plots_of_two_sides_share_their_axes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +183,13 @@ def test_the_planes_whiskers_are_called_what_they_are(single_page: Page) -> None
 @pytest.mark.parametrize(
     ("stage", "activation", "said", "not_said"),
     [
-        (4, "gelu", "that of its own head, exactly", "straight-through"),
-        (4, "hardswish", "that of its own head, exactly", "hard-swish"),
+        (
+            4,
+            "gelu",
+            "its own head: FP32's exactly, INT8's straight through the quantiser of the head's",
+            "behind the map",
+        ),
+        (4, "hardswish", "its own head: FP32's exactly", "hard-swish"),
         (2, "gelu", "that of the FP32 network behind this stage", "hard-swish"),
         (2, "hardswish", "with its GELU, where INT8 computes hard-swish, behind this stage", "exactly"),
     ],
@@ -168,6 +210,11 @@ def test_which_flips_are_shown_is_said_and_each_names_its_image(no_plots: None) 
     side = Side("demo", manifest(), explanation=explanation())
     page = page_of(report_of(side))
     assert "Shown are 7 of the 10: those that only FP32 had right first" in text_of(page, "classes")
+    assert "Images whose prediction flipped are shown first" in text_of(page, "attention")
+    cams = side.explanation.cams if side.explanation is not None else None
+    assert cams is not None
+    alike = replace(side, explanation=replace(explanation(), cams=replace(cams, pairs=cams.pairs[1:])))
+    assert "shown first" not in text_of(page_of(report_of(alike)), "attention")
     content = html(page).decode()
     assert content.count('<p class="file">val/') == 7 + 1  # the flips, and the pair that flipped
     assert content.count('<span class="mark">flipped</span> INT8 predicts airplane') == 1
@@ -178,8 +225,10 @@ def test_which_flips_are_shown_is_said_and_each_names_its_image(no_plots: None) 
 
 def test_what_nobody_watched_is_said(no_plots: None) -> None:
     result = benchmark({"demo": manifest()}, rounds=20)
+    assert "steady, other work within its limits." in text_of(bare(manifest(), result), "origin")
     assert "Not watched" not in text_of(bare(manifest(), result), "origin")
     blind = replace(result, conditions=replace(result.conditions, not_watched=("heat", "the GPU")))
     page = bare(manifest(), blind)
-    assert "Not watched here: heat; the GPU." in text_of(page, "origin")
+    said = "steady, what was watched of other work within its limits. Not watched here: heat; the GPU."
+    assert said in text_of(page, "origin")
     assert ("not watched", "heat; the GPU") in table_of(page, "origin", "Conditions").rows

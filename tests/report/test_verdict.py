@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import DOUBT, benchmark, engines, latency, manifest, scheme
+from samples import DOUBT, accuracy, benchmark, engines, latency, manifest, scheme
 
+from edge_van import pipeline
 from edge_van.benchmark_record import BenchmarkResult, Doubt
+from edge_van.gates import NO_VNNI, over_limit
 from edge_van.records import Machine, Manifest
 from edge_van.report.record import Side, Verdict
 from edge_van.report.verdict import NO_BUNDLE, NOT_TIMED_THERE, OPENING, judge
@@ -86,7 +89,11 @@ def test_a_result_alone_that_is_slower_is_a_no() -> None:
         (manifest(), replace(RESULT, doubts=(moved("openvino-int8", "torch-fp32"),)), "It moved."),
         (manifest(warnings=("layers in float",)), RESULT, "layers in float"),
         (manifest(latency=latency(notes=("the machine was disturbed",))), None, "was disturbed"),
-        (manifest(), replace(RESULT, machine=replace(RESULT.machine, cpu="another")), "on another"),
+        (
+            manifest(),
+            replace(RESULT, machine=replace(RESULT.machine, cpu="another")),
+            "compare the accuracy that edge-van validate prints there by hand, or make the bundle there with",
+        ),
         (manifest(), replace(RESULT, machine=openvino("2025.4")), "with OpenVINO 2025.4, accuracy with one of unknown"),
         (manifest(machine=openvino("2025.1")), replace(RESULT, machine=openvino("2025.4")), "accuracy with 2025.1"),
         (manifest(schemes=(scheme("int8", 20.0, 1.5), scheme("fp16", 60.0, 0.0, 0))), RESULT, "OpenVINO alone"),
@@ -192,6 +199,41 @@ def test_an_active_engine_that_is_not_int8_is_named() -> None:
     assert not any("active engine" in r for r in verdict(manifest(engines=other), None).reservations)
     agreeing = manifest(accuracy=None, engines=engines(), latency=None)
     assert not any("active engine" in r for r in verdict(agreeing, None).reservations)
+
+
+def test_what_the_verdict_judges_itself_is_no_warning_besides() -> None:
+    """Each scheme of the bundle has a warning of its own, and one good engine is enough."""
+    doubted, lost = scheme("int8", 30.0, 0.6), scheme("int8_pointwise", 20.0, 1.5)
+    schemes = (scheme("int8_gate", 30.0, 0.1), doubted, lost, scheme("fp16", 60.0, 2.0, 0))
+    for content in (manifest(schemes=schemes), manifest(schemes=schemes, drop=0.9)):
+        warnings = pipeline._accuracy_warnings(content.accuracy, schemes, 10, 1.0)
+        assert len(warnings) == 2 + (content.accuracy.top1_drop_points > 0.5)  # type: ignore[union-attr]
+        assert verdict(replace(content, warnings=(*warnings, NO_VNNI))) == verdict(content)
+    assert verdict(manifest(schemes=schemes)).status == "good"
+
+
+def test_a_warning_of_something_else_is_a_reservation() -> None:
+    """Also one of near chance, which the verdict knows nothing of, and one of another figure or limit."""
+    content = manifest(drop=0.9)
+    assert content.accuracy is not None
+    guessing = replace(content.accuracy, top1_fp32_percent=11.0)
+    [near, _] = pipeline._accuracy_warnings(guessing, (), 10, 1.0)
+    [doubt] = pipeline._accuracy_warnings(content.accuracy, (), 10, 1.0)
+    [other] = pipeline._accuracy_warnings(replace(content.accuracy, images=77), (), 10, 1.0)
+    said = verdict(replace(content, warnings=(near, doubt, other))).reservations
+    assert [r for r in said if r.startswith("The bundle's warning")] == [
+        f"The bundle's warning: {near}",
+        f"The bundle's warning: {other}",
+    ]
+
+
+def test_the_sentences_are_those_of_quantize() -> None:
+    """Compared letter by letter: a warning that is worded otherwise would be listed twice."""
+    source = inspect.getsource(pipeline)
+    assert NO_VNNI in source or "NO_VNNI" in source
+    over = replace(accuracy(1.5), top1_drop_points=1.234)
+    assert pipeline._accuracy_warnings(over, (), 10, 1.0) == [over_limit(over, 1.0)]
+    assert over_limit(accuracy(0.5), 1.0) is None
 
 
 @settings(deadline=None, max_examples=60)

@@ -92,6 +92,26 @@ def test_noise_alone_is_hardly_ever_a_slowdown(noise: tuple[float, float]) -> No
     assert noticed >= 10  # the limit alone would have failed these
 
 
+def test_rounds_that_are_alike_for_a_while_are_no_slowdown() -> None:
+    """Forty stretches of 50 rounds with one of two ratios each, as where a machine has two speeds: 1.06 apart, and with
+    a limit of 1.0 nothing but the interval keeps the gate from failing."""
+
+    def run() -> BenchmarkResult:
+        ratios = np.repeat(generator.choice([1.42, 1.5], 40), 50) * generator.lognormal(0.0, 0.03, 2000)
+        rows = query_rows({"openvino-fp32": 4.0, "openvino-int8": 2.0})
+        base = tuple(4.0 * ratios)
+        times = {"openvino-fp32": base, "openvino-int8": (4.0,) * 2000}
+        return result(single_stream=tuple(replace(row, samples_ms=times[row.model]) for row in rows), offline=())
+
+    generator, failed = np.random.default_rng(0), 0
+    for _ in range(200):
+        try:
+            gate(run(), run(), 1.0)
+        except LatencyGateError:
+            failed += 1
+    assert failed <= 14  # 2.5 % are 5
+
+
 def test_a_true_slowdown_is_found() -> None:
     """By 1.3: of everything with slices that vary wildly, and of nothing but throughput with those of a real run."""
     found = 0
@@ -135,6 +155,15 @@ def test_what_slows_all_alike_passes_and_is_noted() -> None:
     assert [note.split(": ")[1] for note in notes] == ["SingleStream", "Offline at batch 8"]
     assert all("what slows all models alike is not seen" in note for note in notes)
     assert gate(result(), slower_int8(1.0, machine=1.05), 1.10)[1] == []
+
+
+def test_cores_that_a_hypervisor_placed_otherwise_are_noted() -> None:
+    near, apart = (
+        replace(result(), conditions=replace(result().conditions, core_round_trip_us=us)) for us in (0.2, 0.55)
+    )
+    assert gate(near, near, 1.10)[1] == gate(near, result(), 1.10)[1] == []
+    [note] = gate(near, apart, 1.10)[1]
+    assert "took 0.20 microseconds there and back then, 0.55 now" in note
 
 
 def test_a_slowdown_that_so_few_samples_do_not_show_is_a_warning() -> None:

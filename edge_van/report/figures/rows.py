@@ -195,7 +195,8 @@ def bars(
                 for p, value in enumerate(bar):
                     shown = min(value, end - start)
                     axes.barh(at, shown, each * 0.86, left=start, color=SURFACE, linewidth=0)  # the grid stays behind
-                    axes.barh(at, shown, each * 0.86, left=start, color=tint, alpha=ALPHAS[p], linewidth=0)
+                    face, edge = (tint, ALPHAS[p]), 1.0 if ALPHAS[p] < 1.0 else 0.0  # pale on the page: outlined
+                    axes.barh(at, shown, each * 0.86, left=start, color=face, edgecolor=tint, linewidth=edge)
                     start += shown
                 if sum(bar) > end:
                     axes.barh(at, 0.015 * end, each, left=0.93 * end, color=SURFACE, linewidth=0)
@@ -222,7 +223,10 @@ def _bars_legend(canvas: Canvas, parts: Sequence[str], precisions: Sequence[str]
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour_of(p), label=p.upper().replace("_", " ")) for p in precisions]
-    handles += [Patch(facecolor=MUTED, alpha=ALPHAS[i], label=part, linewidth=0) for i, part in enumerate(parts)]
+    handles += [
+        Patch(facecolor=(MUTED, alpha), edgecolor=MUTED, label=part, linewidth=1.0 if alpha < 1.0 else 0.0)
+        for alpha, part in zip(ALPHAS, parts, strict=False)
+    ]
     canvas.figure.legend(
         handles=handles,
         loc="outside upper right",

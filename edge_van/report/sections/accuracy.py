@@ -196,7 +196,7 @@ def _logits(scheme: SchemeResult) -> tuple[float, float, int]:
 def recalls(report: Report) -> tuple[float, ...]:
     """Before and after, of every class that is drawn of any side: the plots of all sides share an axis."""
     measured = [side.manifest.accuracy for side in report.sides if side.manifest is not None]
-    shown = [c for a in measured if a is not None for c in _most_changed(a)[:MOST_CLASSES]]
+    shown = [c for a in measured if a is not None for c in a.most_changed()[:MOST_CLASSES]]
     return tuple(value for c in shown for value in (c.recall_fp32_percent, c.recall_int8_percent))
 
 
@@ -235,12 +235,8 @@ def _flipped(found: Explanation) -> str:
     return text
 
 
-def _most_changed(accuracy: Accuracy) -> list[ClassChange]:
-    return sorted(accuracy.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
-
-
 def _recalls(accuracy: Accuracy, name: str, also: Sequence[float]) -> Plot:
-    ranked = _most_changed(accuracy)
+    ranked = accuracy.most_changed()
     shown = ranked[:MOST_CLASSES]
     title = "Recall by class, FP32 to INT8"
     wide, narrow = changes(
@@ -272,7 +268,7 @@ def _recalls(accuracy: Accuracy, name: str, also: Sequence[float]) -> Plot:
 
 
 def _moved(change: ClassChange) -> str:
-    ranked = sorted(change.moved_to.items(), key=lambda item: (-item[1], item[0]))
+    ranked = change.moved_most()
     more = f" and {len(ranked) - 4} more" if len(ranked) > 4 else ""
     return ", ".join(f"{name} {count}" for name, count in ranked[:4]) + more
 

@@ -42,6 +42,8 @@ def grad_cam(side: Side, runs: Runs, name: str, also: Sequence[Sequence[float]] 
         ),
         Text(_gradient(cams, side.manifest)),
     ]
+    if any(pair.int8_class_name != pair.class_name for pair in cams.pairs):
+        blocks.append(Text("Images whose prediction flipped are shown first: these pairs are no sample of all images."))
     if cams.pairs:
         blocks.append(CAMCards(cams.pairs))
     if cams.correlations:
@@ -73,7 +75,10 @@ def grad_cam(side: Side, runs: Runs, name: str, also: Sequence[Sequence[float]] 
 def _gradient(cams: CAMs, manifest: Manifest | None) -> str:
     """Which network the gradient is of, which decides what the correlation can show."""
     if cams.stage == STAGES[-1]:
-        return "Only the head is behind this stage: the gradient of each model is that of its own head, exactly."
+        return (
+            "Only the head is behind this stage, and the gradient of each model is that of its own head: FP32's "
+            "exactly, INT8's straight through the quantiser of the head's input."
+        )
     network = "the FP32 network"
     if manifest is not None and manifest.recipe.get("activation") == "hardswish":
         network = "the FP32 network with its GELU, where INT8 computes hard-swish,"

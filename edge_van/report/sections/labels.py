@@ -5,12 +5,15 @@ In: a run and its models. Out: their names, whole for tables and short for plots
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult
+from edge_van.engine_record import ENGINE_RUNTIMES
 from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.format import distinct
+from edge_van.report.lookup import target_of
 
 MOST_OF_A_BUNDLE = 18
 """Characters of a bundle's name before its models' in a plot."""
@@ -29,12 +32,17 @@ def runtime_name(runtime: str) -> str:
 
 
 def labels_of(models: Iterable[BenchmarkModel], run: BenchmarkResult) -> dict[str, Label]:
-    """By the model's name: ``OpenVINO INT8``, behind the bundle's name where the run has several."""
+    """By the model's name: ``OpenVINO INT8``, behind the bundle's name where the run has several, and with the target
+    where a bundle has one engine for each of several."""
     bundles = [bundle.name for bundle in run.bundles]
     shortened = dict(zip(bundles, distinct(bundles, MOST_OF_A_BUNDLE), strict=True))
     labels = {}
-    for model in models:
+    listed = list(models)
+    count = Counter((m.bundle, m.runtime, m.precision) for m in listed)
+    for model in listed:
         own = f"{runtime_name(model.runtime)} {model.precision.upper().replace('_', ' ')}"
+        if count[model.bundle, model.runtime, model.precision] > 1 and model.runtime in ENGINE_RUNTIMES:
+            own += f", {target_of(model)}"  # built for more than one target
         several = len(bundles) > 1
         labels[model.name] = Label(
             f"{model.bundle}: {own}" if several else own, f"{shortened[model.bundle]}: {own}" if several else own

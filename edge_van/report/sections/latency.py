@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
 from edge_van.records import Latency
 from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
-from edge_van.report.format import interval, ms, number
+from edge_van.report.format import images_per_s, interval, ms, number
 from edge_van.report.lookup import Runs, models_of, run_of
 from edge_van.report.record import Report, Side
 from edge_van.report.sections.cost import costs, what_is_timed
@@ -37,7 +37,9 @@ def latency(report: Report) -> Section:
     title = "Latency and what it costs"
     if len(report.sides) > 1 and len(indices) == 1 and None not in indices:
         run = report.runs[0 if report.sides[0].run is None else report.sides[0].run]
-        return Section("latency", title, (Group(of_run(run, run.models, "latency")),))
+        bundles = {side.run_bundle for side in report.sides}  # the run may have timed others too
+        models = tuple(m for m in run.models if m.bundle in bundles)
+        return Section("latency", title, (Group(of_run(run, models, "latency")),))
     several = len(report.sides) > 1
     ends = _ratio_ends(report) if several else ()
     return Section(
@@ -182,7 +184,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict
                 labels[r.model].plot,
                 precisions[r.model],
                 ((r.images_per_s,),),
-                (f"{r.images_per_s:,.0f} (batch {r.batch})",),
+                (f"{images_per_s(r.images_per_s)} (batch {r.batch})",),
             )
             for r in best
         ],
@@ -198,7 +200,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict
                 labels[r.model].whole,
                 str(r.batch),
                 str(r.streams),
-                number(r.images_per_s, 0),
+                images_per_s(r.images_per_s),
                 number(100 * r.coefficient_of_variation, 1),
                 number(r.ratio),
                 interval(r.ratio_interval),

@@ -11,7 +11,7 @@ from edge_van.benchmark_record import BenchmarkResult
 from edge_van.engine_record import EngineSet
 from edge_van.records import Machine, Manifest
 from edge_van.report.format import ABSENT, ms, number, signed, size
-from edge_van.report.lookup import Runs, run_of, same_engines
+from edge_van.report.lookup import Runs, run_of, same_engines, shipped_accuracy
 from edge_van.report.record import Report, Side
 from edge_van.report.view import Block, Code, Column, Group, Section, Table, Text, columns
 
@@ -106,7 +106,11 @@ def _machines(side: Side, run: BenchmarkResult | None) -> list[Block]:
     """One table where everything was measured on one CPU with the same engines, else one for each."""
     made = None if side.manifest is None else side.manifest.machine
     looked = None if side.explanation is None else side.explanation.machine
-    asked = (("speed", made if run is None else run.machine), ("accuracy", made), ("flips and Grad-CAM", looked))
+    asked = (
+        ("speed", run.machine if run is not None else made if _has_latency(side) else None),
+        ("accuracy" if _has_accuracy(side) else "noise on the logits", made),
+        ("flips and Grad-CAM", looked),
+    )
     found: list[tuple[list[str], Machine]] = []
     for figures, machine in asked:
         if machine is None:
@@ -121,11 +125,21 @@ def _machines(side: Side, run: BenchmarkResult | None) -> list[Block]:
     return [Table(f"Machine that measured {', '.join(f)}", _FACTS, _machine(machine)) for f, machine in found]
 
 
+def _has_latency(side: Side) -> bool:
+    return side.manifest is not None and side.manifest.latency is not None
+
+
+def _has_accuracy(side: Side) -> bool:
+    return side.manifest is not None and shipped_accuracy(side.manifest) is not None
+
+
 def _doubts(run: BenchmarkResult) -> Block:
     if not run.doubts:
-        unseen = f" Not watched here: {'; '.join(run.conditions.not_watched)}." if run.conditions.not_watched else ""
+        unseen = run.conditions.not_watched
+        limits = f"what was watched of other work within its limits. Not watched here: {'; '.join(unseen)}."
         return Text(
-            f"The benchmark doubts none of its figures: enough samples, steady, other work within its limits.{unseen}"
+            f"The benchmark doubts none of its figures: enough samples, steady, "
+            f"{limits if unseen else 'other work within its limits.'}"
         )
     rows = tuple((d.kind.replace("_", " "), d.text) for d in run.doubts)
     return Table(f"Doubts ({len(rows)})", columns("kind", "doubt", text=(0, 1)), rows, folded=len(rows) > MOST_DOUBTS)
@@ -156,7 +170,7 @@ def _machine(m: Machine) -> tuple[tuple[str, str], ...]:
 def _settings(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
     s = run.settings
     batches = ", ".join(map(str, s.batches))
-    at_least = f" and at least {s.min_duration_s:g} s" if s.min_duration_s else ""
+    at_least = f" and at least {s.min_duration_s:g} s a scenario" if s.min_duration_s else ""
     return (
         ("scenarios", ", ".join(name.replace("_", " ") for name in s.scenarios)),
         ("threads", "the engine's choice" if s.threads is None else str(s.threads)),
@@ -187,6 +201,12 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ("other processes", percent(c.other_cpu_percent)),
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
+        (
+            "between cores",
+            ABSENT
+            if c.core_round_trip_us is None
+            else f"{c.core_round_trip_us:.2f} microseconds there and back at best; at twice that a round is disturbed",
+        ),
         ("not watched", "; ".join(c.not_watched) or ABSENT),
         ("load average", f"{c.load_average_1min:g}"),
         ("energy", ABSENT if c.energy_source is None else ENERGY.get(c.energy_source, c.energy_source)),

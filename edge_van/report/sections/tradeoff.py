@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.layout import FP32_IR, INT8_IR
-from edge_van.records import Interval, Latency, Manifest
+from edge_van.records import Interval, Manifest
 from edge_van.report.figures.planes import Point, scatter
 from edge_van.report.format import interval, ms, number
 from edge_van.report.lookup import Runs, models_of, query, run_of, top1_of
@@ -33,7 +33,7 @@ def plane(side: Side, runs: Runs, name: str, also: Sequence[Point] = ()) -> tupl
     """One point a model; the axes hold ``also`` too."""
     if side.manifest is None:
         return (Text("A benchmark's result holds no accuracy: give the bundle's folder to see both.", "hint"),)
-    found, unknown = _points(side, runs)
+    run, (found, unknown) = run_of(side, runs), _points(side, runs)
     blocks: list[Block] = []
     if found:
         title = "Top-1 over latency"
@@ -48,10 +48,13 @@ def plane(side: Side, runs: Runs, name: str, also: Sequence[Point] = ()) -> tupl
             ),
             folded=True,
         )
-        by_quantize = "" if run_of(side, runs) is not None else " Latency is that of edge-van quantize."
-        blocks.append(Plot(f"{name}-plane", title, wide, narrow, table, CAPTION + by_quantize))
+        blocks.append(
+            Plot(f"{name}-plane", title, wide, narrow, table, CAPTION + (_clock(side) if run is None else ""))
+        )
     else:
         blocks.append(Text("No model has both its accuracy and its latency measured.", "hint"))
+    if run is None and _of_quantize(side.manifest) and _of_engines(side.manifest):
+        blocks.append(Text("Engines are not drawn: edge-van build timed them on a GPU, by another clock."))
     if unknown:
         blocks.append(Text(f"Not drawn, as nobody measured their accuracy: {', '.join(unknown)}."))
     return tuple(blocks)
@@ -63,9 +66,8 @@ def _points(side: Side, runs: Runs) -> tuple[list[Known], list[str]]:
     if manifest is None:
         return [], []
     if run is None:
-        latency = manifest.latency
-        return [*([] if latency is None else _of_quantize(manifest, latency)), *_of_engines(manifest)], []
-    # engines were timed at another time, by another clock: not on one axis with a run
+        return _of_quantize(manifest) or _of_engines(manifest), []
+    # engines were timed at another time, by another clock: not on one axis with a run, nor with quantize's latency
     found, unknown = [], []
     models = models_of(side, runs)
     labels = labels_of(models, run)
@@ -81,9 +83,16 @@ def _points(side: Side, runs: Runs) -> tuple[list[Known], list[str]]:
     return found, unknown
 
 
-def _of_quantize(manifest: Manifest, latency: Latency) -> list[Known]:
+def _clock(side: Side) -> str:
+    """Whose latency is drawn where there is no run."""
+    if side.manifest is not None and _of_quantize(side.manifest):
+        return " Latency is that of edge-van quantize."
+    return " Latency is that of edge-van build, of each engine on its own target."
+
+
+def _of_quantize(manifest: Manifest) -> list[Known]:
     found = []
-    for row in latency.rows:
+    for row in () if manifest.latency is None else manifest.latency.rows:
         top1 = top1_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
         if top1 is not None:
             point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
