@@ -83,9 +83,9 @@ class OpenVINOSession(Session):
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for i, info in enumerate(self.inputs):
             self._bind(i, feed[info.name])
-        # infer() would go through the inputs again: 40 microseconds, a fortieth of a small model's time
-        self._request.start_async()
-        self._request.wait()
+        # without inputs, which are bound, and without a copy of the outputs. start_async() and wait() would hand over
+        # to another thread: 0.03 of 0.86 ms
+        self._request.infer(share_outputs=True)
         self._runs += 1
         return {
             info.name: (self._request.get_output_tensor(i).data if result is None else result).copy()

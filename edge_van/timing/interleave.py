@@ -57,12 +57,14 @@ class _Block:
     interference: Interference
     round_trips_us: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())  # before and after, see ``CoreLink``
 
-    def is_apart(self, least_us: tuple[float, ...]) -> bool:
-        pairs = (pair for trips in self.round_trips_us for pair in zip(trips, least_us, strict=False))
-        return any(us > APART * least for us, least in pairs)
-
     def causes(self, least_us: tuple[float, ...]) -> tuple[Cause, ...]:
-        return (*self.interference.causes, *(("cores_apart",) if self.is_apart(least_us) else ()))
+        return (*self.interference.causes, *(("cores_apart",) if is_apart(self.round_trips_us, least_us) else ()))
+
+
+def is_apart(round_trips_us: Iterable[tuple[float, ...]], least_us: tuple[float, ...]) -> bool:
+    """Whether in any of these readings of a ``CoreLink`` a core was ``APART`` times as far as its least."""
+    pairs = (pair for trips in round_trips_us for pair in zip(trips, least_us, strict=False))
+    return any(us > APART * least for us, least in pairs)
 
 
 class _Blocks:
@@ -167,7 +169,7 @@ def _chosen(found: _Blocks, wanted: int) -> Rounds:
     fill: list[_Block] = []
     ranked = sorted(
         found.disturbed,
-        key=lambda b: (bool(b.interference.throttles), b.is_apart(least_us), _cores(b.interference)),
+        key=lambda b: (bool(b.interference.throttles), is_apart(b.round_trips_us, least_us), _cores(b.interference)),
     )
     while ranked and (needed > _count(fill) or not (found.clean or fill)):
         fill.append(ranked.pop(0))
