@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from edge_van.machine import load_average
 from edge_van.progress import Advance
 from edge_van.records import Interval, Latency, LatencyRow
 from edge_van.runtimes import Session, open_model
+from edge_van.timing.interference import Cause
 from edge_van.timing.interleave import Rounds, sample_rounds
 
 MIN_ROUNDS = 100
@@ -34,6 +35,12 @@ DISTURBED = 1.3
 RATIOS_APART = 0.05
 """How far the ratio of two medians may be from the median of the paired ratios before a reader is told."""
 
+CAUSES: Mapping[Cause, str] = {
+    "throttling": "throttling",
+    "stolen_time": "the hypervisor's other guests",
+    "other_load": "other work on this machine",
+    "cores_apart": "virtual cores that were moved apart",
+}
 STRETCHES = 10
 NORMAL = 1.959963984540054
 T_OF_STRETCHES = 2.2621571627409915
@@ -212,9 +219,9 @@ def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[st
         if base_ms and abs(base_ms / row.median_ms / row.ratio - 1.0) > RATIOS_APART
     ]
     if found.kept_disturbed:
+        causes = " and ".join(CAUSES[cause] for cause in found.causes) or CAUSES["other_load"]
         notes.append(
-            f"{found.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by other work on this machine "
-            f"and could not be had without: neither milliseconds nor ratios are to be trusted, measure again on an "
-            f"idle one"
+            f"{found.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by {causes} and could not be "
+            f"had without: neither milliseconds nor ratios are to be trusted, measure again"
         )
     return tuple(notes)

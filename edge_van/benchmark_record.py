@@ -171,7 +171,7 @@ class Conditions:
     load_average_1min: float
     energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module
     not_watched: tuple[str, ...] = ()  # what this machine does not tell, so that no doubt can come of it
-    core_round_trip_us: float | None = None  # least seen, between the first core and the farthest; None: a single core
+    core_round_trip_us: float | None = None  # least, from the first core to the farthest and back; None: not watched
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from edge_van.errors import (
     VerificationError,
 )
 from edge_van.progress import one_line
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
@@ -221,6 +222,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal has no letters for
+    switch_off_telemetry()
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said by its name
     try:
         code = cli.main(standalone_mode=False)

@@ -18,6 +18,7 @@ import click
 
 from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 from edge_van.cli_types import Limit, Numbers, print_json
+from edge_van.commands import file_name, without_folders
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import one_line
 
@@ -118,6 +119,9 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     paths = {*bundles, flags["output"], flags["baseline"]}
     with raised_on_termination():
         result = run_benchmark(opened, options, reporter, _command(sys.argv[1:], paths))
+    result = replace(
+        result, skipped=tuple(replace(s, reason=without_folders(s.reason, bundles)) for s in result.skipped)
+    )
     written = None
     try:
         if output is not None:
@@ -157,7 +161,7 @@ def _command(words: list[str], paths: Collection[Path | None]) -> str:
     for word in words:
         name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         is_path = Path(value) in paths and (name or flag) != "--against"
-        shown.append(f"{name}{equals}{Path(value).name or value if is_path else value}")
+        shown.append(f"{name}{equals}{file_name(Path(value)) if is_path else value}")
         flag = word
     return one_line(f"edge-van {shlex.join(shown)}")
 

@@ -17,7 +17,12 @@ def file_name(path: Path) -> str:
 def without_folders(text: object, paths: Iterable[Path]) -> str:
     """``text`` with each of ``paths``, as given and as resolved, and what lies in it, told from its own name on."""
     found = str(text)
-    names = {str(spelt): file_name(path) for path in paths for spelt in (path, path.resolve()) if spelt.name}
+    names = {
+        str(spelt): file_name(path)
+        for path in paths
+        for spelt in (path, path.resolve())
+        if spelt.name not in ("", "..")
+    }
     for spelt in sorted(names, key=len, reverse=True):  # the folder of another after it
         found = found.replace(spelt, names[spelt])
     return found

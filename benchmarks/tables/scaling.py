@@ -61,17 +61,17 @@ def stability(results: Results) -> list[str]:
     runs, spreads = result["runs"], result["spreads"]
     ratios = sorted(run["ratio"] for run in runs)
     saturated = result["saturated"]
-    noted = "the run says that it is disturbed" if saturated["notes"] else "and no note says so"
+    noted = "and the run says that it is disturbed" if saturated["notes"] else "and no note says so"
     return [
         f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times for "
         f"{result['seconds']:g} s, in every second run with other processes at work in bursts on every core: the ratio "
         f"went from {ratios[0]:.2f} to {ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median), FP32's median "
         f"by {100 * spreads['fp32_median_ms']:.0f} %; the intervals of {result['intervals_holding_the_median']} runs "
         f"hold the median of all. The ratio of the two 10th percentiles, with the machine at its best, moved by "
-        f"{100 * spreads['p10_ratio']:.1f} %. Timed naively, {result['naive_seconds']:g} s of one model and then of the other with "
-        f"nothing thrown away, the ratio moved by {100 * spreads['naive_ratio']:.0f} % and FP32's median by "
-        f"{100 * spreads['naive_fp32_median_ms']:.0f} %. Where other processes never stop there are no undisturbed "
-        f"rounds: the ratio is {saturated['ratio']:.2f} then, and {noted}.",
+        f"{100 * spreads['p10_ratio']:.1f} %. Timed naively, {result['naive_seconds']:g} s of one model and then of "
+        f"the other with nothing thrown away, the ratio moved by {100 * spreads['naive_ratio']:.0f} % and FP32's "
+        f"median by {100 * spreads['naive_fp32_median_ms']:.0f} %. Where other processes never stop there are no "
+        f"undisturbed rounds: the ratio is {saturated['ratio']:.2f} then, {noted}.",
         "",
         source(result),
     ]

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from edge_van.benchmark_record import Conditions
 from edge_van.machine import load_average
+from edge_van.timing.core_link import NOT_WATCHED, is_virtual
 from edge_van.timing.interference import not_watched, total
-from edge_van.timing.interleave import Rounds
+from edge_van.timing.interleave import Rounds, least_round_trips_us
 from edge_van.timing.models import TimedModel
 
 
@@ -19,6 +20,9 @@ def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_
     """Over everything that was kept; without rounds nothing is told of other work."""
     meanwhile = total(rounds.interference for rounds in found)
     unseen = not_watched()
+    near = [us for us in least_round_trips_us(found) if math.isfinite(us)]
+    if not near and is_virtual():
+        unseen += (NOT_WATCHED,)
     if not all(model.on_cpu for model in models):
         unseen += ("other work on the GPU and its throttling",)
     return Conditions(
@@ -30,15 +34,8 @@ def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_
         load_average_1min=load_average(),
         energy_source=energy_source,
         not_watched=unseen,
-        core_round_trip_us=_farthest([rounds.core_round_trips_us for rounds in found]),
+        core_round_trip_us=round(max(near), 3) if near else None,
     )
-
-
-def _farthest(round_trips_us: Sequence[tuple[float, ...]]) -> float | None:
-    """The least of each pair of cores over all runs, and of those the largest."""
-    told = [trips for trips in round_trips_us if trips]
-    farthest = max((min(pair) for pair in zip(*told, strict=False)), default=math.inf)
-    return round(farthest, 3) if math.isfinite(farthest) else None
 
 
 def _percent(share: float | None) -> float | None:

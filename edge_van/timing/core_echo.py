@@ -18,8 +18,8 @@ def main() -> None:
     memory = mmap.mmap(int(sys.argv[1]), mmap.PAGESIZE)
     trips, *cores = (int(word) for word in sys.argv[2:])
     while asked := os.read(0, 1):
-        os.sched_setaffinity(0, {cores[asked[0]]})
         signal.setitimer(signal.ITIMER_REAL, GIVEN_UP_S)
+        os.sched_setaffinity(0, {cores[asked[0]]})
         os.write(1, b"!")
         for i in range(1, trips + 1):
             while memory[0] != i:

@@ -6,6 +6,7 @@ did meanwhile.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,13 +59,21 @@ class _Block:
     round_trips_us: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())  # before and after, see ``CoreLink``
 
     def causes(self, least_us: tuple[float, ...]) -> tuple[Cause, ...]:
-        return (*self.interference.causes, *(("cores_apart",) if is_apart(self.round_trips_us, least_us) else ()))
+        if found := self.interference.causes:
+            return found  # other work delays an answer too
+        return ("cores_apart",) if is_apart(self.round_trips_us, least_us) else ()
 
 
 def is_apart(round_trips_us: Iterable[tuple[float, ...]], least_us: tuple[float, ...]) -> bool:
     """Whether in any of these readings of a ``CoreLink`` a core was ``APART`` times as far as its least."""
     pairs = (pair for trips in round_trips_us for pair in zip(trips, least_us, strict=False))
-    return any(us > APART * least for us, least in pairs)
+    return any(APART * least < us < math.inf for us, least in pairs)
+
+
+def least_round_trips_us(runs: Iterable[Rounds]) -> tuple[float, ...]:
+    """The least of each pair of cores over several runs; empty where none tells."""
+    told = [rounds.core_round_trips_us for rounds in runs if rounds.core_round_trips_us]
+    return tuple(min(pair) for pair in zip(*told, strict=False))
 
 
 class _Blocks:

@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_van import __version__
-from edge_van.benchmark import LEAD_MS, paired_ratio, percentiles_ms, query_turn, rounded
+from edge_van.benchmark import LEAD_MS, query_turn
 from edge_van.benchmark_record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
@@ -43,6 +42,7 @@ from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
 from edge_van.timing.interleave import Rounds, sample_rounds
 from edge_van.timing.layers import profile_layers
 from edge_van.timing.models import TimedModel, bundle_names, timed_models
+from edge_van.timing.rows import query_row, rate_rows
 from edge_van.timing.sessions import OpenedModels, reason
 from edge_van.timing.slices import MIN_SLICES, Slice
 from edge_van.timing.startup import compile_cache, measure_startup
@@ -84,8 +84,16 @@ def run_benchmark(
         opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches, reporter))
         with reporter.stage("Loading the models", len(models)) as advance:
             models = opened.load(models, advance, skipped, strict=options.runtimes is not None)
-        link = stack.enter_context(CoreLink())
-        run = _Run(models, _baseline(models, options.against, skipped), opened, reporter, skipped, link)
+        link = stack.enter_context(CoreLink(watch=settings.threads != 1 and any(m.on_cpu for m in models)))
+        run = _Run(
+            models,
+            _baseline(models, options.against, skipped),
+            opened,
+            reporter,
+            skipped,
+            link,
+            strict=options.runtimes is not None,
+        )
         single = run.queries("single_stream", 1)
         multi = run.queries("multi_stream", settings.multi_stream_samples)
         offline = run.offline()
@@ -169,8 +177,10 @@ class _Run:
         reporter: Reporter,
         skipped: list[Skipped],
         link: CoreLink,
+        *,
+        strict: bool,
     ) -> None:
-        self._link = link
+        self._link, self._strict = link, strict
         self.baseline, self.rounds = baseline, dict[Scenario, list[Rounds]]()
         self._models, self._opened, self._reporter, self._skipped = models, opened, reporter, skipped
         self._settings = opened.settings
@@ -187,12 +197,12 @@ class _Run:
             return ()
         turns = [query_turn(*self._opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
         shown = f"{title}, {images} images a query" if images > 1 else title
-        rounds = self._sample(scenario, shown, turns, settings.samples, MIN_ROUNDS, settings.warmup_runs)
+        rounds = self._sample(scenario, shown, images, turns, settings.samples, MIN_ROUNDS, settings.warmup_runs)
         if rounds is None:
             return ()
         names = [m.candidate.name for m in fitting]
         base = rounds.values[:, names.index(self.baseline)]
-        return tuple(_query_row(name, images, rounds.values[:, i], base) for i, name in enumerate(names))
+        return tuple(query_row(name, images, rounds.values[:, i], base) for i, name in enumerate(names))
 
     def offline(self) -> tuple[Throughput, ...]:
         """Each batch size is a run of its own over all models, so that they need not all be loaded at once."""
@@ -215,9 +225,9 @@ class _Run:
                     slices.append(Slice(session, feed, batch, _meter_for(model, meter), LEAD_MS))
                 if slices:
                     shown, turns = f"{SCENARIO_TITLES['offline']}, batch {batch}", [s.turn for s in slices]
-                    rounds = self._sample("offline", shown, turns, settings.offline_slices, MIN_SLICES)
+                    rounds = self._sample("offline", shown, batch, turns, settings.offline_slices, MIN_SLICES)
                     if rounds is not None:
-                        rows += _rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
+                        rows += rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
                         self._skipped += _without_energy(rows[-len(slices) :], fitting, meter)
                 self._opened.close_batch()
         return tuple(rows)
@@ -226,18 +236,20 @@ class _Run:
         self,
         scenario: Scenario,
         shown: str,
+        images: int,
         turns: list[Callable[[], float]],
         wanted: int,
         least: int,
         warmup_runs: int = 0,
     ) -> Rounds | None:
-        """None where a model fails that ran when it was loaded: what was measured before is not lost for it."""
+        """None where a model fails that ran when it was loaded: what was measured before is not lost for it. With
+        ``strict`` an error."""
         parts = len(self._settings.batches) if scenario == "offline" else 1  # each batch size has a run of its own
         try:
-            for turn in turns:
-                for _ in range(warmup_runs):
-                    turn()
             with self._reporter.stage(shown, wanted) as advance:
+                for turn in turns:
+                    for _ in range(warmup_runs):
+                        turn()
                 rounds = sample_rounds(
                     turns,
                     rounds=wanted,
@@ -248,8 +260,10 @@ class _Run:
                     progress=advance,
                     link=self._link,
                 )
-        except (EdgeVanError, RuntimeError, MemoryError) as error:
-            self._skipped.append(Skipped(shown, reason(error)))
+        except Exception as error:
+            if self._strict:
+                raise
+            self._skipped.append(Skipped(f"{SCENARIO_TITLES[scenario]} with {images} images", reason(error)))
             return None
         self.rounds.setdefault(scenario, []).append(rounds)
         return rounds
@@ -268,31 +282,6 @@ def _without_energy(
     for row, model in zip(rows, models, strict=True):
         if row.joules_per_image is None and _meter_for(model, meter) is not None:
             yield Skipped(f"{row.model}, energy at batch {row.batch}", "its meter could not be read all the while")
-
-
-def _query_row(name: str, images: int, times: NDArray[np.float64], base: NDArray[np.float64]) -> QueryLatency:
-    variation = float(times.std() / times.mean())
-    return QueryLatency(name, images, rounded(times), *percentiles_ms(times), variation, *paired_ratio(base, times))
-
-
-def _rate_rows(
-    names: Sequence[str], batch: int, slices: Sequence[Slice], rounds: Rounds, baseline: str
-) -> Iterator[Throughput]:
-    base = rounds.values[:, names.index(baseline)]
-    for i, (name, each) in enumerate(zip(names, slices, strict=True)):
-        rates = rounds.values[:, i]
-        ratio, interval = paired_ratio(rates, base)  # more images a second is faster
-        yield Throughput(
-            model=name,
-            batch=batch,
-            streams=each.streams,
-            slices=tuple(round(float(rate), 3) for rate in rates),
-            images_per_s=float(np.median(rates)),
-            coefficient_of_variation=float(rates.std() / rates.mean()),
-            ratio=ratio,
-            ratio_interval=interval,
-            joules_per_image=each.joules_per_image(rounds.kept.tolist()),
-        )
 
 
 def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:

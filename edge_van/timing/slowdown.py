@@ -221,14 +221,15 @@ def _placed_apart(before: Conditions, now: Conditions) -> Iterator[str]:
     then_us, now_us = before.core_round_trip_us, now.core_round_trip_us
     if then_us and now_us and max(then_us, now_us) > APART * min(then_us, now_us):
         yield (
-            f"a word between two cores took {then_us:.2f} microseconds there and back then, {now_us:.2f} now: the "
-            f"hypervisor has placed them otherwise, and that alone changes ratios"
+            f"the latency between cores was {then_us:.2f} microseconds there and back then and is {now_us:.2f} now: "
+            f"where virtual cores lie otherwise, that alone changes ratios"
         )
 
 
 def _doubted(before: BenchmarkResult, now: BenchmarkResult) -> str:
     counts = [(len(before.doubts), "the baseline's figures"), (len(now.doubts), "this run's")]
     words = [f"{count} {'doubt' if count == 1 else 'doubts'} about {of}" for count, of in counts if count]
+    words += ["other latency between the cores" for _ in _placed_apart(before.conditions, now.conditions)]
     return f" (mind {' and '.join(words)})" if words else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,6 +94,17 @@ def test_rounds_with_the_cores_apart_are_measured_again(blocks: Callable[[list[I
     # rounds 1 and 2 have 0.6 before or after them, 3 the other core's 0.7 after it and 4 before
     assert found.values[:, 0].tolist() == [5, 6, 7]
     assert (found.discarded, found.kept_disturbed, found.core_round_trips_us) == (4, 0, (0.2, 0.2))
+
+
+def test_a_load_delays_an_answer_and_is_not_a_hypervisors_doing(
+    blocks: Callable[[list[Interference]], None],
+) -> None:
+    blocks([LOADED])
+    link: Any = Link([(0.2,), (0.9,), (math.inf,)])
+    assert dict(count_up(rounds=2, link=link).causes) == {"other_load": 2}
+    blocks([CLEAN])
+    link = Link([(0.2,), (math.inf,)])  # no answer tells nothing of where a core is
+    assert count_up(rounds=2, link=link).discarded == 0
 
 
 def test_cores_that_are_always_apart_are_this_machines(blocks: Callable[[list[Interference]], None]) -> None:

@@ -10,13 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import BenchmarkResult, BenchmarkSettings, encode_benchmark, read_benchmark
+from edge_van.benchmark import Candidate, paired_ratio
+from edge_van.benchmark_record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.bundle import Bundle
-from edge_van.errors import MissingRuntimeError, UsageError
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
+from edge_van.runtimes.onnxruntime import ONNXRuntimeSession
 from edge_van.timing import run
 from edge_van.timing.energy import NoMeter
+from edge_van.timing.interleave import Rounds, sample_rounds
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 SETTINGS = BenchmarkSettings(
@@ -134,6 +136,66 @@ def test_an_unknown_baseline_lists_the_models_before_any_is_loaded(
     options = BenchmarkOptions(SETTINGS, ("onnxruntime",), against="tensorrt-int8")
     with pytest.raises(UsageError, match=r"'tensorrt-int8': onnxruntime-fp32, onnxruntime-int8"):
         run_benchmark([timed_bundle], options, SILENT)
+
+
+def test_a_baseline_that_does_not_load_is_a_missing_runtime_with_its_reason(
+    timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(candidate: Candidate, *_: object) -> None:
+        if candidate.name == "onnxruntime-fp32":
+            raise BundleError("no such kernel")
+
+    monkeypatch.setattr("edge_van.timing.run.measure_startup", fails)
+    options = BenchmarkOptions(SETTINGS, against="onnxruntime-fp32", layers=False)
+    with pytest.raises(MissingRuntimeError, match=r"onnxruntime-fp32, which ratios .* \(no such kernel\)") as caught:
+        run_benchmark([timed_bundle], options, SILENT)
+    assert caught.value.exit_code == 5
+
+
+class StoppingError(Exception):
+    """As engines raise them, of no family that Python has."""
+
+
+@pytest.mark.parametrize("runtimes", [None, ("onnxruntime",)])
+def test_a_model_that_fails_on_the_way_costs_its_scenario_alone(
+    timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, runtimes: tuple[str, ...] | None
+) -> None:
+    """It ran four images when it was loaded for them; with its runtime asked for by name that is an error."""
+    left = [5]
+    run = ONNXRuntimeSession._run
+
+    def runs_out(self: ONNXRuntimeSession, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if len(feed["images"]) == 4:
+            left[0] -= 1
+            if left[0] < 0:
+                raise StoppingError("out of breath")
+        return run(self, feed)
+
+    monkeypatch.setattr(ONNXRuntimeSession, "_run", runs_out)
+    settings = replace(SETTINGS, scenarios=("single_stream", "multi_stream"), multi_stream_samples=4, samples=10)
+    options = BenchmarkOptions(settings, runtimes, startup=False, layers=False)
+    if runtimes:
+        with pytest.raises(StoppingError):
+            run_benchmark([timed_bundle], options, SILENT)
+    else:
+        found = run_benchmark([timed_bundle], options, SILENT)
+        assert found.single_stream
+        assert found.multi_stream == ()
+        assert Skipped("MultiStream with 4 images", "StoppingError: out of breath") in found.skipped
+
+
+def test_offlines_batch_sizes_share_its_least_duration(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def sampled(*arguments: Any, min_seconds: float, **options: Any) -> Rounds:
+        asked.append(min_seconds)
+        return sample_rounds(*arguments, min_seconds=0.0, **options)
+
+    monkeypatch.setattr("edge_van.timing.run.sample_rounds", sampled)
+    settings = replace(SETTINGS, scenarios=("single_stream", "offline"), batches=(1, 2, 4), min_duration_s=6.0)
+    options = BenchmarkOptions(settings, ("onnxruntime",), startup=False, layers=False)
+    run_benchmark([timed_bundle], options, SILENT)
+    assert asked == [6.0, 2.0, 2.0, 2.0]
 
 
 def test_nothing_to_time_is_a_missing_runtime(timed_bundle: Bundle) -> None:

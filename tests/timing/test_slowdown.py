@@ -163,7 +163,10 @@ def test_cores_that_a_hypervisor_placed_otherwise_are_noted() -> None:
     )
     assert gate(near, near, 1.10)[1] == gate(near, result(), 1.10)[1] == []
     [note] = gate(near, apart, 1.10)[1]
-    assert "took 0.20 microseconds there and back then, 0.55 now" in note
+    assert "was 0.20 microseconds there and back then and is 0.55 now" in note
+    slower = replace(slower_int8(1.3), conditions=apart.conditions)
+    with pytest.raises(LatencyGateError, match="mind other latency between the cores"):
+        gate(near, slower, 1.10)
 
 
 def test_a_slowdown_that_so_few_samples_do_not_show_is_a_warning() -> None:

@@ -202,7 +202,7 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
         (
-            "between cores",
+            "latency between cores",
             ABSENT
             if c.core_round_trip_us is None
             else f"{c.core_round_trip_us:.2f} microseconds there and back at best; at twice that a round is disturbed",
