@@ -53,10 +53,8 @@ def test_what_nobody_watched_is_named(models: list[TimedModel]) -> None:
 def test_the_farthest_core_counts_where_it_was_nearest(
     models: list[TimedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near, far = (
-        replace(rounds(10, Interference(1.0, 2, 0.0, 0.0, 0)), core_round_trips_us=us)
-        for us in ((0.2, 0.5), (0.6, 0.3))
-    )
+    told = rounds(10, Interference(1.0, 2, 0.0, 0.0, 0))
+    near, far = (replace(told, core_round_trips_us=us) for us in ((0.2, 0.5), (0.6, 0.3)))
     assert conditions_of([near, far], models, None).core_round_trip_us == 0.3
     monkeypatch.setattr(conditions, "is_virtual", lambda: True)
     assert NOT_WATCHED not in conditions_of([near], models, None).not_watched
