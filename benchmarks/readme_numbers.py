@@ -17,6 +17,7 @@ TABLES = (
     ("ptq_accuracy", models.accuracy),
     ("cpu_latency", models.latency),
     ("ratio_stability", scaling.stability),
+    ("clock", peers.clock),
     ("peers", peers.peers),
     ("scaling", scaling.scaling),
     ("tensorrt_engines", tensorrt.engines),

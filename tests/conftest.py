@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge_van.bundle import Bundle, BundleWriter
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.runtimes.telemetry import switch_off_telemetry
+from edge_van.telemetry import switch_off_telemetry
 from edge_van.van import VAN, Block
 from edge_van.variants import Variant
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,21 @@ class AppCheck:
     inference_ratio: float  # the same for own_latency_ms / benchmark_app's: without Python
     python_ms: float  # ours minus own_latency_ms
     agrees: bool
+
+
+def compare_all(irs: Mapping[str, Path], *, pairs: int, seconds: int) -> tuple[AppCheck, ...]:
+    """``compare`` of every model by its name, printed as it comes."""
+    found = []
+    for name, path in irs.items():
+        c = compare(name, path, pairs=pairs, seconds=seconds)
+        verdict = "agrees" if c.agrees else f"IS MORE THAN {100 * AGREES:.0f} % OFF"
+        print(
+            f"{c.model:9s} our clock / benchmark_app {c.ratio:.3f} ({c.ratio_low:.3f} to {c.ratio_high:.3f}), without "
+            f"Python's {c.python_ms:.3f} ms {c.inference_ratio:.3f}: {verdict}; {c.pairs_retaken} pairs taken again",
+            flush=True,
+        )
+        found.append(c)
+    return tuple(found)
 
 
 def compare(name: str, path: Path, *, pairs: int, seconds: int, seed: int = 0) -> AppCheck:

@@ -102,18 +102,7 @@ def time_all(built: Built, size: int, threads: int, args: Any) -> dict[str, Any]
     runs = [time_peers(built.peers, threads=threads, rounds=args.rounds, seed=seed) for seed in range(RUNS)]
     against = {base: ratios(runs, base) for base in AGAINST if any(p.name == base for p in built.peers)}
     print_latency(against, runs, size)
-    checks = []
-    if args.pairs:
-        checks = [
-            app_check.compare(name, path, pairs=args.pairs, seconds=args.seconds) for name, path in built.irs.items()
-        ]
-    for c in checks:
-        verdict = "agrees" if c.agrees else f"IS MORE THAN {100 * app_check.AGREES:.0f} % OFF"
-        print(
-            f"{c.model:9s} our clock / benchmark_app {c.ratio:.3f} ({c.ratio_low:.3f} to {c.ratio_high:.3f}), without "
-            f"Python's {c.python_ms:.3f} ms {c.inference_ratio:.3f}: {verdict}",
-            flush=True,
-        )
+    checks = app_check.compare_all(built.irs, pairs=args.pairs, seconds=args.seconds) if args.pairs else ()
     return {"latency_size_px": size, "ratios": against, "runs": runs, "benchmark_app": checks}
 
 

@@ -1,4 +1,4 @@
-"""The table of ``peers/run.py``.
+"""The tables of ``peers/run.py`` and ``clock.py``.
 
 In: its results. Out: lines of Markdown.
 """
@@ -37,16 +37,22 @@ def peers(results: Results) -> list[str]:
                 cells += ["-", "-"] if row is None else [_times(row), ratio(row)]
             lines.append(f"| {' | '.join(cells)} |")
         lines += [f"| {u['name']}: {u['reason']} |{' - |' * (3 + 2 * len(timed))}" for u in result["unavailable"]]
-        clocks = [
-            f"{c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} "
-            f"({c['ratio_low']:.3f} to {c['ratio_high']:.3f}; without Python's {c['python_ms']:.2f} ms "
-            f"{c['inference_ratio']:.3f})"
-            for t in timed
+        lines += ["", source(result), ""]
+    return lines[:-1]
+
+
+def clock(results: Results) -> list[str]:
+    """The figures of ``clock.py``, one paragraph a machine."""
+    lines: list[str] = []
+    for result in results:
+        found = [
+            f"{c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} ({c['ratio_low']:.3f} to "
+            f"{c['ratio_high']:.3f}; without Python's {c['python_ms']:.2f} ms {c['inference_ratio']:.3f})"
+            for t in result["latency"]
             for c in t["benchmark_app"]
         ]
-        if clocks:
-            lines += ["", f"Our clock over OpenVINO's `benchmark_app` on the same IR: {'; '.join(clocks)}."]
-        lines += ["", source(result), ""]
+        lines += [f"**Clock**: ours over OpenVINO's `benchmark_app` on the same IR: {'; '.join(found)}.", ""]
+        lines += [source(result), ""]
     return lines[:-1]
 
 

@@ -16,9 +16,10 @@ from edge_van.bundle import Bundle
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
 from edge_van.runtimes.onnxruntime import ONNXRuntimeSession
-from edge_van.timing import run
+from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter
 from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.models import timed_models
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 SETTINGS = BenchmarkSettings(
@@ -172,6 +173,8 @@ def test_a_model_that_fails_on_the_way_costs_its_scenario_alone(
         return run(self, feed)
 
     monkeypatch.setattr(ONNXRuntimeSession, "_run", runs_out)
+    # one engine is enough, also where none was asked for by name
+    monkeypatch.setattr(run_module, "timed_models", lambda bundles, _: timed_models(bundles, ["onnxruntime"]))
     settings = replace(SETTINGS, scenarios=("single_stream", "multi_stream"), multi_stream_samples=4, samples=10)
     options = BenchmarkOptions(settings, runtimes, startup=False, layers=False)
     if runtimes:
@@ -247,7 +250,7 @@ class Broken:
 def test_energy_that_is_not_known_is_told_once_and_never_guessed(
     timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, meter: Any, source: str | None, told: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(run, "open_meter", lambda: nullcontext(meter))
+    monkeypatch.setattr(run_module, "open_meter", lambda: nullcontext(meter))
     settings = replace(SETTINGS, scenarios=("offline",), batches=(4,), max_duration_s=1.0)
     options = BenchmarkOptions(settings, ("onnxruntime",), startup=False, layers=False)
     found = run_benchmark([timed_bundle], options, SILENT)
