@@ -71,7 +71,7 @@ _LEAST_S = 60.0  # a virtual machine is faster or slower for seconds or minutes 
 @click.option(
     "--max-duration",
     type=Limit(1, _LONGEST_S),
-    default=90.0,
+    default=120.0,
     show_default=True,
     help="Seconds after which a scenario (Offline: a batch size) takes no more, once a median has the rounds it needs.",
 )

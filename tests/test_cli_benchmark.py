@@ -224,7 +224,7 @@ def test_help_tells_what_comes_next(command: Run) -> None:
         (("--baseline", "absent.json"), 2, "cannot be read"),
         (("--batch", "0,4"), 2, "no list of whole numbers"),
         (("--batch", "4;8"), 2, "no list of whole numbers"),
-        (("--min-duration", "100"), 2, "is over --max-duration 90"),
+        (("--min-duration", "150"), 2, "is over --max-duration 120"),
         (("--max-slowdown", "nan", "--baseline", "x"), 2, "not a number from 1"),
         (("--runtime", "tflite"), 2, "tflite"),
         (("--samples", "1"), 2, "10<=x"),
