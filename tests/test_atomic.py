@@ -111,9 +111,11 @@ def test_only_errors_about_the_output_are_translated(tmp_path: Path) -> None:
 
 
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from edge_van.bundle import BundleWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and a shell's & leave these ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with BundleWriter(Path(sys.argv[1])) as writer:
     writer.path("a/b").write_bytes(b"half")
     print("ready", flush=True)
