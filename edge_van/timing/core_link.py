@@ -67,7 +67,7 @@ class CoreLink:
         """Microseconds there and back between the first core and each other one, Python's loop included.
 
         Infinite for a core that does not answer, which has other work, and for those after it. Empty on a single core,
-        on a machine that is not virtual, and where the other end cannot be started.
+        on a machine that is not virtual, and where the other end cannot be started or its memory not be had.
         """
         if len(self._cores) < 2:
             return ()
@@ -91,7 +91,8 @@ class CoreLink:
     def _start(self) -> None:
         folder = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(mmap.PAGESIZE)
+            file.write(bytes(mmap.PAGESIZE))  # not truncate(): with the disk full, touching a hole is a SIGBUS
+            file.flush()
             self._memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
             words = map(str, (ECHO, file.fileno(), TRIPS, *self._cores))
             self._echo = subprocess.Popen(

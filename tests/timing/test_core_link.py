@@ -87,6 +87,17 @@ def test_an_echo_that_never_says_it_is_there_is_given_up(monkeypatch: pytest.Mon
 
 
 @needs_two_cores
+def test_shared_memory_that_is_full_kills_nobody(monkeypatch: pytest.MonkeyPatch, small_disk: Path) -> None:
+    left = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(left.f_bavail * left.f_bsize))
+    monkeypatch.setattr(core_link, "SHARED_MEMORY", small_disk)
+    with CoreLink() as link:
+        assert link.read() == ()
+        (small_disk / "filler").unlink()
+        answered(link)
+
+
+@needs_two_cores
 def test_a_ctrl_c_is_not_for_the_echo() -> None:
     with CoreLink() as link:
         answered(link)
