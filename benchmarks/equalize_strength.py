@@ -14,11 +14,11 @@ import torch
 from common import arguments, calibration, demo, write_result
 
 from edge_van.fold import fold
-from edge_van.measure import agreement_percent, sqnr_db
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.scheme import get_scheme
+from edge_van.statistics import agreement_percent, sqnr_db
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SCHEMES = ("openvino", "asymmetric", "int8")

@@ -21,7 +21,6 @@ from edge_van.data import open_images, stream
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.fold import fold
-from edge_van.measure import agreement_percent, paired_drop_interval, sqnr_db
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
@@ -30,6 +29,7 @@ from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.recipe import load_recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.runtimes import open_model
+from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 
 BATCH = 20
 SCHEMES = ("asymmetric", "openvino", "int8", "int8_pointwise")

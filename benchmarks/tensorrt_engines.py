@@ -28,7 +28,6 @@ from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.fold import FoldedVAN, fold
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_ONNX
-from edge_van.measure import agreement_percent, paired_drop_interval, sqnr_db
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
@@ -36,6 +35,7 @@ from edge_van.quantize.ptq import calibrate, convert
 from edge_van.quantize.recipe import Recipe, load_recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.scheme_accuracy import measure_schemes
+from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 from edge_van.van import VAN
 
 BATCH = 20

@@ -18,9 +18,9 @@ import click
 
 from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 from edge_van.cli_types import Limit, Numbers, print_json
-from edge_van.commands import file_name, without_folders
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import one_line
+from edge_van.text import file_name, without_folders
 
 if TYPE_CHECKING:
     from edge_van.bundle import Bundle

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from edge_van.errors import VerificationError
 from edge_van.export.precision import LARGEST_FLOAT16
 from edge_van.fold import FoldedVAN
-from edge_van.measure import sqnr_db
+from edge_van.statistics import sqnr_db
 
 HEADROOM = 2.0
 """Images that were not seen may go this much further than those that were."""

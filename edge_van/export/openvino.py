@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.input_spec import InputSpec
-from edge_van.measure import relative_error, sqnr_db
 from edge_van.runtimes import open_model
 from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
+from edge_van.statistics import relative_error, sqnr_db
 
 INPUT, OUTPUT = "images", "logits"
 FLOAT_TOLERANCE = 1e-3

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
-from edge_van.measure import agreement_percent, sqnr_db
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.ptq import QuantizedVAN
 from edge_van.records import SchemeResult
 from edge_van.runtimes import open_model
 from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.statistics import agreement_percent, sqnr_db
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.fold import FoldedVAN
-from edge_van.measure import sqnr_db
 from edge_van.quantize.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
+from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

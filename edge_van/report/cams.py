@@ -17,13 +17,13 @@ from edge_van.bundle import Bundle
 from edge_van.data import BrokenImageError, ImageSet, decode, stream
 from edge_van.gradcam import GradCAM, run_image, similarity
 from edge_van.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
-from edge_van.measure import evenly_spread
 from edge_van.overlay import overlay
 from edge_van.progress import Reporter, one_line
 from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMPair, CAMs
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.stage_map import STAGES
+from edge_van.statistics import evenly_spread
 
 MOST_PAIRS = 6
 _BATCH = 25

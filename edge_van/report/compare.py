@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-from edge_van.measure import difference_interval, wilson_interval
 from edge_van.records import Accuracy, Interval, Machine
 from edge_van.report.format import interval, number, signed, signed_interval
 from edge_van.report.lookup import (
@@ -23,6 +22,7 @@ from edge_van.report.lookup import (
     speed_of,
 )
 from edge_van.report.record import Comparison, Side, Speed
+from edge_van.statistics import difference_interval, wilson_interval
 
 OTHER_RUNS = (
     "What moves a ratio from run to run is not in that interval, so no winner is named; milliseconds of two runs are "

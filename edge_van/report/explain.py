@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
-from edge_van.commands import without_folders
 from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.machine import describe_machine
-from edge_van.measure import evenly_spread
 from edge_van.progress import Reporter, one_line
 from edge_van.records import Manifest
 from edge_van.report.cams import cams_of
@@ -27,6 +25,8 @@ from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMs, Explanation, Flip, TopClass
 from edge_van.runtimes import Session, open_model
 from edge_van.softmax import softmax
+from edge_van.statistics import evenly_spread
+from edge_van.text import without_folders
 
 MOST_FLIPS = 12
 BATCH = 32

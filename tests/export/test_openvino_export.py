@@ -29,13 +29,13 @@ from edge_van.export.openvino import (
 )
 from edge_van.fold import FoldedVAN, fold
 from edge_van.input_spec import InputSpec
-from edge_van.measure import relative_error, sqnr_db
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
 from edge_van.quantize.scheme import SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.runtimes.openvino import OpenVINOSession
+from edge_van.statistics import relative_error, sqnr_db
 from edge_van.van import VAN, Block
 from edge_van.variants import Variant
 

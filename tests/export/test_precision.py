@@ -17,9 +17,9 @@ from edge_van.errors import VerificationError
 from edge_van.export.precision import for_tensorrt_8, to_float16, with_uint8_input
 from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.input_spec import InputSpec
-from edge_van.measure import sqnr_db
 from edge_van.runtimes import open_model
 from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.statistics import sqnr_db
 
 SPEC = InputSpec((64, 64), 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

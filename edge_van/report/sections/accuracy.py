@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_van.measure import wilson_interval
 from edge_van.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
 from edge_van.report.figures.rows import BarRow, ChangeRow, IntervalRow, bars, changes, intervals
 from edge_van.report.format import interval, number, points, signed, signed_interval
 from edge_van.report.lookup import Runs, limit_points, shipped_accuracy
 from edge_van.report.record import Explanation, Report, Side
 from edge_van.report.view import Block, Flips, Plot, Table, Text, columns
+from edge_van.statistics import wilson_interval
 
 NO_MANIFEST = Text("A benchmark's result holds no accuracy: give the bundle's folder to see it.", "hint")
 NOT_MEASURED = Text("Accuracy was never measured: edge-van quantize --data DIR measures it on labelled images.", "hint")

@@ -1,4 +1,4 @@
-"""``edge_van.commands``: names in the place of paths."""
+"""``edge_van.text``: names in the place of paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_van.commands import file_name, without_folders
+from edge_van.text import file_name, without_folders
 
 
 def test_a_file_is_called_by_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``edge_van.measure``: distances that stay finite, ties as argmax breaks them, and Newcombe's paired interval."""
+"""``edge_van.statistics``: distances that stay finite, ties as argmax breaks them, and Newcombe's paired interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_van.benchmark import paired_ratio
-from edge_van.measure import (
+from edge_van.statistics import (
     LARGEST_DB,
     agreement_percent,
     difference_interval,
