@@ -14,7 +14,7 @@ import msgspec
 
 from edge_van.errors import UsageError
 from edge_van.records import Interval, Machine
-from edge_van.versioned_json import JSONFormat
+from edge_van.storage.json_format import JSONFormat
 
 BENCHMARK_SCHEMA_VERSION = 1
 BENCHMARK_KIND = "edge-van benchmark"

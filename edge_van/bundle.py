@@ -16,19 +16,6 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
-from edge_van.atomic import (
-    clean_up_after_killed_runs,
-    clear_errors,
-    explained,
-    free_space_check,
-    hidden_folder,
-    make_parents,
-    put_in_place,
-    raise_on_termination,
-    sync,
-    write_durably,
-)
-from edge_van.atomic_files import locked, replace_files
 from edge_van.bundle_files import FileProblem, file_entry, problem_of, strangers, walk
 from edge_van.errors import BundleError, UsageError
 from edge_van.input_spec import is_utf8
@@ -42,6 +29,19 @@ from edge_van.manifest import (
 )
 from edge_van.progress import one_line
 from edge_van.records import Manifest
+from edge_van.storage.files import locked, replace_files
+from edge_van.storage.folders import (
+    clean_up_after_killed_runs,
+    clear_errors,
+    explained,
+    free_space_check,
+    hidden_folder,
+    make_parents,
+    put_in_place,
+    raise_on_termination,
+    sync,
+    write_durably,
+)
 
 __all__ = [
     "MANIFEST_NAME",

@@ -240,7 +240,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("edge-van: interrupted; nothing half-written was left", err=True)  # click ended the line of the ^C
         code = INTERRUPTED
-    except SystemExit as stop:  # SIGTERM or SIGHUP, see edge_van.atomic
+    except SystemExit as stop:  # SIGTERM or SIGHUP, see edge_van.storage.folders
         code = stop.code
         if isinstance(code, int) and code > 128:
             click.echo("edge-van: terminated; nothing half-written was left", err=True)

@@ -95,11 +95,11 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
 
     Next: edge-van report BUNDLE draws the result. Given to a later run as --baseline FILE, it is a regression gate.
     """
-    from edge_van.atomic import raised_on_termination
-    from edge_van.atomic_files import replace_file
     from edge_van.benchmark_record import encode_benchmark, read_benchmark
     from edge_van.bundle import open_bundle
     from edge_van.progress import Terminal
+    from edge_van.storage.files import replace_file
+    from edge_van.storage.folders import raised_on_termination
     from edge_van.timing.run import run_benchmark
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:

@@ -17,15 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.atomic import (
-    clean_up_after_killed_runs,
-    clear_errors,
-    explained,
-    hidden_folder,
-    lock_folder,
-    put_in_place,
-    raise_on_termination,
-)
 from edge_van.benchmark import Candidate, measure_latency
 from edge_van.bundle import Bundle, file_entry, update_manifest
 from edge_van.engine_record import (
@@ -43,6 +34,15 @@ from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.manifest import read_manifest
 from edge_van.progress import Advance, Reporter
 from edge_van.records import Manifest, SchemeResult
+from edge_van.storage.folders import (
+    clean_up_after_killed_runs,
+    clear_errors,
+    explained,
+    hidden_folder,
+    lock_folder,
+    put_in_place,
+    raise_on_termination,
+)
 from edge_van.trtexec import build_engine_with_trtexec, time_engine
 
 ACTIVE_NAME = "active.json"

@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.atomic import clear_errors
-from edge_van.atomic_files import locked, remove_leftovers, replace_file
 from edge_van.bundle import Bundle
 from edge_van.data import BrokenImageError, decode
 from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
@@ -34,6 +32,8 @@ from edge_van.progress import Advance, Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.softmax import softmax
+from edge_van.storage.files import locked, remove_leftovers, replace_file
+from edge_van.storage.folders import clear_errors
 
 SHOWN_AFTER_S = 2.0
 """Shorter work needs no bar."""

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_van.atomic import clear_errors
-from edge_van.atomic_files import LONGEST_NAME_BYTES
 from edge_van.data import MAX_BYTES, SUFFIXES, BrokenImageError, ImageSet, open_images
 from edge_van.errors import UsageError
 from edge_van.progress import one_line
+from edge_van.storage.files import LONGEST_NAME_BYTES
+from edge_van.storage.folders import clear_errors
 
 _SUFFIX = "_grad_cam.png"
 _WHAT_TO_GIVE = "give image files, folders or .zip archives of images"

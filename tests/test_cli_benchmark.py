@@ -186,7 +186,7 @@ def test_what_cannot_be_written_is_shown_but_not_said_to_be_there(
     def full(path: Path, content: bytes) -> None:
         raise BundleError(f"{path} cannot be written: the disk is full")
 
-    monkeypatch.setattr("edge_van.atomic_files.replace_file", full)
+    monkeypatch.setattr("edge_van.storage.files.replace_file", full)
     code, out, err = command(bundle, *QUICK, "--output", tmp_path / "r.json")
     assert code == 1
     assert "the disk is full" in error_line(err)

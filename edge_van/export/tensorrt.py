@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_van.atomic_files import replace_file
 from edge_van.engine_record import LOG_NAME, EngineRecord, write_engine
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.layer_table import (
@@ -29,6 +28,7 @@ from edge_van.export.layer_table import (
 from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.runtimes.cuda import device
 from edge_van.runtimes.tensorrt import load_tensorrt
+from edge_van.storage.files import replace_file
 
 RTX_CAPABILITIES = {"7.5": "SM75", "8.0": "SM80", "8.6": "SM86", "8.9": "SM89", "12.0": "SM120", "12.1": "SM121"}
 """What TensorRT for RTX 1.7 builds ahead of time for: desktop cards, no Jetson."""

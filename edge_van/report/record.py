@@ -16,7 +16,7 @@ from edge_van.bundle_files import REPORT_JSON
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
 from edge_van.manifest import check_consistent as check_manifest
 from edge_van.records import Interval, Machine, Manifest
-from edge_van.versioned_json import JSONFormat
+from edge_van.storage.json_format import JSONFormat
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_KIND = "edge-van report"

@@ -10,12 +10,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_van.atomic import clear_errors, raised_on_termination
-from edge_van.atomic_files import locked, replace_files
 from edge_van.bundle_files import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
 from edge_van.report.record import REPORT_FORMAT, REPORT_KIND
-from edge_van.versioned_json import kind_of
+from edge_van.storage.files import locked, replace_files
+from edge_van.storage.folders import clear_errors, raised_on_termination
+from edge_van.storage.json_format import kind_of
 
 GENERATOR = "edge-van report"
 NAMES = (REPORT_JSON, REPORT_MD, REPORT_HTML)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from bundle_samples import MANIFEST, make, names, one_line
 
-from edge_van.atomic import clean_up_after_killed_runs
 from edge_van.bundle import BundleWriter, free_space_check, open_bundle, update_manifest, verify
 from edge_van.errors import BundleError, UsageError
+from edge_van.storage.folders import clean_up_after_killed_runs
 
 
 def test_a_full_disk_is_one_clear_line(small_disk: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, whatever interrupts the writing; files: ``edge_van.atomic_files``.
+"""Folders that appear whole or not at all, whatever interrupts the writing; files: ``edge_van.storage.files``.
 
 In: an output folder's path. Out: a locked hidden folder beside it, a rename into place, OSErrors in plain words.
 """

@@ -1,4 +1,4 @@
-"""``edge_van.atomic_files``: whole files or none, two commands at once, what killed ones left."""
+"""``edge_van.storage.files``: whole files or none, two commands at once, what killed ones left."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from bundle_samples import one_line
 
-from edge_van.atomic_files import LONGEST_NAME_BYTES, locked, partial_of, remove_leftovers, replace_file, replace_files
 from edge_van.errors import BundleError
+from edge_van.storage.files import LONGEST_NAME_BYTES, locked, partial_of, remove_leftovers, replace_file, replace_files
 
 TOKEN = "0123456789ab"
 

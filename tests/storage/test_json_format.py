@@ -1,4 +1,4 @@
-"""``edge_van.versioned_json``: what is of another kind, version or type is refused in one line that names the file."""
+"""``edge_van.storage.json_format``: what is of another kind, version or type is refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bundle_samples import one_line
 
 from edge_van.errors import UsageError
-from edge_van.versioned_json import JSONFormat, kind_of
+from edge_van.storage.json_format import JSONFormat, kind_of
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edge_van.atomic import STALE_AFTER_S, beside, clear_errors, raised_on_termination, sync, write_durably
 from edge_van.errors import BundleError
+from edge_van.storage.folders import STALE_AFTER_S, beside, clear_errors, raised_on_termination, sync, write_durably
 
 LONGEST_NAME_BYTES = 233
 """255, which file systems take, without what the name of a partial file adds to that of the whole one."""
