@@ -17,7 +17,7 @@ from common import arguments, calibration, demo, nncf_defaults, write_result
 from edge_van.benchmark import Candidate, measure_latency, paired_ratio
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
+from edge_van.model.fold import fold
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.hardswish import with_hardswish
 from edge_van.quantize.ptq import post_training_quantize

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from common import arguments, calibration, demo, write_result
 
-from edge_van.fold import fold
+from edge_van.model.fold import fold
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import post_training_quantize

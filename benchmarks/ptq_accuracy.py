@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_van.data import open_images, stream
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
+from edge_van.model.fold import fold
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize

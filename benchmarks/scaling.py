@@ -29,9 +29,11 @@ from common import arguments, write_result
 from edge_van.benchmark import Candidate, measure_latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
-from edge_van.info import variant_table
 from edge_van.input_spec import InputSpec
+from edge_van.model.complexity import variant_table
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import VARIANTS
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
@@ -39,8 +41,6 @@ from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.recipe import load_recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.records import Latency
-from edge_van.van import VAN
-from edge_van.variants import VARIANTS
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")

@@ -25,9 +25,10 @@ from edge_van.engine_record import PLAN_NAME, EngineRecord
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
 from edge_van.export.tensorrt import BuildOptions, build_engine
-from edge_van.fold import FoldedVAN, fold
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_ONNX
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
@@ -36,7 +37,6 @@ from edge_van.quantize.recipe import Recipe, load_recipe
 from edge_van.quantize.scheme import get_scheme
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
-from edge_van.van import VAN
 
 BATCH = 20
 CARDS = ("8.6", "8.9", "12.0")

@@ -29,8 +29,8 @@ from edge_van.checkpoint_state import build_van, named_state
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.hub import fetch_official
 from edge_van.input_spec import OFFICIAL, InputSpec
-from edge_van.van import VAN
-from edge_van.variants import get_variant
+from edge_van.model.van import VAN
+from edge_van.model.variants import get_variant
 
 OFFICIAL_WORD = "imagenet1k"
 

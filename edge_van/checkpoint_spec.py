@@ -16,7 +16,7 @@ from typing import Any
 from edge_van.checkpoint_file import printable, some
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
-from edge_van.van import LAYER_NORM_EPS, VAN
+from edge_van.model.van import LAYER_NORM_EPS, VAN
 
 METADATA_SPEC = "edge_van.input_spec"
 METADATA_VARIANT = "edge_van.variant"

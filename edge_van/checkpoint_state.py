@@ -16,8 +16,8 @@ from torch import Tensor
 from edge_van.checkpoint_file import MAX_BYTES, printable, some
 from edge_van.errors import CheckpointError
 from edge_van.key_maps import OFFICIAL_KEYS, detect_layout, strip_wrappers
-from edge_van.van import VAN
-from edge_van.variants import Variant, get_variant, match_variant
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant, get_variant, match_variant
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _COUNTER = "num_batches_tracked"

@@ -172,13 +172,13 @@ def info(
         raise UsageError("--dla reports on the network as it is, with the LKA of 21: leave --kernel-size out")
     input_size, kernel_size = input_size or (224, 224), kernel_size or 21
     if dla:
-        from edge_van.dla import dla_report
+        from edge_van.model.dla import dla_report
         from edge_van.show import show_dla
 
         report = dla_report(variant or "b0", input_size)
         print_json(report) if as_json else show_dla(report)
         return
-    from edge_van.info import best_dilation, complexity_table, variant_table
+    from edge_van.model.complexity import best_dilation, complexity_table, variant_table
 
     variants = variant_table([variant] if variant else None, input_size)
     complexity = complexity_table(kernel_size)

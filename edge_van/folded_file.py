@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_van.errors import BundleError, UsageError
-from edge_van.fold import FoldedBlock, FoldedVAN
+from edge_van.model.fold import FoldedBlock, FoldedVAN
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant, match_variant
 from edge_van.runtimes.onnx_file import read_onnx
-from edge_van.van import VAN
-from edge_van.variants import Variant, match_variant
 
 _OPERATORS = (
     "Conv", "Gemm", "Gelu", "LayerNormalization", "ReduceMean", "Mul", "Add", "Reshape", "Transpose",

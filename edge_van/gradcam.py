@@ -26,7 +26,7 @@ from edge_van.runtimes.onnx_file import head_weights
 from edge_van.runtimes.stage_map import STAGE_MAP, STAGES, check_stage, map_size
 
 if TYPE_CHECKING:
-    from edge_van.fold import FoldedVAN
+    from edge_van.model.fold import FoldedVAN
 
 Array = NDArray[Any]
 Maps = NDArray[np.float64]

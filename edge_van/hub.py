@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 from edge_van.checkpoint_file import printable
 from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
-from edge_van.variants import VARIANTS, get_variant
+from edge_van.model.variants import VARIANTS, get_variant
 
 TIMEOUT_S = 10.0
 

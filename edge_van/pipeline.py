@@ -21,11 +21,11 @@ from edge_van.data import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.draw import hashes
 from edge_van.errors import DataError, UsageError
 from edge_van.export.models import ExportedModels, export_models
-from edge_van.fold import fold
 from edge_van.gates import NO_VNNI, doubts, over_limit
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions
+from edge_van.model.fold import fold
 from edge_van.progress import SILENT, Reporter, one_line
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 from edge_van.quantize.recipe import Recipe

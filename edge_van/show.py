@@ -18,9 +18,9 @@ from edge_van.records import Accuracy, Latency, SchemeResult
 
 if TYPE_CHECKING:
     from edge_van.bundle import Bundle
-    from edge_van.dla import DLAReport
     from edge_van.doctor import Check
-    from edge_van.info import Complexity, VariantInfo
+    from edge_van.model.complexity import Complexity, VariantInfo
+    from edge_van.model.dla import DLAReport
 
 WORST_CLASSES = 5
 

@@ -12,8 +12,8 @@ from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import CheckpointError, EdgeVanError
 from edge_van.input_spec import InputSpec
 from edge_van.key_maps import KEY_MAPS
-from edge_van.van import VAN
-from edge_van.variants import Variant
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 
 State = dict[str, Tensor]
 SMALL = Variant("small", (8, 16, 24, 32), (1, 2, 1, 1), 0.0, 0.0, None)

@@ -15,8 +15,8 @@ from PIL import Image
 from edge_van import cli
 from edge_van.checkpoint import save_safetensors
 from edge_van.input_spec import InputSpec
-from edge_van.van import VAN
-from edge_van.variants import Variant
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 
 NARROW = Variant("t", (8, 16, 16, 24), (1, 1, 1, 1), 0.0, 0.0, None)
 CLASSES = ("ant", "bee", "cow")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from edge_van.bundle import Bundle, BundleWriter
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.model.van import VAN, Block
+from edge_van.model.variants import Variant
 from edge_van.telemetry import switch_off_telemetry
-from edge_van.van import VAN, Block
-from edge_van.variants import Variant
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def graphs(
 ) -> dict[str, Path]:
     """ONNX files of a narrow VAN: fp32, int8 and int8_pointwise, all in float32 with a float input of 64 px."""
     from edge_van.export.onnx import export_onnx
-    from edge_van.fold import fold
+    from edge_van.model.fold import fold
     from edge_van.quantize.ptq import calibrate, convert
     from edge_van.quantize.scheme import SCHEMES
 

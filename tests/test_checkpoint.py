@@ -12,7 +12,7 @@ from edge_van.checkpoint import load_checkpoint, save_safetensors
 from edge_van.checkpoint_spec import FLAGS
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL
-from edge_van.van import VAN
+from edge_van.model.van import VAN
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from checkpoint_samples import IMAGENET, SMALL, State, assert_same, refused, ren
 from edge_van.checkpoint import load_checkpoint
 from edge_van.checkpoint_spec import FLAGS
 from edge_van.input_spec import OFFICIAL, InputSpec
-from edge_van.van import VAN
-from edge_van.variants import MLP_RATIOS
+from edge_van.model.van import VAN
+from edge_van.model.variants import MLP_RATIOS
 
 
 @pytest.fixture

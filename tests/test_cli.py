@@ -30,8 +30,8 @@ from edge_van.errors import (
     MissingRuntimeError,
     UsageError,
 )
-from edge_van.info import best_dilation
 from edge_van.input_spec import InputSpec
+from edge_van.model.complexity import best_dilation
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -20,14 +20,14 @@ from edge_van.data import decode, open_images
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
 from edge_van.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
 from edge_van.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN, stage_sizes
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.onnx_file import head_weights
 from edge_van.runtimes.stage_map import STAGE_MAP, map_size
-from edge_van.van import VAN, stage_sizes
 
 IMAGES = 4
 

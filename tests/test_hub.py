@@ -15,7 +15,7 @@ from edge_van import hub
 from edge_van.checkpoint import load_checkpoint
 from edge_van.errors import UsageError
 from edge_van.input_spec import OFFICIAL
-from edge_van.van import VAN
+from edge_van.model.van import VAN
 
 
 @pytest.fixture(scope="module")

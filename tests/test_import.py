@@ -30,14 +30,14 @@ LIGHT = (
     "edge_van.data",
     "edge_van.doctor",
     "edge_van.errors",
-    "edge_van.info",
+    "edge_van.model.complexity",
     "edge_van.input_spec",
     "edge_van.machine",
     "edge_van.quantize.recipe",
     "edge_van.records",
     "edge_van.runtimes",
     "edge_van.validate",
-    "edge_van.variants",
+    "edge_van.model.variants",
 )
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_van.key_maps import KEY_MAPS, OFFICIAL_KEYS, KeyMap, detect_layout, strip_wrappers
-from edge_van.van import VAN
-from edge_van.variants import VARIANTS
+from edge_van.model.van import VAN
+from edge_van.model.variants import VARIANTS
 
 BY_NAME = {key_map.name: key_map for key_map in KEY_MAPS}
 

@@ -20,16 +20,16 @@ from edge_van.decode import decode
 from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN, Block
+from edge_van.model.variants import Variant
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.scheme import SCHEMES
 from edge_van.runtimes import Session, open_model
 from edge_van.statistics import paired_drop_interval
 from edge_van.validate import validate
-from edge_van.van import VAN, Block
-from edge_van.variants import Variant
 
 SPEC = InputSpec(size=(32, 32), crop=1.0)
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")

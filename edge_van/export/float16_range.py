@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from edge_van.errors import VerificationError
 from edge_van.export.precision import LARGEST_FLOAT16
-from edge_van.fold import FoldedVAN
+from edge_van.model.fold import FoldedVAN
 from edge_van.statistics import sqnr_db
 
 HEADROOM = 2.0

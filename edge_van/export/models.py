@@ -23,9 +23,9 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB, check_openvino, export_openvino, layers_in_float
 from edge_van.export.results import scheme_result
 from edge_van.export.tensorrt_models import TensorRTExport
-from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize

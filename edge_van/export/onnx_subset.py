@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edge_van.errors import UsageError
 from edge_van.export.onnx import check_quantized, finish
-from edge_van.fold import FoldedVAN
+from edge_van.model.fold import FoldedVAN
 from edge_van.quantize.ptq import QuantizedVAN
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import FoldedVAN
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.ptq import QuantizedVAN
 from edge_van.records import SchemeResult

@@ -21,9 +21,9 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
 from edge_van.export.results import float_result, scheme_result
 from edge_van.export.tensorrt_graphs import float16_floor_db, write_tensorrt_graph
-from edge_van.fold import FoldedVAN
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_ONNX
+from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.ptq import QuantizedVAN

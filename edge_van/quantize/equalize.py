@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_van.errors import VerificationError
-from edge_van.fold import RELATIVE_TOLERANCE, FoldedBlock, FoldedPatchEmbed, FoldedVAN, relative_error
+from edge_van.model.fold import RELATIVE_TOLERANCE, FoldedBlock, FoldedPatchEmbed, FoldedVAN, relative_error
 
 SMALLEST_TAKEN_OVER = 0.1
 """A residual scale under this stays a multiplication: its inverse would blow the channel up."""

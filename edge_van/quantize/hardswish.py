@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from edge_van.fold import FoldedBlock, FoldedVAN
+from edge_van.model.fold import FoldedBlock, FoldedVAN
 
 K = 1.85
 """Found by measuring logits of a trained VAN-B0; a factor per channel gained nothing over it."""

@@ -22,7 +22,7 @@ from edge_van.runtimes.stage_map import STAGE_MAP, check_stage, map_size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edge_van.fold import FoldedVAN
+    from edge_van.model.fold import FoldedVAN
 
 
 class TorchSession(Session):
@@ -108,7 +108,7 @@ class TorchSession(Session):
 
 def run_stages(model: FoldedVAN, x: Tensor, first: int, last: int) -> Tensor:
     """Stages ``first`` to ``last``: from images or the map of the stage before to the normalised map of ``last``."""
-    from edge_van.van import layer_norm_map
+    from edge_van.model.van import layer_norm_map
 
     for s in range(first, last + 1):
         x = getattr(model, f"patch_embed{s}")(x)

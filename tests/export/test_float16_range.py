@@ -10,12 +10,12 @@ from torch import Tensor
 
 from edge_van.errors import VerificationError
 from edge_van.export.float16_range import LargestActivation, check_float16, float16_logits, largest_activation
-from edge_van.fold import FoldedVAN, fold
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.quantize.ptq import capture, post_training_quantize
 from edge_van.quantize.scheme import get_scheme
 from edge_van.statistics import sqnr_db
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 
 @pytest.fixture

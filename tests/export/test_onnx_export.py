@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from edge_van.errors import VerificationError
 from edge_van.export import onnx as onnx_module
 from edge_van.export.onnx import INPUT, OPSET, OUTPUT, export_onnx
-from edge_van.fold import FoldedVAN, fold
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
 from edge_van.quantize.scheme import DEPTHWISE, LAYERS, SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.statistics import relative_error, sqnr_db
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 Images = Callable[..., Tensor]
 SIZE = (32, 32)

@@ -15,12 +15,12 @@ from edge_van.errors import UsageError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
 from edge_van.export.qdq_rules import check_qdq_rules
-from edge_van.fold import FoldedVAN, fold
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.quantize.ptq import Calibrated, calibrate, convert
 from edge_van.quantize.scheme import SCHEMES
 from edge_van.runtimes import open_model
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 SIZE = (64, 64)
 

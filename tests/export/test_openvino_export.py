@@ -27,8 +27,10 @@ from edge_van.export.openvino import (
     export_openvino,
     layers_in_float,
 )
-from edge_van.fold import FoldedVAN, fold
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN, Block
+from edge_van.model.variants import Variant
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
@@ -36,8 +38,6 @@ from edge_van.quantize.scheme import SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.runtimes.openvino import OpenVINOSession
 from edge_van.statistics import relative_error, sqnr_db
-from edge_van.van import VAN, Block
-from edge_van.variants import Variant
 
 SPEC = InputSpec(size=(64, 48), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CLASSES = 6

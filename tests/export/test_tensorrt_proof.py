@@ -22,13 +22,13 @@ from edge_van.data import open_images
 from edge_van.export.models import export_models
 from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.export.tensorrt import BuildOptions, build_engine
-from edge_van.fold import fold
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import get_variant
 from edge_van.progress import SILENT
 from edge_van.quantize.calibration import load_calibration
 from edge_van.quantize.recipe import load_recipe
 from edge_van.records import SchemeResult
-from edge_van.van import VAN
-from edge_van.variants import get_variant
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = ("8.6", "8.9", "12.0")

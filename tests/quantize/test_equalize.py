@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edge_van.errors import VerificationError
-from edge_van.fold import FoldedBlock, FoldedVAN, fold, relative_error
+from edge_van.model.fold import FoldedBlock, FoldedVAN, fold, relative_error
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.quantize import equalize as equalize_module
 from edge_van.quantize.equalize import equalize
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 Images = Callable[..., Tensor]
 Spread = Callable[[nn.Module, int], nn.Module]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from edge_van.fold import fold, relative_error
+from edge_van.model.fold import fold, relative_error
+from edge_van.model.van import VAN
 from edge_van.quantize.hardswish import K, with_hardswish
-from edge_van.van import VAN
 
 Images = Callable[..., Tensor]
 SIZE = (32, 24)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edge_van.errors import UsageError, VerificationError
-from edge_van.fold import FoldedVAN, fold
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
 from edge_van.quantize.scheme import LAYERS, SCHEMES, Role, VANQuantizer
-from edge_van.van import VAN
 
 Images = Callable[..., Tensor]
 SIZE = (64, 64)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edge_van.errors import UsageError, VerificationError
-from edge_van.fold import FoldedBlock, FoldedVAN, fold
+from edge_van.model.fold import FoldedBlock, FoldedVAN, fold
+from edge_van.model.van import VAN
 from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import capture, post_training_quantize
 from edge_van.quantize.scheme import (
@@ -28,7 +29,6 @@ from edge_van.quantize.scheme import (
     module_path,
     roles,
 )
-from edge_van.van import VAN
 
 Images = Callable[..., Tensor]
 SIZE = (64, 64)

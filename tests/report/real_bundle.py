@@ -15,10 +15,10 @@ from edge_van.bundle import Bundle, BundleWriter
 from edge_van.data import open_images, stream
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.fold import fold
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.van import VAN
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN
 
 SPEC = InputSpec(size=(32, 32), crop=1.0, classes=CLASSES)
 LEVELS = 6

@@ -12,13 +12,13 @@ import torch
 
 from edge_van.bundle import Bundle
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
-from edge_van.fold import fold
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.statistics import sqnr_db
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 STAGES = (1, 2, 3, 4)
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.export.onnx import export_onnx
-from edge_van.fold import FoldedVAN, fold
 from edge_van.folded_file import read_folded
+from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.van import VAN
+from edge_van.model.variants import Variant
 from edge_van.quantize.equalize import equalize
 from edge_van.runtimes import open_model
-from edge_van.van import VAN
-from edge_van.variants import Variant
 
 
 @pytest.fixture(scope="module")

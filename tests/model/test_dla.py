@@ -1,4 +1,4 @@
-"""``edge_van.dla``: the documented rules, on the kernels that an input size leaves."""
+"""``edge_van.model.dla``: the documented rules, on the kernels that an input size leaves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from cli_samples import error_line, run
 from torch import nn
 
-from edge_van.dla import _broken_rule, dla_report
 from edge_van.errors import UsageError
+from edge_van.model.dla import _broken_rule, dla_report
 
 
 def test_b0_at_224() -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_van.errors import UsageError, VerificationError
-from edge_van.van import VAN, Attention, Block, Mlp, PatchEmbed, layer_norm_map, stage_sizes
-from edge_van.variants import Variant
+from edge_van.model.van import VAN, Attention, Block, Mlp, PatchEmbed, layer_norm_map, stage_sizes
+from edge_van.model.variants import Variant
 
 RELATIVE_TOLERANCE = 1e-4
 

@@ -1,4 +1,4 @@
-"""``edge_van.fold``: the BN-free form computes the same function, its crop is exact, and a broken fold is caught."""
+"""``edge_van.model.fold``: the BN-free form computes the same function, its crop is exact, and a broken fold is caught."""
 
 import copy
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edge_van import fold as fold_module
 from edge_van.errors import UsageError, VerificationError
-from edge_van.fold import FoldedVAN, bn_affine, crop_kernel_, fold, relative_error
-from edge_van.van import VAN, PatchEmbed
-from edge_van.variants import VARIANTS, Variant, get_variant
+from edge_van.model import fold as fold_module
+from edge_van.model.fold import FoldedVAN, bn_affine, crop_kernel_, fold, relative_error
+from edge_van.model.van import VAN, PatchEmbed
+from edge_van.model.variants import VARIANTS, Variant, get_variant
 
 Images = Callable[..., Tensor]
 Spread = Callable[[nn.Module, int], nn.Module]

@@ -1,4 +1,4 @@
-"""``edge_van.info``: counted figures against the paper's, and the paper's complexity formulas against real layers."""
+"""``edge_van.model.complexity``: counted figures against the paper's, and the paper's complexity formulas against real layers."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edge_van import van
 from edge_van.errors import UsageError
-from edge_van.info import best_dilation, complexity_table, variant_table
-from edge_van.van import LKA
-from edge_van.variants import VARIANTS
+from edge_van.model import van
+from edge_van.model.complexity import best_dilation, complexity_table, variant_table
+from edge_van.model.van import LKA
+from edge_van.model.variants import VARIANTS
 
 COUNTED_GMACS = {"b0": 0.86, "b1": 2.50, "b2": 4.99, "b3": 8.93, "b4": 12.14, "b5": 17.13, "b6": 38.71}
 COUNTED_PARAMS_M = {"b0": 4.11, "b1": 13.86, "b2": 26.58, "b3": 44.77, "b4": 60.28, "b5": 89.97, "b6": 199.83}
@@ -112,5 +112,5 @@ def test_best_dilation_refuses_no_kernel():
 
 
 def test_import_needs_no_torch():
-    code = "import sys; import edge_van.info; assert 'torch' not in sys.modules"
+    code = "import sys; import edge_van.model.complexity; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

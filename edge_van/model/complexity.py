@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edge_van.errors import UsageError
 from edge_van.input_spec import MAX_SIDE
-from edge_van.variants import VARIANTS, Variant, get_variant
+from edge_van.model.variants import VARIANTS, Variant, get_variant
 
 PLAIN, SEPARABLE, DECOMPOSED = "plain", "depthwise_separable", "decomposed"
 
@@ -55,7 +55,7 @@ def _count(row: Variant, input_size: tuple[int, int]) -> VariantInfo:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from edge_van.van import VAN
+    from edge_van.model.van import VAN
 
     aten = torch.ops.aten
     # the meta device has shapes and no data: b6 is counted without its 800 MB
@@ -115,7 +115,7 @@ def best_dilation(kernel_size: int) -> int:
 
 def _spatial_taps(kernel_size: int, dilation: int) -> int:
     """Weights per channel of the two depthwise kernels of a decomposition: ceil(K/d)^2 + (2d-1)^2."""
-    from edge_van.van import lka_kernels
+    from edge_van.model.van import lka_kernels
 
     local, dilated = lka_kernels(kernel_size, dilation)
     return local**2 + dilated**2

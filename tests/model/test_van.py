@@ -1,4 +1,4 @@
-"""``edge_van.van``: the official names and numbers, any input size, and every box of the paper's figure on its own."""
+"""``edge_van.model.van``: the official names and numbers, any input size, and every box of the paper's figure on its own."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edge_van.errors import UsageError
-from edge_van.van import LKA, VAN, DropPath, lka_kernels, stage_sizes
-from edge_van.variants import VARIANTS, Variant
+from edge_van.model.van import LKA, VAN, DropPath, lka_kernels, stage_sizes
+from edge_van.model.variants import VARIANTS, Variant
 
 Images = Callable[..., Tensor]
 PARAMS_M = {"b0": 4.11, "b1": 13.86, "b2": 26.58, "b3": 44.77, "b4": 60.28, "b5": 89.97, "b6": 199.83}

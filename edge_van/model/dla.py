@@ -15,9 +15,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from edge_van.fold import FoldedBlock, FoldedVAN
-from edge_van.van import VAN
-from edge_van.variants import get_variant
+from edge_van.model.fold import FoldedBlock, FoldedVAN
+from edge_van.model.van import VAN
+from edge_van.model.variants import get_variant
 
 NO_QDQ = (
     "NVIDIA's TensorRT 8 guide says that a DLA takes no explicit quantisation: of a bundle's graphs only fp16 could be "

@@ -1,11 +1,11 @@
-"""``edge_van.variants``: the published table, and rows of one's own that cannot be meant."""
+"""``edge_van.model.variants``: the published table, and rows of one's own that cannot be meant."""
 
 import dataclasses
 
 import pytest
 
 from edge_van.errors import UsageError
-from edge_van.variants import VARIANTS, Variant, get_variant, match_variant
+from edge_van.model.variants import VARIANTS, Variant, get_variant, match_variant
 
 # name: embed dims, depths, params M, GMACs, top-1, published file (the official repository's table)
 PUBLISHED = {

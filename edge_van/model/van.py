@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_van.errors import UsageError
-from edge_van.variants import Variant, get_variant
+from edge_van.model.variants import Variant, get_variant
 
 LAYER_SCALE_INIT = 1e-2
 LAYER_NORM_EPS = 1e-6

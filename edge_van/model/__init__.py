@@ -1,0 +1,1 @@
+"""The network: VAN, its variants, its folded form, its cost."""
