@@ -18,7 +18,7 @@ import msgspec
 import torch
 
 from edge_van.assets import DEMO_CHECKPOINT, asset
-from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.data import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine

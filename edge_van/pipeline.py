@@ -16,7 +16,7 @@ from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.benchmark import measure_latency
 from edge_van.bundle import Bundle, BundleWriter, free_space_check
-from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.data import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.draw import hashes
 from edge_van.errors import DataError, UsageError

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.checkpoint.layouts import KEY_MAPS
+from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import CheckpointError, EdgeVanError
 from edge_van.input_spec import InputSpec
-from edge_van.key_maps import KEY_MAPS
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 

@@ -13,7 +13,7 @@ from checkpoint_samples import lively
 from PIL import Image
 
 from edge_van import cli
-from edge_van.checkpoint import save_safetensors
+from edge_van.checkpoint.load import save_safetensors
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant

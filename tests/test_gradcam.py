@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle import Bundle, BundleWriter
-from edge_van.checkpoint import LoadedCheckpoint, load_checkpoint
+from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.data import decode, open_images
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx

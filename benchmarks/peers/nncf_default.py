@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import nncf_defaults
 
-from edge_van.checkpoint import LoadedCheckpoint
+from edge_van.checkpoint.load import LoadedCheckpoint
 from edge_van.input_spec import InputSpec
 from edge_van.quantize.calibration import CalibrationImages
 from peers.peer import Peer, openvino_peer

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edge_van.checkpoint import load_checkpoint, save_safetensors
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.data import ImageSet, open_images
 from edge_van.draw import draw_balanced, hashes
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from edge_van.assets import DEMO_CHECKPOINT, asset
-from edge_van.checkpoint import load_checkpoint
+from edge_van.checkpoint.load import load_checkpoint
 from edge_van.data import open_images
 from edge_van.export.models import export_models
 from edge_van.export.qdq_rules import check_qdq_rules

@@ -17,8 +17,8 @@ import torch
 from checkpoint_samples import SPEC, State, official_file, refused, saved, small_van
 from torch import nn
 
-from edge_van.checkpoint import load_checkpoint, save_safetensors
-from edge_van.checkpoint_file import MAX_BYTES
+from edge_van.checkpoint.file import MAX_BYTES
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.errors import CheckpointError, UsageError
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_van.checkpoint_file import printable, read_weights, sniff, some
-from edge_van.checkpoint_spec import (
+from edge_van.checkpoint.file import printable, read_weights, sniff, some
+from edge_van.checkpoint.hub import fetch_official
+from edge_van.checkpoint.preprocessing import (
     METADATA_SPEC,
     METADATA_VARIANT,
     FoundSpec,
@@ -25,9 +26,8 @@ from edge_van.checkpoint_spec import (
     find_spec,
     read_sidecar,
 )
-from edge_van.checkpoint_state import build_van, named_state
+from edge_van.checkpoint.state import build_van, named_state
 from edge_van.errors import CheckpointError, UsageError
-from edge_van.hub import fetch_official
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant

@@ -10,8 +10,8 @@ import pytest
 import torch
 from checkpoint_samples import IMAGENET, SMALL, State, assert_same, refused, renamed, saved, small_van
 
-from edge_van.checkpoint import load_checkpoint
-from edge_van.checkpoint_spec import FLAGS
+from edge_van.checkpoint.load import load_checkpoint
+from edge_van.checkpoint.preprocessing import FLAGS
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import MLP_RATIOS

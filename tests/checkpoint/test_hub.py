@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from checkpoint_samples import official_file, refused, saved
 
-from edge_van import hub
-from edge_van.checkpoint import load_checkpoint
+from edge_van.checkpoint import hub
+from edge_van.checkpoint.load import load_checkpoint
 from edge_van.errors import UsageError
 from edge_van.input_spec import OFFICIAL
 from edge_van.model.van import VAN

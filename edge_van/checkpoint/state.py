@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_van.checkpoint_file import MAX_BYTES, printable, some
+from edge_van.checkpoint.file import MAX_BYTES, printable, some
+from edge_van.checkpoint.layouts import OFFICIAL_KEYS, detect_layout, strip_wrappers
 from edge_van.errors import CheckpointError
-from edge_van.key_maps import OFFICIAL_KEYS, detect_layout, strip_wrappers
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant, get_variant, match_variant
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.key_maps import KEY_MAPS, OFFICIAL_KEYS, KeyMap, detect_layout, strip_wrappers
+from edge_van.checkpoint.layouts import KEY_MAPS, OFFICIAL_KEYS, KeyMap, detect_layout, strip_wrappers
 from edge_van.model.van import VAN
 from edge_van.model.variants import VARIANTS
 

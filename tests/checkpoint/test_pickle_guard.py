@@ -1,4 +1,4 @@
-"""``edge_van.pickle_guard``: a pickle that is small and endless is refused, and nothing that a checkpoint holds is."""
+"""``edge_van.checkpoint.pickle_guard``: a pickle that is small and endless is refused, and nothing that a checkpoint holds is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.checkpoint_file import read_weights, sniff
+from edge_van.checkpoint.file import read_weights, sniff
+from edge_van.checkpoint.pickle_guard import MAX_VALUES, check_pickle
 from edge_van.errors import CheckpointError
-from edge_van.pickle_guard import MAX_VALUES, check_pickle
 
 # t = (); sixty times t = (t, t), through the memo; then {t: 1}
 HASH_BOMB = b"\x80\x02)q\x00" + b"".join(b"h\x00h\x00\x86q\x00" for _ in range(60)) + b"}h\x00K\x01s."

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from edge_van.checkpoint.pickle_guard import check_pickle
 from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
-from edge_van.pickle_guard import check_pickle
 
 MAX_BYTES = 4 * 2**30
 """Over this a file is refused unread: b6 with its average and an optimizer's two moments has 3.2 GB."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 from checkpoint_samples import SMALL, SPEC, State, assert_same, official_file, refused, renamed, saved, small_van
 
-from edge_van.checkpoint import load_checkpoint, save_safetensors
-from edge_van.checkpoint_spec import FLAGS
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
+from edge_van.checkpoint.preprocessing import FLAGS
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL
 from edge_van.model.van import VAN

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_van.checkpoint_file import printable, some
+from edge_van.checkpoint.file import printable, some
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import LAYER_NORM_EPS, VAN

@@ -1,0 +1,1 @@
+"""Every known layout of weights, read into a VAN and an InputSpec."""
