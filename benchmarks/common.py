@@ -19,7 +19,7 @@ import torch
 
 from edge_van.assets import DEMO_CHECKPOINT, asset
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
-from edge_van.data import open_images
+from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine
 from edge_van.quantize.calibration import CalibrationImages, load_calibration

@@ -17,9 +17,9 @@ import numpy as np
 from common import arguments, calibration, demo, nncf_defaults, write_result
 from numpy.typing import NDArray
 
-from edge_van.data import open_images, stream
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
+from edge_van.images.sets import open_images, stream
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
 from edge_van.quantize.calibration import CalibrationImages

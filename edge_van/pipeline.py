@@ -17,11 +17,11 @@ from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, 
 from edge_van.benchmark import measure_latency
 from edge_van.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
-from edge_van.data import BrokenImage, ImageSet, open_images, splits, stream
-from edge_van.draw import hashes
 from edge_van.errors import DataError, UsageError
 from edge_van.export.models import ExportedModels, export_models
 from edge_van.gates import NO_VNNI, doubts, over_limit
+from edge_van.images.draw import hashes
+from edge_van.images.sets import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions

@@ -2,7 +2,7 @@
 
 In: a ``Bundle``, image files, folders or zip archives, ``PredictOptions``. Out: ``Prediction`` records in the order of
 the images, a ``Failure`` for each that has none; with ``grad_cam`` one PNG an image. Images are decoded as everywhere
-else (``edge_van.decode``).
+else (``edge_van.images.decode``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
-from edge_van.data import BrokenImageError, decode
 from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
 from edge_van.gradcam import GradCAM, run_image
+from edge_van.images.sets import BrokenImageError, decode
 from edge_van.input_spec import InputSpec
 from edge_van.overlay import overlay
 from edge_van.predict_model import PredictModel, choose_model

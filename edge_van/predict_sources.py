@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_van.data import MAX_BYTES, SUFFIXES, BrokenImageError, ImageSet, open_images
 from edge_van.errors import UsageError
+from edge_van.images.sets import MAX_BYTES, SUFFIXES, BrokenImageError, ImageSet, open_images
 from edge_van.progress import one_line
 from edge_van.storage.files import LONGEST_NAME_BYTES
 from edge_van.storage.folders import clear_errors

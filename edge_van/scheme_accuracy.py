@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edge_van.data import BrokenImage, ImageSet
+from edge_van.images.sets import BrokenImage, ImageSet
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Reporter
 from edge_van.records import SchemeResult

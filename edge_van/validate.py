@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.data import BrokenImage, ImageSet, StreamStats, stream
 from edge_van.errors import BundleError, DataError, UsageError, VerificationError
+from edge_van.images.sets import BrokenImage, ImageSet, StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Advance, one_line
 from edge_van.records import Accuracy, ClassChange, Interval

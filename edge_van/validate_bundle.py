@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.bundle import Bundle
-from edge_van.data import open_images, splits
 from edge_van.engine_record import PLAN_NAME, EngineRecord
 from edge_van.errors import UsageError
+from edge_van.images.sets import open_images, splits
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.progress import Reporter
 from edge_van.records import Accuracy

@@ -27,7 +27,7 @@ LIGHT = (
     "edge_van.assets",
     "edge_van.bundle",
     "edge_van.cli",
-    "edge_van.data",
+    "edge_van.images.sets",
     "edge_van.doctor",
     "edge_van.errors",
     "edge_van.model.complexity",

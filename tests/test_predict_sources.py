@@ -13,8 +13,8 @@ from bundle_samples import one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.data import SUFFIXES, BrokenImageError
 from edge_van.errors import BundleError, DataError, UsageError
+from edge_van.images.sets import SUFFIXES, BrokenImageError
 from edge_van.predict_sources import Source, _names, open_sources, with_targets
 
 

@@ -15,11 +15,11 @@ from openvino import opset13 as ops
 from PIL import Image
 from torch import Tensor, nn
 
-from edge_van.data import BrokenImage, open_images
-from edge_van.decode import decode
 from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
+from edge_van.images.decode import decode
+from edge_van.images.sets import BrokenImage, open_images
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, Block

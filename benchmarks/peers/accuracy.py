@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from edge_van.data import open_images
+from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Terminal
 from edge_van.records import Accuracy

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
-from edge_van.data import ImageSet, open_images
-from edge_van.draw import draw_balanced, hashes
+from edge_van.images.draw import draw_balanced, hashes
+from edge_van.images.sets import ImageSet, open_images
 
 SEED = 0
 CALIBRATION_IMAGES = 512

@@ -17,12 +17,12 @@ from PIL import Image
 from torch.fx import GraphModule
 
 from edge_van.benchmark import Candidate
-from edge_van.data import BrokenImage, ImageSet, decode, stream
 from edge_van.errors import DataError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB, check_openvino, export_openvino, layers_in_float
 from edge_van.export.results import scheme_result
 from edge_van.export.tensorrt_models import TensorRTExport
+from edge_van.images.sets import BrokenImage, ImageSet, decode, stream
 from edge_van.input_spec import InputSpec
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.model.fold import FoldedVAN

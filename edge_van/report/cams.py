@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
-from edge_van.data import BrokenImageError, ImageSet, decode, stream
 from edge_van.gradcam import GradCAM, run_image, similarity
+from edge_van.images.sets import BrokenImageError, ImageSet, decode, stream
 from edge_van.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
 from edge_van.overlay import overlay
 from edge_van.progress import Reporter, one_line

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle import Bundle
-from edge_van.data import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
+from edge_van.images.sets import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter, one_line

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from edge_van.decode import decode
 from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import (
@@ -27,6 +26,7 @@ from edge_van.export.openvino import (
     export_openvino,
     layers_in_float,
 )
+from edge_van.images.decode import decode
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN, Block

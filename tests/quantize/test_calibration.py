@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from edge_van.data import BrokenImage, ImageSet, open_images
-from edge_van.decode import decode
 from edge_van.errors import DataError
+from edge_van.images.decode import decode
+from edge_van.images.sets import BrokenImage, ImageSet, open_images
 from edge_van.input_spec import InputSpec
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 

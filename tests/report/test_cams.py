@@ -10,8 +10,8 @@ from PIL import Image
 
 from edge_van import gradcam
 from edge_van.bundle import Bundle
-from edge_van.data import decode, open_images
 from edge_van.gradcam import GradCAM, similarity
+from edge_van.images.sets import decode, open_images
 from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.progress import SILENT
 from edge_van.report import cams

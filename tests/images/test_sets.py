@@ -1,4 +1,4 @@
-"""``edge_van.data``: layouts, classes and their mistakes, archives that are damaged or hostile, and the draw."""
+"""``edge_van.images.sets``: layouts, classes and their mistakes, archives that are damaged or hostile, and the draw."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edge_van import data as data_module
-from edge_van.data import BrokenImageError, ImageItem, ImageSet, open_images, stream
-from edge_van.draw import Draw, draw_balanced, hashes
 from edge_van.errors import DataError, UsageError
+from edge_van.images import sets as data_module
+from edge_van.images.draw import Draw, draw_balanced, hashes
+from edge_van.images.sets import BrokenImageError, ImageItem, ImageSet, open_images, stream
 from edge_van.input_spec import InputSpec
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edge_van.data import BrokenImage, BrokenImageError, ImageSet
 from edge_van.errors import UsageError
+from edge_van.images.sets import BrokenImage, BrokenImageError, ImageSet
 
 
 @dataclass(frozen=True)

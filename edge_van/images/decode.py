@@ -35,7 +35,7 @@ from edge_van.errors import DataError, UsageError
 from edge_van.input_spec import InputSpec
 
 if TYPE_CHECKING:
-    from edge_van.data import ImageSet
+    from edge_van.images.sets import ImageSet
 
 MAX_PIXELS = 178_956_970
 """Where Pillow takes an image for a decompression bomb; applied to the image as stored and as resized."""

@@ -1,4 +1,4 @@
-"""``edge_van.decode``: every kind of image file, the geometry, and the parallel stream against a serial loop."""
+"""``edge_van.images.decode``: every kind of image file, the geometry, and the parallel stream against a serial loop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from edge_van import decode as decode_module
-from edge_van.data import (
+from edge_van.errors import DataError, UsageError
+from edge_van.images import decode as decode_module
+from edge_van.images.sets import (
     BrokenImage,
     BrokenImageError,
     ImageSet,
@@ -28,7 +29,6 @@ from edge_van.data import (
     open_images,
     stream,
 )
-from edge_van.errors import DataError, UsageError
 from edge_van.input_spec import InputSpec
 
 SMALL = InputSpec(size=(16, 16))

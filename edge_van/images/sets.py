@@ -1,4 +1,4 @@
-"""Labelled images from a folder tree or a zip archive, and all of ``edge_van.decode``.
+"""Labelled images from a folder tree or a zip archive, and all of ``edge_van.images.decode``.
 
 In: a path. Out: an ``ImageSet``: names in a stable order, labels, and the bytes of each image when asked for.
 """
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_van.decode import MAX_PIXELS, Batch, BrokenImage, BrokenImageError, StreamStats, decode, stream
 from edge_van.errors import DataError, UsageError
+from edge_van.images.decode import MAX_PIXELS, Batch, BrokenImage, BrokenImageError, StreamStats, decode, stream
 
 __all__ = [
     "MAX_BYTES",
