@@ -15,6 +15,7 @@ import numpy as np
 from common import arguments, calibration, demo, nncf_defaults, write_result
 
 from edge_van.benchmark import Candidate, measure_latency, paired_ratio
+from edge_van.bundle.records import Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.model.fold import fold
@@ -23,7 +24,6 @@ from edge_van.quantize.hardswish import with_hardswish
 from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.recipe import load_recipe
 from edge_van.quantize.scheme import get_scheme
-from edge_van.records import Latency
 from edge_van.runtimes.openvino import has_bf16
 
 SCHEMES = ("openvino", "asymmetric", "int8")

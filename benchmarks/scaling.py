@@ -27,6 +27,7 @@ import torch
 from common import arguments, write_result
 
 from edge_van.benchmark import Candidate, measure_latency
+from edge_van.bundle.records import Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.input_spec import InputSpec
@@ -40,7 +41,6 @@ from edge_van.quantize.equalize import equalize
 from edge_van.quantize.ptq import post_training_quantize
 from edge_van.quantize.recipe import load_recipe
 from edge_van.quantize.scheme import get_scheme
-from edge_van.records import Latency
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")

@@ -20,13 +20,13 @@ from common import arguments, calibration, demo, write_result
 from numpy.typing import NDArray
 from torch.fx import GraphModule
 
-from edge_van.engine_record import PLAN_NAME, EngineRecord
+from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
+from edge_van.bundle.layout import FP32_ONNX
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
 from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.images.sets import ImageSet, open_images, stream
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_ONNX
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.progress import Terminal

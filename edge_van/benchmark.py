@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import UsageError
 from edge_van.machine import load_average
 from edge_van.progress import Advance
-from edge_van.records import Interval, Latency, LatencyRow
 from edge_van.runtimes import Session, open_model
 from edge_van.timing.interference import Cause
 from edge_van.timing.interleave import Rounds, sample_rounds

@@ -71,7 +71,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The accuracy record as JSON on standard output.")
 def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **flags: Any) -> None:
     """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
-    from edge_van.bundle import open_bundle
+    from edge_van.bundle.bundle import open_bundle
     from edge_van.gates import accuracy_gate, doubts
     from edge_van.images.sets import BrokenImage
     from edge_van.progress import Terminal
@@ -117,7 +117,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
 @click.option("--json", "as_json", is_flag=True, help="The engines' records as JSON on standard output.")
 def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: float | None, **flags: Any) -> None:
     """Build TensorRT engines of every scheme, prove their precision, time them where a GPU is, choose the fastest."""
-    from edge_van.bundle import open_bundle
+    from edge_van.bundle.bundle import open_bundle
     from edge_van.engine_target import EnginesOptions
     from edge_van.engines import build_engines
     from edge_van.progress import Terminal
@@ -134,7 +134,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
         from edge_van.show import show_engines
 
         show_engines(updated, tag)
-    from edge_van.engine_record import over_the_limit
+    from edge_van.bundle.engine_record import over_the_limit
 
     choice = updated.manifest.engines[tag].choice
     if over_the_limit(choice):
@@ -162,7 +162,7 @@ def info(
     if bundle is not None:
         if dla or (variant, input_size, kernel_size) != (None, None, None):
             raise UsageError("info tells of a BUNDLE or of the variants: leave the other flags out")
-        from edge_van.bundle import open_bundle
+        from edge_van.bundle.bundle import open_bundle
         from edge_van.show import show_bundle
 
         opened = open_bundle(bundle)

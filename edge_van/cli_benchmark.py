@@ -23,7 +23,7 @@ from edge_van.progress import one_line
 from edge_van.text import file_name, without_folders
 
 if TYPE_CHECKING:
-    from edge_van.bundle import Bundle
+    from edge_van.bundle.bundle import Bundle
     from edge_van.progress import Reporter
     from edge_van.timing.run import BenchmarkOptions
 
@@ -96,7 +96,7 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     Next: edge-van report BUNDLE draws the result. Given to a later run as --baseline FILE, it is a regression gate.
     """
     from edge_van.benchmark_record import encode_benchmark, read_benchmark
-    from edge_van.bundle import open_bundle
+    from edge_van.bundle.bundle import open_bundle
     from edge_van.progress import Terminal
     from edge_van.storage.files import replace_file
     from edge_van.storage.folders import raised_on_termination

@@ -63,7 +63,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="A list of predictions as JSON on standard output.")
 def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Classify images (files, folders or zip archives) with a bundle's model, and show where it looked."""
-    from edge_van.bundle import open_bundle
+    from edge_van.bundle.bundle import open_bundle
     from edge_van.predict import PredictOptions
     from edge_van.predict import predict as run
     from edge_van.progress import Terminal

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_van.benchmark import Candidate, measure_latency
-from edge_van.bundle import Bundle, file_entry, update_manifest
-from edge_van.engine_record import (
+from edge_van.bundle.bundle import Bundle, file_entry, update_manifest
+from edge_van.bundle.engine_record import (
     PLAN_NAME,
     EngineChoice,
     EngineRecord,
@@ -28,12 +28,12 @@ from edge_van.engine_record import (
     choose_engine,
     encode_record,
 )
+from edge_van.bundle.manifest import read_manifest
+from edge_van.bundle.records import Manifest, SchemeResult
 from edge_van.engine_target import EnginesOptions, Target, find_target
 from edge_van.errors import BundleError, EdgeVanError, UsageError
 from edge_van.export.tensorrt import BuildOptions, build_engine
-from edge_van.manifest import read_manifest
 from edge_van.progress import Advance, Reporter
-from edge_van.records import Manifest, SchemeResult
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,
     clear_errors,

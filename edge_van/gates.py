@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from math import ceil
 
+from edge_van.bundle.records import Accuracy, Latency, Manifest
 from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
-from edge_van.records import Accuracy, Latency, Manifest
 
 SMALLEST_ROOM = 0.01
 """Points between a drop and its limit under which the number of images that would tell them apart is beyond any set."""

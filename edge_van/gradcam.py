@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_ONNX
 from edge_van.errors import UsageError, VerificationError
-from edge_van.layout import FP32_ONNX
 from edge_van.runtimes import Session
 from edge_van.runtimes.onnx_file import head_weights
 from edge_van.runtimes.stage_map import STAGE_MAP, STAGES, check_stage, map_size

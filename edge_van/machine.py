@@ -12,7 +12,7 @@ from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 
-from edge_van.records import Machine
+from edge_van.bundle.records import Machine
 
 CPU_INFO = Path("/proc/cpuinfo")
 

@@ -15,7 +15,16 @@ import torch
 from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.benchmark import measure_latency
-from edge_van.bundle import Bundle, BundleWriter, free_space_check
+from edge_van.bundle.bundle import Bundle, BundleWriter, free_space_check
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.records import (
+    MANIFEST_SCHEMA_VERSION,
+    Accuracy,
+    CalibrationRecord,
+    Latency,
+    Manifest,
+    SchemeResult,
+)
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import DataError, UsageError
 from edge_van.export.models import ExportedModels, export_models
@@ -23,13 +32,11 @@ from edge_van.gates import NO_VNNI, doubts, over_limit
 from edge_van.images.draw import hashes
 from edge_van.images.sets import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine, has_vnni, versions
 from edge_van.model.fold import fold
 from edge_van.progress import SILENT, Reporter, one_line
 from edge_van.quantize.calibration import CalibrationImages, load_calibration
 from edge_van.quantize.recipe import Recipe
-from edge_van.records import MANIFEST_SCHEMA_VERSION, Accuracy, CalibrationRecord, Latency, Manifest, SchemeResult
 from edge_van.runtimes import open_model
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.validate import validate

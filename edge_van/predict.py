@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
 from edge_van.gradcam import GradCAM, run_image
 from edge_van.images.sets import BrokenImageError, decode

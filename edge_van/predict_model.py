@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_van.bundle import Bundle
-from edge_van.engine_record import ENGINE_RUNTIMES, PLAN_NAME
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES, PLAN_NAME
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.records import Manifest
 from edge_van.errors import UsageError
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.records import Manifest
 from edge_van.runtimes import RUNTIMES
 from edge_van.validate_bundle import find_engine
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from edge_van.bundle.records import Accuracy, Latency, SchemeResult
 from edge_van.progress import one_line
-from edge_van.records import Accuracy, Latency, SchemeResult
 
 if TYPE_CHECKING:
-    from edge_van.bundle import Bundle
+    from edge_van.bundle.bundle import Bundle
     from edge_van.doctor import Check
     from edge_van.model.complexity import Complexity, VariantInfo
     from edge_van.model.dla import DLAReport

@@ -21,7 +21,7 @@ from edge_van.benchmark_record import (
     Throughput,
     best_throughput,
 )
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 from edge_van.show import console_for_results, table_for_results
 
 

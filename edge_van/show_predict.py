@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_van.bundle import Bundle
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.predict import HeatMap, Prediction, PredictOptions
 from edge_van.predict_model import quantized_files
 from edge_van.predict_sources import shown

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_van.engine_record import LOG_NAME, PLAN_NAME, EngineRecord, write_engine
+from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, EngineRecord, write_engine
 from edge_van.errors import DataError, MissingRuntimeError, VerificationError
 from edge_van.export.layer_table import (
     check_precision,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.bundle.records import Accuracy, ClassChange, Interval
 from edge_van.errors import BundleError, DataError, UsageError, VerificationError
 from edge_van.images.sets import BrokenImage, ImageSet, StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Advance, one_line
-from edge_van.records import Accuracy, ClassChange, Interval
 from edge_van.runtimes import Session
 from edge_van.statistics import evenly_spread, in_top_k, paired_drop_interval, to_db
 

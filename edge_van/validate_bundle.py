@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_van.bundle import Bundle
-from edge_van.engine_record import PLAN_NAME, EngineRecord
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.records import Accuracy
 from edge_van.errors import UsageError
 from edge_van.images.sets import open_images, splits
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.progress import Reporter
-from edge_van.records import Accuracy
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.validate import validate

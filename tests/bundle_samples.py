@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge_van.bundle import Bundle, BundleWriter
-from edge_van.errors import EdgeVanError
-from edge_van.input_spec import InputSpec
-from edge_van.records import (
+from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,
     CalibrationRecord,
@@ -17,6 +15,8 @@ from edge_van.records import (
     Manifest,
     SchemeResult,
 )
+from edge_van.errors import EdgeVanError
+from edge_van.input_spec import InputSpec
 
 MANIFEST = Manifest(
     schema_version=MANIFEST_SCHEMA_VERSION,

@@ -21,8 +21,8 @@ from scipy.stats import binom
 
 from edge_van import benchmark
 from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency, paired_ratio
+from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import BundleError, UsageError
-from edge_van.records import Interval, Latency, LatencyRow
 from edge_van.runtimes import Session
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds

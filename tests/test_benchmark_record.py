@@ -23,8 +23,8 @@ from edge_van.benchmark_record import (
     encode_benchmark,
     read_benchmark,
 )
+from edge_van.bundle.records import Interval
 from edge_van.errors import UsageError
-from edge_van.records import Interval
 
 
 def written(path: Path, **changes: Any) -> Path:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
 
+from edge_van.bundle.records import Accuracy, Interval, Latency, LatencyRow, SchemeResult
 from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 from edge_van.gates import accuracy_gate, bundle_gate, doubts, latency_gate
-from edge_van.records import Accuracy, Interval, Latency, LatencyRow, SchemeResult
 
 LATENCY = Latency(
     batch=1,

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
 from edge_van.images.sets import decode, open_images
-from edge_van.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, stage_sizes
 from edge_van.runtimes import Session, open_model

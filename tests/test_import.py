@@ -25,7 +25,7 @@ HEAVY = (
 LIGHT = (
     "edge_van",
     "edge_van.assets",
-    "edge_van.bundle",
+    "edge_van.bundle.bundle",
     "edge_van.cli",
     "edge_van.images.sets",
     "edge_van.doctor",
@@ -34,7 +34,7 @@ LIGHT = (
     "edge_van.input_spec",
     "edge_van.machine",
     "edge_van.quantize.recipe",
-    "edge_van.records",
+    "edge_van.bundle.records",
     "edge_van.runtimes",
     "edge_van.validate",
     "edge_van.model.variants",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge_van import machine
+from edge_van.bundle.records import Machine
 from edge_van.machine import describe_machine, has_vnni, load_average, parse_cpu_info, versions
-from edge_van.records import Machine
 
 
 def test_record_is_of_this_machine() -> None:

@@ -23,11 +23,11 @@ from bundle_samples import ACCURACY
 from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, pixels_of, run, start, tree
 from PIL import Image
 
-import edge_van.bundle
+import edge_van.bundle.bundle
 import edge_van.pipeline
 import edge_van.validate_bundle
 from edge_van.benchmark import MIN_ROUNDS, Candidate
-from edge_van.bundle import Bundle, open_bundle, verify
+from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.errors import BundleError
 from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
 from edge_van.pipeline import QuantizeOptions, quantize
@@ -315,7 +315,7 @@ def test_an_interrupt_leaves_the_old_bundle(options: QuantizeOptions, monkeypatc
         quantize(replace(options, force=True), At("Measuring accuracy", interrupt))
     assert tree(bundle.path.parent) == before
     with monkeypatch.context() as patch:
-        patch.setattr(edge_van.bundle, "write_durably", lambda *a: interrupt())
+        patch.setattr(edge_van.bundle.bundle, "write_durably", lambda *a: interrupt())
         with pytest.raises(KeyboardInterrupt):
             quantize(replace(options, force=True))
     assert tree(bundle.path.parent) == before

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
 
-from edge_van.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.cli_predict import predict
-from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
 from edge_van.errors import UsageError, VerificationError
 from edge_van.gradcam import GradCAM
 from edge_van.images.sets import decode
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.overlay import overlay
 from edge_van.predict import ClassScore, rank
 from edge_van.predict_model import choose_model

@@ -12,7 +12,7 @@ import pytest
 from report.samples import benchmark, manifest
 
 from edge_van.benchmark_record import encode_benchmark
-from edge_van.manifest import encoded
+from edge_van.bundle.manifest import encoded
 from edge_van.schemas import FOLDER, published
 
 

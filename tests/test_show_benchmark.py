@@ -10,7 +10,7 @@ import pytest
 from benchmark_samples import MEDIANS_MS, query_rows, rate_rows, result
 
 from edge_van.benchmark_record import BenchmarkResult, Conditions, Doubt, Skipped, Startup
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 from edge_van.show_benchmark import show_benchmark
 
 BUNDLE = Path("a folder/van")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from edge_van import trtexec
-from edge_van.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, read_engine_record
+from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, read_engine_record
 from edge_van.errors import MissingRuntimeError, VerificationError
 from edge_van.export.precision import to_float16
 from edge_van.export.tensorrt import flags_of

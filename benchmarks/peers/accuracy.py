@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from edge_van.bundle.records import Accuracy
 from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Terminal
-from edge_van.records import Accuracy
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.validate import validate_all
 from peers.peer import Peer

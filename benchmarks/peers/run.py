@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks folder, for
 import torch
 from common import arguments, calibration, demo, write_result
 
-from edge_van.records import Accuracy
+from edge_van.bundle.records import Accuracy
 from peers import app_check, nncf_default, ort_static, ours, torch_models
 from peers.accuracy import measure
 from peers.latency import DISTURBED, Timed, ratios, time_peers

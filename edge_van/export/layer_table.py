@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_van.engine_record import PrecisionRow
+from edge_van.bundle.engine_record import PrecisionRow
 from edge_van.errors import DataError, VerificationError
 
 INT8 = "int8"

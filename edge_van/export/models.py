@@ -17,6 +17,8 @@ from PIL import Image
 from torch.fx import GraphModule
 
 from edge_van.benchmark import Candidate
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.records import SchemeResult
 from edge_van.errors import DataError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB, check_openvino, export_openvino, layers_in_float
@@ -24,7 +26,6 @@ from edge_van.export.results import scheme_result
 from edge_van.export.tensorrt_models import TensorRTExport
 from edge_van.images.sets import BrokenImage, ImageSet, decode, stream
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
@@ -33,7 +34,6 @@ from edge_van.quantize.hardswish import with_hardswish
 from edge_van.quantize.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantize.recipe import Recipe
 from edge_van.quantize.scheme import Scheme, for_openvino, get_scheme
-from edge_van.records import SchemeResult
 from edge_van.runtimes.openvino import has_bf16
 
 CHECK_IMAGES = 8

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_van.engine_record import LOG_NAME, EngineRecord, write_engine
+from edge_van.bundle.engine_record import LOG_NAME, EngineRecord, write_engine
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.layer_table import (
     EngineLayer,

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_van.bundle.layout import FP32_ONNX
+from edge_van.bundle.records import SchemeResult
 from edge_van.errors import VerificationError
 from edge_van.export.float16_range import LargestActivation, check_float16, largest_activation
 from edge_van.export.onnx import export_onnx
@@ -22,13 +24,11 @@ from edge_van.export.onnx_subset import export_subset
 from edge_van.export.results import float_result, scheme_result
 from edge_van.export.tensorrt_graphs import float16_floor_db, write_tensorrt_graph
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_ONNX
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
 from edge_van.quantize.calibration import CalibrationImages
 from edge_van.quantize.ptq import QuantizedVAN
 from edge_van.quantize.recipe import Recipe
-from edge_van.records import SchemeResult
 
 CHECK_IMAGES = 8
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
 from edge_van.gradcam import GradCAM, run_image, similarity
 from edge_van.images.sets import BrokenImageError, ImageSet, decode, stream
-from edge_van.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
 from edge_van.overlay import overlay
 from edge_van.progress import Reporter, one_line
 from edge_van.report.pictures import at_least, jpeg

@@ -17,10 +17,10 @@ from pathlib import Path
 from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.benchmark_record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
-from edge_van.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.bundle.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.bundle.records import Manifest
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.progress import Reporter, one_line
-from edge_van.records import Manifest
 from edge_van.report import IMAGE_LIMIT
 from edge_van.report.compare import compare
 from edge_van.report.explain import NoModelsError, explain

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from edge_van.records import Accuracy, Interval, Machine
+from edge_van.bundle.records import Accuracy, Interval, Machine
 from edge_van.report.format import interval, number, signed, signed_interval
 from edge_van.report.lookup import (
     ENGINE_PACKAGES,

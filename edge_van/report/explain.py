@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.images.sets import BrokenImage, ImageSet, decode, open_images, splits, stream
-from edge_van.layout import FP32_IR, INT8_IR
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter, one_line
-from edge_van.records import Manifest
 from edge_van.report.cams import cams_of
 from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMs, Explanation, Flip, TopClass

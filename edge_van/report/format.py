@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from edge_van.bundle.records import Interval
 from edge_van.progress import one_line
-from edge_van.records import Interval
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "\N{EN DASH}"

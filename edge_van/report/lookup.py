@@ -12,9 +12,9 @@ import numpy as np
 
 from edge_van.benchmark import paired_ratio
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
-from edge_van.engine_record import ENGINE_RUNTIMES
-from edge_van.layout import OPENVINO_ONNX
-from edge_van.records import Accuracy, Interval, Machine, Manifest, SchemeResult
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.layout import OPENVINO_ONNX
+from edge_van.bundle.records import Accuracy, Interval, Machine, Manifest, SchemeResult
 from edge_van.report.record import Side, Speed
 
 Runs = tuple[BenchmarkResult, ...]

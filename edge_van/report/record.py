@@ -12,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 
 from edge_van.benchmark_record import BenchmarkResult, check_consistent
-from edge_van.bundle_files import REPORT_JSON
+from edge_van.bundle.files import REPORT_JSON
+from edge_van.bundle.manifest import check_consistent as check_manifest
+from edge_van.bundle.records import Interval, Machine, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
-from edge_van.manifest import check_consistent as check_manifest
-from edge_van.records import Interval, Machine, Manifest
 from edge_van.storage.json_format import JSONFormat
 
 REPORT_SCHEMA_VERSION = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from edge_van.bundle_files import REPORT_HTML
+from edge_van.bundle.files import REPORT_HTML
 from edge_van.progress import one_line
 from edge_van.report.collect import Collected
 from edge_van.report.record import Report

@@ -31,7 +31,7 @@ from edge_van.benchmark_record import (
     Startup,
     Throughput,
 )
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter

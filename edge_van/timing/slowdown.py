@@ -24,8 +24,8 @@ from edge_van.benchmark_record import (
     Skipped,
     best_throughput,
 )
+from edge_van.bundle.records import Interval, Machine
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
-from edge_van.records import Interval, Machine
 from edge_van.timing.interleave import APART
 from edge_van.timing.unpaired import factor_interval
 

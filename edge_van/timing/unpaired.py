@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 
 EXACT_UP_TO = 400
 """Pairs of samples up to which the test's distribution is counted out; over it the normal one is near enough."""

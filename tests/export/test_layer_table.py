@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edge_van.engine_record import PrecisionRow
+from edge_van.bundle.engine_record import PrecisionRow
 from edge_van.errors import DataError, VerificationError
 from edge_van.export.layer_table import (
     ONNXLayer,

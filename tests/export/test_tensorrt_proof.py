@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from edge_van.assets import DEMO_CHECKPOINT, asset
+from edge_van.bundle.records import SchemeResult
 from edge_van.checkpoint.load import load_checkpoint
 from edge_van.export.models import export_models
 from edge_van.export.qdq_rules import check_qdq_rules
@@ -28,7 +29,6 @@ from edge_van.model.variants import get_variant
 from edge_van.progress import SILENT
 from edge_van.quantize.calibration import load_calibration
 from edge_van.quantize.recipe import load_recipe
-from edge_van.records import SchemeResult
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = ("8.6", "8.9", "12.0")

@@ -9,9 +9,9 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
+from edge_van.bundle.records import Manifest
 from edge_van.errors import UsageError
 from edge_van.quantize.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe, load_recipe
-from edge_van.records import Manifest
 
 DEFAULT = Recipe(
     samples=300,

@@ -10,7 +10,7 @@ from hostile import hostile_run, hostile_side
 from real_bundle import make_bundle
 from samples import ASYMMETRIC, HOSTILE, SYMMETRIC, benchmark, bundle_folder, manifest
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.progress import SILENT
 from edge_van.report.collect import ReportOptions, collect
 from edge_van.report.html import html

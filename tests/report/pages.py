@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_van.benchmark_record import BenchmarkResult
-from edge_van.records import Manifest
+from edge_van.bundle.records import Manifest
 from edge_van.report.page import page_of
 from edge_van.report.record import Report, Side
 from edge_van.report.verdict import judge

@@ -11,12 +11,12 @@ from bundle_samples import MANIFEST
 from checkpoint_samples import lively
 from cli_samples import CLASSES, NARROW, image_folders
 
-from edge_van.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.sets import open_images, stream
 from edge_van.input_spec import InputSpec
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 

@@ -29,9 +29,9 @@ from edge_van.benchmark_record import (
     Startup,
     Throughput,
 )
-from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
+from edge_van.bundle.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
 from edge_van.input_spec import InputSpec
-from edge_van.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODELS = (  # runtime, precision, file, MB, median ms
@@ -269,7 +269,7 @@ DOUBT = Doubt("other_load", "single_stream", (), "other processes took 9 % of th
 def bundle_folder(folder: Path, content: Manifest, result: BenchmarkResult | None = None) -> Path:
     """A bundle as far as a report reads it: its manifest, and its benchmark."""
     from edge_van.benchmark_record import encode_benchmark
-    from edge_van.manifest import encoded
+    from edge_van.bundle.manifest import encoded
 
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(encoded(content))

@@ -10,7 +10,7 @@ from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, latency, manifes
 
 from edge_van.benchmark import paired_ratio
 from edge_van.benchmark_record import BenchmarkResult
-from edge_van.records import Interval, Manifest
+from edge_van.bundle.records import Interval, Manifest
 from edge_van.report.compare import OTHER_RUNS, compare
 from edge_van.report.record import Comparison, Report, Side
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from samples import times_ms
 
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 from edge_van.report.figures.canvas import COLOURS, NARROW_PX, WIDE_PX, Canvas, drawn
 from edge_van.report.figures.planes import Point, histogram, scatter
 from edge_van.report.figures.rows import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 from edge_van.report.format import (
     ABSENT,
     distinct,

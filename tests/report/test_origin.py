@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import benchmark, manifest
 
-from edge_van.records import Machine, Manifest
+from edge_van.bundle.records import Machine, Manifest
 from edge_van.report.record import Explanation, Report, Side
 from edge_van.report.sections.origin import origin
 from edge_van.report.verdict import judge

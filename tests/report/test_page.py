@@ -11,8 +11,8 @@ from markupsafe import escape
 from pages import bare, plots, text_of
 from samples import ASYMMETRIC, HOSTILE, SYMMETRIC, benchmark, manifest
 
-from edge_van.layout import FP32_IR, INT8_IR
-from edge_van.records import FileEntry
+from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.records import FileEntry
 from edge_van.report.html import html
 from edge_van.report.markdown import markdown
 from edge_van.report.view import Page

@@ -9,7 +9,7 @@ import pytest
 from bundle_samples import ACCURACY
 from cli_samples import run
 
-from edge_van.bundle import Bundle, update_manifest, verify
+from edge_van.bundle.bundle import Bundle, update_manifest, verify
 from edge_van.report.record import read_report
 
 

@@ -10,9 +10,9 @@ import onnx
 import pytest
 import torch
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
-from edge_van.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.timing import conditions
 from edge_van.timing.conditions import conditions_of
 from edge_van.timing.core_link import NOT_WATCHED

@@ -12,7 +12,7 @@ import pytest
 
 from edge_van.benchmark import Candidate, paired_ratio
 from edge_van.benchmark_record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
 from edge_van.runtimes.onnxruntime import ONNXRuntimeSession

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from benchmark_samples import SETTINGS
 
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
 from edge_van.progress import Advance, Silent
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 from edge_van.timing.startup import CACHE_VARIABLE

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_van.benchmark import random_feed
-from edge_van.bundle import Bundle
-from edge_van.layout import FP32_IR
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR
 from edge_van.runtimes import open_model
 from edge_van.timing.slices import Slice
 

@@ -11,8 +11,8 @@ from benchmark_samples import MEDIANS_MS, SETTINGS, query_rows, rate_rows, resul
 from bundle_samples import one_line
 
 from edge_van.benchmark_record import SCENARIOS, BenchmarkResult, Doubt, QueryLatency, Skipped, Throughput
+from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
-from edge_van.records import Interval
 from edge_van.timing.slowdown import Slowdown, require_same_conditions, require_same_models, slowdown_gate
 
 NOISY_MS = {"openvino-fp32": 4.0, **{f"openvino-m{i}": 4.0 * 0.8**i for i in range(1, 8)}}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge_van.benchmark import Candidate
-from edge_van.bundle import Bundle
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX
 from edge_van.errors import BundleError, EdgeVanError, MissingRuntimeError
-from edge_van.layout import FP32_IR, FP32_ONNX
 from edge_van.timing.startup import CACHE_VARIABLE, compile_cache, measure_startup
 
 

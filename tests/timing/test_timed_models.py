@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_van.benchmark_record import TIMED_RUNTIMES
-from edge_van.bundle import Bundle
-from edge_van.engine_record import EngineChoice, EngineRecord, EngineSet
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.openvino import has_bf16
 from edge_van.timing import models as module

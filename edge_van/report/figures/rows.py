@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_van.records import Interval
+from edge_van.bundle.records import Interval
 from edge_van.report.figures.canvas import (
     BAD,
     LINE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_van.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
+from edge_van.bundle.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
 from edge_van.report.figures.rows import BarRow, ChangeRow, IntervalRow, bars, changes, intervals
 from edge_van.report.format import interval, number, points, signed, signed_interval
 from edge_van.report.lookup import Runs, limit_points, shipped_accuracy

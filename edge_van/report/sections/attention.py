@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.records import Manifest
+from edge_van.bundle.records import Manifest
 from edge_van.report.figures.planes import histogram
 from edge_van.report.format import number
 from edge_van.report.lookup import Runs

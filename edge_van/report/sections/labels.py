@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult
-from edge_van.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.format import distinct
 from edge_van.report.lookup import target_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
-from edge_van.records import Latency
+from edge_van.bundle.records import Latency
 from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
 from edge_van.report.format import images_per_s, interval, ms, number
 from edge_van.report.lookup import Runs, models_of, run_of

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 from edge_van.benchmark_record import BenchmarkResult
-from edge_van.engine_record import EngineSet
-from edge_van.records import Machine, Manifest
+from edge_van.bundle.engine_record import EngineSet
+from edge_van.bundle.records import Machine, Manifest
 from edge_van.report.format import ABSENT, ms, number, signed, size
 from edge_van.report.lookup import Runs, run_of, same_engines, shipped_accuracy
 from edge_van.report.record import Report, Side

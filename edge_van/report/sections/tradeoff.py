@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.layout import FP32_IR, INT8_IR
-from edge_van.records import Interval, Manifest
+from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.records import Interval, Manifest
 from edge_van.report.figures.planes import Point, scatter
 from edge_van.report.format import interval, ms, number
 from edge_van.report.lookup import Runs, models_of, query, run_of, top1_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edge_van.engine_record import EngineSet
+from edge_van.bundle.engine_record import EngineSet
 from edge_van.input_spec import InputSpec
 
 MANIFEST_SCHEMA_VERSION = 1

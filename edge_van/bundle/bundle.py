@@ -16,10 +16,8 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
-from edge_van.bundle_files import FileProblem, file_entry, problem_of, strangers, walk
-from edge_van.errors import BundleError, UsageError
-from edge_van.input_spec import is_utf8
-from edge_van.manifest import (
+from edge_van.bundle.files import FileProblem, file_entry, problem_of, strangers, walk
+from edge_van.bundle.manifest import (
     MANIFEST_NAME,
     check_relative,
     encoded,
@@ -27,8 +25,10 @@ from edge_van.manifest import (
     manifest_schema,
     read_manifest,
 )
+from edge_van.bundle.records import Manifest
+from edge_van.errors import BundleError, UsageError
+from edge_van.input_spec import is_utf8
 from edge_van.progress import one_line
-from edge_van.records import Manifest
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,

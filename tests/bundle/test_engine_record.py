@@ -1,4 +1,4 @@
-"""``edge_van.engine_record``: what is written is read back, and the choice is the fastest good engine."""
+"""``edge_van.bundle.engine_record``: what is written is read back, and the choice is the fastest good engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.engine_record import (
+from edge_van.bundle.engine_record import (
     ENGINE_SCHEMA_VERSION,
     RECORD_NAME,
     EngineRecord,

@@ -12,10 +12,8 @@ from bundle_samples import ACCURACY, MANIFEST, UNSAFE, make, one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_van.bundle import manifest_schema, open_bundle, read_manifest, update_manifest
-from edge_van.errors import BundleError
-from edge_van.input_spec import INTERPOLATIONS, InputSpec
-from edge_van.records import (
+from edge_van.bundle.bundle import manifest_schema, open_bundle, read_manifest, update_manifest
+from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,
     CalibrationRecord,
@@ -28,6 +26,8 @@ from edge_van.records import (
     Manifest,
     SchemeResult,
 )
+from edge_van.errors import BundleError
+from edge_van.input_spec import INTERPOLATIONS, InputSpec
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -267,7 +267,7 @@ def test_what_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             open_bundle(path)
         one_line(caught, str(path), "is no bundle")
     bundle = make(tmp_path / "out")
-    monkeypatch.setattr("edge_van.manifest.MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr("edge_van.bundle.manifest.MAX_MANIFEST_BYTES", 100)
     with pytest.raises(BundleError, match="is over"):
         open_bundle(bundle.path)
 

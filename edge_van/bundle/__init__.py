@@ -1,0 +1,1 @@
+"""The artifact folder: its manifest, its records, its files."""
