@@ -30,7 +30,7 @@ from edge_van.errors import (
     VerificationError,
 )
 from edge_van.progress import one_line
-from edge_van.telemetry import switch_off_telemetry
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130

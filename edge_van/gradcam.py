@@ -128,7 +128,7 @@ def _read_rest(bundle: Bundle, stage: int) -> FoldedVAN:
             f"Grad-CAM at stage {stage} goes back through the rest of the network, which needs torch: "
             f"pip install 'edge-van[quantize]', or take stage 4, which needs none"
         ) from error
-    from edge_van.folded_file import read_folded
+    from edge_van.runtimes.torch_network import read_folded
 
     return read_folded(bundle.file(FP32_ONNX))
 

@@ -16,7 +16,7 @@ from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN, Block
 from edge_van.model.variants import Variant
-from edge_van.telemetry import switch_off_telemetry
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from edge_van.errors import BundleError, MissingRuntimeError
 from edge_van.runtimes.base import Kernel, Session, TensorInfo
 from edge_van.runtimes.onnx_file import read_onnx
 from edge_van.runtimes.stage_map import add_onnx_output, check_stage
-from edge_van.telemetry import switch_off_telemetry
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
 

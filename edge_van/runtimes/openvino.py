@@ -14,7 +14,7 @@ import numpy as np
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Kernel, Session, TensorInfo
 from edge_van.runtimes.stage_map import add_openvino_output, check_stage
-from edge_van.telemetry import switch_off_telemetry
+from edge_van.runtimes.telemetry import switch_off_telemetry
 
 PRECISIONS = ("f32", "bf16")
 

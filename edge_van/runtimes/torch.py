@@ -1,7 +1,7 @@
 """PyTorch on the CPU, eager or compiled: the float32 network of a bundle, as the framework it came from runs it.
 
 In: a bundle's ``onnx/model.onnx``. Out: a ``Session``. The file's tensors go into a ``FoldedVAN`` again (see
-``edge_van.folded_file``); quantised graphs are for the other runtimes. The only runtime that imports torch.
+``edge_van.runtimes.torch_network``); quantised graphs are for the other runtimes. The only runtime that imports torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TorchSession(Session):
     def preload(cls, **options: Any) -> None:
         _load()
         load_onnx("the network")
-        import_module("edge_van.folded_file")
+        import_module("edge_van.runtimes.torch_network")
         import_module("torch._dynamo")  # torch itself does, once a network's shapes are folded without values
         if options.get("compile"):
             import_module("torch._inductor.compile_fx")
@@ -55,7 +55,7 @@ class TorchSession(Session):
         if threads is not None and threads < 1:
             raise UsageError(f"torch takes 1 or more threads, got {threads}")
         torch = _load()
-        from edge_van.folded_file import read_folded
+        from edge_van.runtimes.torch_network import read_folded
 
         graph = read_onnx(path).graph
         model = read_folded(path, graph)

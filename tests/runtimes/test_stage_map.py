@@ -112,7 +112,7 @@ def test_a_quantised_graph_keeps_its_integer_kernels(timed_bundle: Bundle, pixel
 
 
 def test_tensors_that_share_their_values_come_back(narrow_variant: Variant, timed_bundle: Bundle) -> None:
-    from edge_van.folded_file import read_folded
+    from edge_van.runtimes.torch_network import read_folded
 
     torch.manual_seed(0)
     folded, _ = fold(VAN(narrow_variant, 7).eval(), (64, 64))

@@ -1,4 +1,4 @@
-"""``edge_van.runtimes.torch`` and ``edge_van.folded_file``: the network back from its file; what is no such file."""
+"""``edge_van.runtimes.torch`` and ``edge_van.runtimes.torch_network``: the network back from its file; what is no such file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.export.onnx import export_onnx
-from edge_van.folded_file import read_folded
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 from edge_van.quantize.equalize import equalize
 from edge_van.runtimes import open_model
+from edge_van.runtimes.torch_network import read_folded
 
 
 @pytest.fixture(scope="module")

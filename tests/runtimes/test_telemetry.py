@@ -1,4 +1,4 @@
-"""``edge_van.telemetry``: what a fresh process has imported after an export and a run."""
+"""``edge_van.runtimes.telemetry``: what a fresh process has imported after an export and a run."""
 
 import os
 import subprocess
