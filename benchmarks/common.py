@@ -22,7 +22,7 @@ from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine
-from edge_van.quantize.calibration import CalibrationImages, load_calibration
+from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.runtimes.openvino import load_openvino
 
 HERE = Path(__file__).resolve().parent

@@ -19,11 +19,11 @@ from edge_van.bundle.records import Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.model.fold import fold
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.hardswish import with_hardswish
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.recipe import load_recipe
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.hardswish import with_hardswish
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes.openvino import has_bf16
 
 SCHEMES = ("openvino", "asymmetric", "int8")

@@ -14,10 +14,10 @@ import torch
 from common import arguments, calibration, demo, write_result
 
 from edge_van.model.fold import fold
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.scheme import get_scheme
 from edge_van.statistics import agreement_percent, sqnr_db
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

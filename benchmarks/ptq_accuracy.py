@@ -22,12 +22,12 @@ from edge_van.export.openvino import export_openvino
 from edge_van.images.sets import open_images, stream
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.hardswish import with_hardswish
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.recipe import load_recipe
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.hardswish import with_hardswish
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes import open_model
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 

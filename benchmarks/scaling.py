@@ -36,11 +36,11 @@ from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import VARIANTS
 from edge_van.progress import Terminal
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.recipe import load_recipe
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.scheme import get_scheme
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")

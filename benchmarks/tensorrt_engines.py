@@ -30,11 +30,11 @@ from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.progress import Terminal
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import calibrate, convert
-from edge_van.quantize.recipe import Recipe, load_recipe
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import calibrate, convert
+from edge_van.quantization.recipe import Recipe, load_recipe
+from edge_van.quantization.scheme import get_scheme
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 

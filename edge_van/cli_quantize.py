@@ -13,7 +13,7 @@ import click
 from edge_van.cli_types import POINTS, Limit, Sizes, Triple, class_names, print_json
 from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
-from edge_van.quantize.recipe import ACTIVATIONS
+from edge_van.quantization.recipe import ACTIVATIONS
 
 _PATH = click.Path(path_type=Path)
 
@@ -54,7 +54,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     from edge_van.pipeline import QuantizeOptions
     from edge_van.pipeline import quantize as run
     from edge_van.progress import Terminal
-    from edge_van.quantize.recipe import load_recipe
+    from edge_van.quantization.recipe import load_recipe
 
     recipe = load_recipe(flags["recipe"])
     changes = {k: flags[k] for k in ("samples", "activation")} | {"max_drop_points": flags["max_drop"]}

@@ -35,8 +35,8 @@ from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, has_vnni, versions
 from edge_van.model.fold import fold
 from edge_van.progress import SILENT, Reporter, one_line
-from edge_van.quantize.calibration import CalibrationImages, load_calibration
-from edge_van.quantize.recipe import Recipe
+from edge_van.quantization.calibration import CalibrationImages, load_calibration
+from edge_van.quantization.recipe import Recipe
 from edge_van.runtimes import open_model
 from edge_van.scheme_accuracy import measure_schemes
 from edge_van.validate import validate

@@ -51,8 +51,8 @@ def graphs(
     """ONNX files of a narrow VAN: fp32, int8 and int8_pointwise, all in float32 with a float input of 64 px."""
     from edge_van.export.onnx import export_onnx
     from edge_van.model.fold import fold
-    from edge_van.quantize.ptq import calibrate, convert
-    from edge_van.quantize.scheme import SCHEMES
+    from edge_van.quantization.ptq import calibrate, convert
+    from edge_van.quantization.scheme import SCHEMES
 
     folder = tmp_path_factory.mktemp("graphs")
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ from openvino import opset13 as ops
 from edge_van.errors import UsageError
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
-from edge_van.quantize.calibration import CalibrationImages
+from edge_van.quantization.calibration import CalibrationImages
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout: benchmarks/ is not here")
 

@@ -33,7 +33,7 @@ LIGHT = (
     "edge_van.model.complexity",
     "edge_van.input_spec",
     "edge_van.machine",
-    "edge_van.quantize.recipe",
+    "edge_van.quantization.recipe",
     "edge_van.bundle.records",
     "edge_van.runtimes",
     "edge_van.validate",

@@ -32,7 +32,7 @@ from edge_van.errors import BundleError
 from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
 from edge_van.pipeline import QuantizeOptions, quantize
 from edge_van.progress import Advance
-from edge_van.quantize.recipe import load_recipe
+from edge_van.quantization.recipe import load_recipe
 
 TENSORRT_MODELS = ["onnx/model_fp16.onnx", "onnx/model_int8.onnx", "onnx/model_int8_pointwise.onnx"]
 MODELS = [

@@ -24,9 +24,9 @@ from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, Block
 from edge_van.model.variants import Variant
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.scheme import SCHEMES
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import Session, open_model
 from edge_van.statistics import paired_drop_interval
 from edge_van.validate import validate

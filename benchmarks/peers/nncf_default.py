@@ -11,7 +11,7 @@ from common import nncf_defaults
 
 from edge_van.checkpoint.load import LoadedCheckpoint
 from edge_van.input_spec import InputSpec
-from edge_van.quantize.calibration import CalibrationImages
+from edge_van.quantization.calibration import CalibrationImages
 from peers.peer import Peer, openvino_peer
 
 NAMES = ("nncf_defaults",)

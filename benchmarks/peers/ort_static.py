@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edge_van.input_spec import InputSpec
 from edge_van.machine import has_vnni
 from edge_van.model.van import VAN
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.ptq import quiet_capture
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.ptq import quiet_capture
 from peers.peer import FunctionSession, Peer
 
 NAMES = ("ort_fp32", "ort_defaults", "ort_advised")

@@ -12,11 +12,11 @@ from edge_van.export.openvino import export_openvino
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import post_training_quantize
-from edge_van.quantize.recipe import load_recipe
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import post_training_quantize
+from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.scheme import get_scheme
 
 
 def build(van: VAN, spec: InputSpec, images: CalibrationImages, folder: Path) -> dict[str, Path]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.ptq import quiet_capture
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.ptq import quiet_capture
 from peers.peer import Forward, FunctionSession, Peer, Unavailable, attempt
 
 NAMES = ("torch_eager", "torch_compile", "torchao_unfolded", "torchao_folded")

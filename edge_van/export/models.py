@@ -28,12 +28,12 @@ from edge_van.images.sets import BrokenImage, ImageSet, decode, stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.hardswish import with_hardswish
-from edge_van.quantize.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
-from edge_van.quantize.recipe import Recipe
-from edge_van.quantize.scheme import Scheme, for_openvino, get_scheme
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.hardswish import with_hardswish
+from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
+from edge_van.quantization.recipe import Recipe
+from edge_van.quantization.scheme import Scheme, for_openvino, get_scheme
 from edge_van.runtimes.openvino import has_bf16
 
 CHECK_IMAGES = 8

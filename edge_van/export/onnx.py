@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from edge_van.errors import VerificationError
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantize.ptq import MAX_BATCH, QuantizedVAN, capture_program, quiet_capture
-from edge_van.quantize.scheme import LAYERS, module_path, roles
+from edge_van.quantization.ptq import MAX_BATCH, QuantizedVAN, capture_program, quiet_capture
+from edge_van.quantization.scheme import LAYERS, module_path, roles
 from edge_van.runtimes import open_model
 from edge_van.statistics import relative_error, sqnr_db
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from edge_van.errors import UsageError
 from edge_van.export.onnx import check_quantized, finish
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantize.ptq import QuantizedVAN
+from edge_van.quantization.ptq import QuantizedVAN
 
 
 def export_subset(source: Path, model: FoldedVAN, quantized: QuantizedVAN, path: Path, check_images: Tensor) -> Path:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge_van.bundle.records import SchemeResult
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.ptq import QuantizedVAN
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.ptq import QuantizedVAN
 from edge_van.runtimes import open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.statistics import agreement_percent, sqnr_db

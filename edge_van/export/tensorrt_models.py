@@ -26,9 +26,9 @@ from edge_van.export.tensorrt_graphs import float16_floor_db, write_tensorrt_gra
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.ptq import QuantizedVAN
-from edge_van.quantize.recipe import Recipe
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.ptq import QuantizedVAN
+from edge_van.quantization.recipe import Recipe
 
 CHECK_IMAGES = 8
 

@@ -13,8 +13,8 @@ from edge_van.export.float16_range import LargestActivation, check_float16, floa
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
-from edge_van.quantize.ptq import capture, post_training_quantize
-from edge_van.quantize.scheme import get_scheme
+from edge_van.quantization.ptq import capture, post_training_quantize
+from edge_van.quantization.scheme import get_scheme
 from edge_van.statistics import sqnr_db
 
 

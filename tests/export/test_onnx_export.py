@@ -22,9 +22,9 @@ from edge_van.export.onnx import INPUT, OPSET, OUTPUT, export_onnx
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
-from edge_van.quantize.scheme import DEPTHWISE, LAYERS, SCHEMES
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import QuantizedVAN, post_training_quantize
+from edge_van.quantization.scheme import DEPTHWISE, LAYERS, SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.statistics import relative_error, sqnr_db
 

@@ -18,8 +18,8 @@ from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
-from edge_van.quantize.ptq import Calibrated, calibrate, convert
-from edge_van.quantize.scheme import SCHEMES
+from edge_van.quantization.ptq import Calibrated, calibrate, convert
+from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import open_model
 
 SIZE = (64, 64)

@@ -31,10 +31,10 @@ from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN, Block
 from edge_van.model.variants import Variant
-from edge_van.quantize.calibration import CalibrationImages
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import QuantizedVAN, post_training_quantize
-from edge_van.quantize.scheme import SCHEMES
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import QuantizedVAN, post_training_quantize
+from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.runtimes.openvino import OpenVINOSession
 from edge_van.statistics import relative_error, sqnr_db

@@ -27,8 +27,8 @@ from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant
 from edge_van.progress import SILENT
-from edge_van.quantize.calibration import load_calibration
-from edge_van.quantize.recipe import load_recipe
+from edge_van.quantization.calibration import load_calibration
+from edge_van.quantization.recipe import load_recipe
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = ("8.6", "8.9", "12.0")

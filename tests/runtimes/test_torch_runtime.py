@@ -19,7 +19,7 @@ from edge_van.export.onnx import export_onnx
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
-from edge_van.quantize.equalize import equalize
+from edge_van.quantization.equalize import equalize
 from edge_van.runtimes import open_model
 from edge_van.runtimes.torch_network import read_folded
 

@@ -14,7 +14,7 @@ from edge_van.assets import DEFAULT_RECIPE, asset
 from edge_van.errors import UsageError
 
 SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
-"""The names in ``edge_van.quantize.scheme.SCHEMES``, kept here because that module needs torch; a test compares."""
+"""The names in ``edge_van.quantization.scheme.SCHEMES``, kept here because that module needs torch; a test compares."""
 
 TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
 """The symmetric ones: TensorRT takes no zero point but 0."""

@@ -1,4 +1,4 @@
-"""``edge_van.quantize.recipe``: the default, a recipe over it, and every mistake a recipe can hold."""
+"""``edge_van.quantization.recipe``: the default, a recipe over it, and every mistake a recipe can hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from edge_van.bundle.records import Manifest
 from edge_van.errors import UsageError
-from edge_van.quantize.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe, load_recipe
+from edge_van.quantization.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe, load_recipe
 
 DEFAULT = Recipe(
     samples=300,
@@ -47,7 +47,7 @@ def test_a_recipe_changes_only_what_it_names(tmp_path: Path) -> None:
 
 
 def test_names_are_those_of_the_schemes() -> None:
-    from edge_van.quantize.scheme import SCHEMES
+    from edge_van.quantization.scheme import SCHEMES
 
     assert tuple(SCHEMES) == SCHEME_NAMES
     assert tuple(name for name, scheme in SCHEMES.items() if scheme.symmetric) == TENSORRT_SCHEME_NAMES
@@ -115,6 +115,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_default_that_lost_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recipe_file(tmp_path, "samples = 300\n")
-    monkeypatch.setattr("edge_van.quantize.recipe.asset", lambda _: path)
+    monkeypatch.setattr("edge_van.quantization.recipe.asset", lambda _: path)
     with pytest.raises(UsageError, match="lacks equalize_strength"):
         load_recipe()

@@ -1,4 +1,4 @@
-"""``edge_van.quantize.ptq``: the quantised graph is close to float, complete, repeatable and leaves its input alone."""
+"""``edge_van.quantization.ptq``: the quantised graph is close to float, complete, repeatable and leaves its input alone."""
 
 import copy
 import logging
@@ -13,9 +13,9 @@ from torch.fx import GraphModule, Node
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
-from edge_van.quantize.scheme import LAYERS, SCHEMES, Role, VANQuantizer
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
+from edge_van.quantization.scheme import LAYERS, SCHEMES, Role, VANQuantizer
 
 Images = Callable[..., Tensor]
 SIZE = (64, 64)

@@ -1,4 +1,4 @@
-"""``edge_van.quantize.calibration``: drawn once, kept as bytes, normalised as the network sees it."""
+"""``edge_van.quantization.calibration``: drawn once, kept as bytes, normalised as the network sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_van.errors import DataError
 from edge_van.images.decode import decode
 from edge_van.images.sets import BrokenImage, ImageSet, open_images
 from edge_van.input_spec import InputSpec
-from edge_van.quantize.calibration import CalibrationImages, load_calibration
+from edge_van.quantization.calibration import CalibrationImages, load_calibration
 
 SPEC = InputSpec(size=(12, 16), mean=(0.1, 0.4, 0.7), std=(0.2, 0.5, 1.0))
 

@@ -1,4 +1,4 @@
-"""``edge_van.quantize.hardswish``: the factors on both sides of the activation cancel, and nothing else changes."""
+"""``edge_van.quantization.hardswish``: the factors on both sides of the activation cancel, and nothing else changes."""
 
 import copy
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edge_van.model.fold import fold, relative_error
 from edge_van.model.van import VAN
-from edge_van.quantize.hardswish import K, with_hardswish
+from edge_van.quantization.hardswish import K, with_hardswish
 
 Images = Callable[..., Tensor]
 SIZE = (32, 24)

@@ -1,4 +1,4 @@
-"""``edge_van.quantize.scheme``: every layer of a captured VAN gets the role of its name, every tensor its grid."""
+"""``edge_van.quantization.scheme``: every layer of a captured VAN gets the role of its name, every tensor its grid."""
 
 import copy
 from collections import Counter
@@ -13,9 +13,9 @@ from torch.fx import GraphModule, Node
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedBlock, FoldedVAN, fold
 from edge_van.model.van import VAN
-from edge_van.quantize.equalize import equalize
-from edge_van.quantize.ptq import capture, post_training_quantize
-from edge_van.quantize.scheme import (
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import capture, post_training_quantize
+from edge_van.quantization.scheme import (
     DEPTHWISE,
     EPS,
     LAYERS,

@@ -20,7 +20,7 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantize.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
+from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:

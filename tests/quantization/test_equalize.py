@@ -1,4 +1,4 @@
-"""``edge_van.quantize.equalize``: the same function in other numbers, with channels of like range."""
+"""``edge_van.quantization.equalize``: the same function in other numbers, with channels of like range."""
 
 import copy
 import math
@@ -14,8 +14,8 @@ from edge_van.errors import VerificationError
 from edge_van.model.fold import FoldedBlock, FoldedVAN, fold, relative_error
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
-from edge_van.quantize import equalize as equalize_module
-from edge_van.quantize.equalize import equalize
+from edge_van.quantization import equalize as equalize_module
+from edge_van.quantization.equalize import equalize
 
 Images = Callable[..., Tensor]
 Spread = Callable[[nn.Module, int], nn.Module]
