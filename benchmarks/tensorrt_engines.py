@@ -22,9 +22,9 @@ from torch.fx import GraphModule
 
 from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
 from edge_van.bundle.layout import FP32_ONNX
+from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
-from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.images.sets import ImageSet, open_images, stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold

@@ -118,8 +118,8 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
 def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: float | None, **flags: Any) -> None:
     """Build TensorRT engines of every scheme, prove their precision, time them where a GPU is, choose the fastest."""
     from edge_van.bundle.bundle import open_bundle
-    from edge_van.engine_target import EnginesOptions
-    from edge_van.engines import build_engines
+    from edge_van.engines.build import build_engines
+    from edge_van.engines.target import EnginesOptions
     from edge_van.progress import Terminal
 
     opened = open_bundle(bundle)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import VerificationError
 from edge_van.export.precision import to_float16, with_uint8_input
-from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.runtimes import open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.statistics import sqnr_db

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import UsageError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
-from edge_van.export.qdq_rules import check_qdq_rules
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant

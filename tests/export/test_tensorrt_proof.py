@@ -19,9 +19,9 @@ from PIL import Image
 from edge_van.assets import DEMO_CHECKPOINT, asset
 from edge_van.bundle.records import SchemeResult
 from edge_van.checkpoint.load import load_checkpoint
+from edge_van.engines.qdq_rules import check_qdq_rules
+from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.export.models import export_models
-from edge_van.export.qdq_rules import check_qdq_rules
-from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.images.sets import open_images
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN

@@ -1,4 +1,4 @@
-"""``edge_van.export.layer_table``: which datatype each convolution runs in, from a log and from an inspector's JSON."""
+"""``edge_van.engines.layer_table``: which datatype each convolution runs in, from a log and from an inspector's JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import pytest
 
 from edge_van.bundle.engine_record import PrecisionRow
-from edge_van.errors import DataError, VerificationError
-from edge_van.export.layer_table import (
+from edge_van.engines.layer_table import (
     ONNXLayer,
     check_precision,
     parse_layer_json,
@@ -16,6 +15,7 @@ from edge_van.export.layer_table import (
     precision_table,
     require_precision,
 )
+from edge_van.errors import DataError, VerificationError
 
 
 def tensor(shape: str, datatype: str, name: str = "t") -> str:

@@ -1,4 +1,4 @@
-"""``edge_van.trtexec_parse``: the documented formats of 8.6, 10.x and 11.x, with odd values and missing lines."""
+"""``edge_van.engines.trtexec_output``: the documented formats of 8.6, 10.x and 11.x, with odd values and missing lines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_van.engines.trtexec_output import parse_profile, parse_summary, parse_times, version_of
 from edge_van.errors import DataError
-from edge_van.trtexec_parse import parse_profile, parse_summary, parse_times, version_of
 
 STAMP = "[07/25/2026-09:08:28] [I] "
 

@@ -1,4 +1,4 @@
-"""``edge_van.export.tensorrt``: real engines, built by TensorRT for RTX without a GPU; nothing unproved is written."""
+"""``edge_van.engines.tensorrt``: real engines, built by TensorRT for RTX without a GPU; nothing unproved is written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from onnx import numpy_helper
 
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, PrecisionRow, read_engine_record
+from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.errors import MissingRuntimeError, UsageError, VerificationError
 from edge_van.export import tensorrt
 from edge_van.export.precision import to_float16
-from edge_van.export.tensorrt import BuildOptions, build_engine
 
 pytest.importorskip("tensorrt_rtx")
 

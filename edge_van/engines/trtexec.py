@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, EngineRecord, write_engine
-from edge_van.errors import DataError, MissingRuntimeError, VerificationError
-from edge_van.export.layer_table import (
+from edge_van.engines.layer_table import (
     check_precision,
     onnx_layers,
     parse_layer_json,
     precision_table,
     require_precision,
 )
+from edge_van.engines.qdq_rules import check_qdq_rules
+from edge_van.engines.tensorrt import flags_of, require_version
+from edge_van.engines.trtexec_output import Summary, parse_summary, parse_times
+from edge_van.errors import DataError, MissingRuntimeError, VerificationError
 from edge_van.export.precision import for_tensorrt_8
-from edge_van.export.qdq_rules import check_qdq_rules
-from edge_van.export.tensorrt import flags_of, require_version
-from edge_van.trtexec_parse import Summary, parse_summary, parse_times
 
 JETPACK_TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 LAYERS_NAME, TIMES_NAME = "layers.json", "times.json"

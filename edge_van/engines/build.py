@@ -30,9 +30,10 @@ from edge_van.bundle.engine_record import (
 )
 from edge_van.bundle.manifest import read_manifest
 from edge_van.bundle.records import Manifest, SchemeResult
-from edge_van.engine_target import EnginesOptions, Target, find_target
+from edge_van.engines.target import EnginesOptions, Target, find_target
+from edge_van.engines.tensorrt import BuildOptions, build_engine
+from edge_van.engines.trtexec import build_engine_with_trtexec, time_engine
 from edge_van.errors import BundleError, EdgeVanError, UsageError
-from edge_van.export.tensorrt import BuildOptions, build_engine
 from edge_van.progress import Advance, Reporter
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,
@@ -43,7 +44,6 @@ from edge_van.storage.folders import (
     put_in_place,
     raise_on_termination,
 )
-from edge_van.trtexec import build_engine_with_trtexec, time_engine
 
 ACTIVE_NAME = "active.json"
 TIMED_ROUNDS = 150

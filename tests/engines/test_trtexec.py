@@ -1,4 +1,4 @@
-"""``edge_van.trtexec``: flags by version, and a stand-in for the binary that replays its documented formats."""
+"""``edge_van.engines.trtexec``: flags by version, and a stand-in for the binary that replays its documented formats."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edge_van import trtexec
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, read_engine_record
-from edge_van.errors import MissingRuntimeError, VerificationError
-from edge_van.export.precision import to_float16
-from edge_van.export.tensorrt import flags_of
-from edge_van.trtexec import (
+from edge_van.engines import trtexec
+from edge_van.engines.tensorrt import flags_of
+from edge_van.engines.trtexec import (
     LAYERS_NAME,
     Trtexec,
     build_command,
@@ -25,6 +23,8 @@ from edge_van.trtexec import (
     time_command,
     time_engine,
 )
+from edge_van.errors import MissingRuntimeError, VerificationError
+from edge_van.export.precision import to_float16
 
 STAND_IN = '''#!{python}
 """Stands in for trtexec, which needs an NVIDIA GPU: prints and writes what the documentation says it does."""
@@ -139,7 +139,7 @@ def test_one_on_path_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatc
 
 def layer_information(graph: Path, datatype: str) -> str:
     """As the engine inspector writes it: one kernel a layer, all in ``datatype``."""
-    from edge_van.export.layer_table import onnx_layers
+    from edge_van.engines.layer_table import onnx_layers
 
     def entry(name: str, shape: tuple[int, ...]) -> dict[str, object]:
         count = 1

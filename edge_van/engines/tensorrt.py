@@ -15,8 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from edge_van.bundle.engine_record import LOG_NAME, EngineRecord, write_engine
-from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
-from edge_van.export.layer_table import (
+from edge_van.engines.layer_table import (
     EngineLayer,
     check_precision,
     onnx_layers,
@@ -25,7 +24,8 @@ from edge_van.export.layer_table import (
     precision_table,
     require_precision,
 )
-from edge_van.export.qdq_rules import check_qdq_rules
+from edge_van.engines.qdq_rules import check_qdq_rules
+from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.runtimes.cuda import device
 from edge_van.runtimes.tensorrt import load_tensorrt
 from edge_van.storage.files import replace_file

@@ -1,4 +1,4 @@
-"""``edge_van.export.qdq_rules``: a graph that TensorRT would refuse is refused first, by the tensor's name."""
+"""``edge_van.engines.qdq_rules``: a graph that TensorRT would refuse is refused first, by the tensor's name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import VerificationError
-from edge_van.export.qdq_rules import check_qdq_rules
 
 Edit = Callable[[Any], None]
 

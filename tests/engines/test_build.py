@@ -1,4 +1,4 @@
-"""``edge_van.engines``: a real bundle gets real engines, built ahead of time; without a GPU nothing is chosen."""
+"""``edge_van.engines.build``: a real bundle gets real engines, built ahead of time; without a GPU nothing is chosen."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from edge_van import engine_target, engines, validate_bundle
 from edge_van.bundle.bundle import Bundle, BundleWriter, open_bundle, update_manifest, verify
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, EngineRecord
 from edge_van.bundle.records import SchemeResult
-from edge_van.engine_target import EnginesOptions
-from edge_van.engines import ACTIVE_NAME, build_engines
+from edge_van.engines.build import ACTIVE_NAME, build_engines
+from edge_van.engines.target import EnginesOptions
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.precision import to_float16
 from edge_van.input_spec import InputSpec

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge_van.engines.tensorrt import RTX_CAPABILITIES
+from edge_van.engines.trtexec import Trtexec, find_trtexec
 from edge_van.errors import MissingRuntimeError, UsageError
-from edge_van.export.tensorrt import RTX_CAPABILITIES
 from edge_van.runtimes.cuda import Device, device
 from edge_van.runtimes.tensorrt import load_tensorrt
-from edge_van.trtexec import Trtexec, find_trtexec
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx", "trtexec")
 MODEL_FILE = Path("/proc/device-tree/model")

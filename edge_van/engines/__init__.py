@@ -1,0 +1,1 @@
+"""TensorRT without torch: rules, build, proof of precision, trtexec, choice."""
