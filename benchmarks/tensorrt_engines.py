@@ -23,6 +23,7 @@ from torch.fx import GraphModule
 from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.engines.tensorrt import BuildOptions, build_engine
+from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
 from edge_van.images.sets import ImageSet, open_images, stream
@@ -35,7 +36,6 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import calibrate, convert
 from edge_van.quantization.recipe import Recipe, load_recipe
 from edge_van.quantization.scheme import get_scheme
-from edge_van.scheme_accuracy import measure_schemes
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 
 BATCH = 20

@@ -72,10 +72,10 @@ def cli() -> None:
 def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **flags: Any) -> None:
     """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
     from edge_van.bundle.bundle import open_bundle
-    from edge_van.gates import accuracy_gate, doubts
+    from edge_van.evaluation.bundle import validate_bundle
+    from edge_van.evaluation.gates import accuracy_gate, doubts
     from edge_van.images.sets import BrokenImage
     from edge_van.progress import Terminal
-    from edge_van.validate_bundle import validate_bundle
 
     reporter = Terminal()
 

@@ -50,7 +50,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     """Turn a VAN checkpoint into a measured INT8 bundle."""
     from dataclasses import replace
 
-    from edge_van.gates import LATENCY_ADVICE, bundle_gate
+    from edge_van.evaluation.gates import LATENCY_ADVICE, bundle_gate
     from edge_van.pipeline import QuantizeOptions
     from edge_van.pipeline import quantize as run
     from edge_van.progress import Terminal

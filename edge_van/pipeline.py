@@ -27,8 +27,10 @@ from edge_van.bundle.records import (
 )
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import DataError, UsageError
+from edge_van.evaluation.accuracy import validate
+from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
+from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.models import ExportedModels, export_models
-from edge_van.gates import NO_VNNI, doubts, over_limit
 from edge_van.images.draw import hashes
 from edge_van.images.sets import BrokenImage, ImageSet, open_images, splits, stream
 from edge_van.input_spec import InputSpec
@@ -38,8 +40,6 @@ from edge_van.progress import SILENT, Reporter, one_line
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.quantization.recipe import Recipe
 from edge_van.runtimes import open_model
-from edge_van.scheme_accuracy import measure_schemes
-from edge_van.validate import validate
 
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32

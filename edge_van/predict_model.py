@@ -12,8 +12,8 @@ from edge_van.bundle.engine_record import ENGINE_RUNTIMES, PLAN_NAME
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import Manifest
 from edge_van.errors import UsageError
+from edge_van.evaluation.bundle import find_engine
 from edge_van.runtimes import RUNTIMES
-from edge_van.validate_bundle import find_engine
 
 
 @dataclass(frozen=True)

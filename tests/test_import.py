@@ -36,7 +36,7 @@ LIGHT = (
     "edge_van.quantization.recipe",
     "edge_van.bundle.records",
     "edge_van.runtimes",
-    "edge_van.validate",
+    "edge_van.evaluation.accuracy",
     "edge_van.model.variants",
 )
 

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edge_van.bundle.records import Accuracy
+from edge_van.evaluation.accuracy import validate_all
 from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Terminal
 from edge_van.runtimes.normalized import NormalizedSession
-from edge_van.validate import validate_all
 from peers.peer import Peer
 
 

@@ -17,11 +17,11 @@ from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.bundle.records import Accuracy
 from edge_van.errors import UsageError
+from edge_van.evaluation.accuracy import validate
 from edge_van.images.sets import open_images, splits
 from edge_van.progress import Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
-from edge_van.validate import validate
 
 
 def validate_bundle(

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_van.bundle.records import SchemeResult
+from edge_van.evaluation.accuracy import validate_all
 from edge_van.images.sets import BrokenImage, ImageSet
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
-from edge_van.validate import validate_all
 
 BATCH = 16
 

@@ -1,4 +1,4 @@
-"""``edge_van.gates``: the limit itself passes, and a bundle for TensorRT alone is judged by its best INT8 graph."""
+"""``edge_van.evaluation.gates``: the limit itself passes, and a bundle for TensorRT alone is judged by its best INT8 graph."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from bundle_samples import ACCURACY, MANIFEST
 
 from edge_van.bundle.records import Accuracy, Interval, Latency, LatencyRow, SchemeResult
 from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
-from edge_van.gates import accuracy_gate, bundle_gate, doubts, latency_gate
+from edge_van.evaluation.gates import accuracy_gate, bundle_gate, doubts, latency_gate
 
 LATENCY = Latency(
     batch=1,

@@ -1,4 +1,4 @@
-"""``edge_van.validate``: every figure against a naive computation over all logits at once; what is refused."""
+"""``edge_van.evaluation.accuracy``: every figure against a naive computation over all logits at once; what is refused."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from edge_van.errors import BundleError, DataError, UsageError
+from edge_van.evaluation.accuracy import validate
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.decode import decode
@@ -29,7 +30,6 @@ from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import Session, open_model
 from edge_van.statistics import paired_drop_interval
-from edge_van.validate import validate
 
 SPEC = InputSpec(size=(32, 32), crop=1.0)
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
