@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from common import arguments, calibration, demo, nncf_defaults, write_result
 
-from edge_van.benchmark import Candidate, measure_latency, paired_ratio
 from edge_van.bundle.records import Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
@@ -25,6 +24,7 @@ from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes.openvino import has_bf16
+from edge_van.timing.latency import Candidate, measure_latency, paired_ratio
 
 SCHEMES = ("openvino", "asymmetric", "int8")
 BASELINES = ("fp32", "nncf_defaults")

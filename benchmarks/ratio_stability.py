@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, results_folder, write_result
 
-from edge_van.benchmark import LEAD_MS, Candidate, measure_latency, query_turn, random_feed
 from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.records import Interval
 from edge_van.runtimes import open_model
+from edge_van.timing.latency import LEAD_MS, Candidate, measure_latency, query_turn, random_feed
 
 NAIVE_S = 3.0
 BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from common import arguments, write_result
 
-from edge_van.benchmark import Candidate, measure_latency
 from edge_van.bundle.records import Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
@@ -41,6 +40,7 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
+from edge_van.timing.latency import Candidate, measure_latency
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_van.benchmark_record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 from edge_van.cli_types import Limit, Numbers, print_json
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import one_line
 from edge_van.text import file_name, without_folders
+from edge_van.timing.record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 
 if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle
@@ -95,11 +95,11 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
 
     Next: edge-van report BUNDLE draws the result. Given to a later run as --baseline FILE, it is a regression gate.
     """
-    from edge_van.benchmark_record import encode_benchmark, read_benchmark
     from edge_van.bundle.bundle import open_bundle
     from edge_van.progress import Terminal
     from edge_van.storage.files import replace_file
     from edge_van.storage.folders import raised_on_termination
+    from edge_van.timing.record import encode_benchmark, read_benchmark
     from edge_van.timing.run import run_benchmark
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:
@@ -145,7 +145,7 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
 
 
 def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float, reporter: Reporter) -> None:
-    from edge_van.timing.slowdown import slowdown_gate
+    from edge_van.timing.gate import slowdown_gate
 
     found = slowdown_gate(before, now, max_slowdown, reporter.note)
     worst = max(found, key=lambda s: s.factor)
@@ -169,9 +169,9 @@ def _command(words: list[str], paths: Collection[Path | None]) -> str:
 def _compared(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> BenchmarkOptions:
     """``options`` with the baseline model of ``before``; refuses before minutes of work what cannot be compared."""
     from edge_van.machine import describe_machine
+    from edge_van.timing.gate import require_same_conditions, require_same_models
     from edge_van.timing.models import timed_models
     from edge_van.timing.run import identity
-    from edge_van.timing.slowdown import require_same_conditions, require_same_models
 
     require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
     models, skipped = timed_models(bundles, options.runtimes)
@@ -189,7 +189,7 @@ def _check_libraries() -> None:
 
 
 def _options(flags: dict[str, Any]) -> BenchmarkOptions:
-    from edge_van.benchmark_record import BenchmarkSettings
+    from edge_van.timing.record import BenchmarkSettings
     from edge_van.timing.run import BenchmarkOptions
 
     most = flags["max_duration"]
@@ -222,7 +222,7 @@ def _options(flags: dict[str, Any]) -> BenchmarkOptions:
 
 def _check_output(output: Path, baseline: Path | None, force: bool) -> None:
     """Before minutes of work: an output that is in the way, or cannot be written."""
-    from edge_van.benchmark_record import read_benchmark
+    from edge_van.timing.record import read_benchmark
 
     if not output.parent.is_dir():
         raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")

@@ -14,7 +14,6 @@ import torch
 
 from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.benchmark import measure_latency
 from edge_van.bundle.bundle import Bundle, BundleWriter, free_space_check
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.bundle.records import (
@@ -40,6 +39,7 @@ from edge_van.progress import SILENT, Reporter, one_line
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.quantization.recipe import Recipe
 from edge_van.runtimes import open_model
+from edge_van.timing.latency import measure_latency
 
 TARGETS = ("openvino", "tensorrt")
 VALIDATE_BATCH = 32

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_van.benchmark_record import (
+from edge_van.bundle.records import Interval
+from edge_van.show import console_for_results, table_for_results
+from edge_van.timing.record import (
     BENCHMARK_NAME,
     SCENARIO_TITLES,
     BenchmarkModel,
@@ -21,8 +23,6 @@ from edge_van.benchmark_record import (
     Throughput,
     best_throughput,
 )
-from edge_van.bundle.records import Interval
-from edge_van.show import console_for_results, table_for_results
 
 
 def show_benchmark(result: BenchmarkResult, written: Path | None, bundles: Sequence[Path]) -> None:

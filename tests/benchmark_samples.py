@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from bundle_samples import MANIFEST
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import (
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
     BenchmarkBundle,

@@ -13,10 +13,10 @@ import pytest
 from benchmark_samples import MEDIANS_MS, SETTINGS, query_rows, result
 from cli_samples import error_line, run, tree
 
-from edge_van.benchmark_record import SCENARIOS, encode_benchmark, read_benchmark
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.errors import BundleError
 from edge_van.machine import describe_machine
+from edge_van.timing.record import SCENARIOS, encode_benchmark, read_benchmark
 from edge_van.timing.run import identity
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ import pytest
 from cli_samples import error_line, run, tree
 from report.samples import benchmark, bundle_folder, manifest
 
-from edge_van.benchmark_record import encode_benchmark
+from edge_van.timing.record import encode_benchmark
 
 REPORTS = {"report.html", "report.json", "report.md"}
 

@@ -26,13 +26,13 @@ from PIL import Image
 import edge_van.bundle.bundle
 import edge_van.evaluation.bundle
 import edge_van.pipeline
-from edge_van.benchmark import MIN_ROUNDS, Candidate
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.errors import BundleError
 from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
 from edge_van.pipeline import QuantizeOptions, quantize
 from edge_van.progress import Advance
 from edge_van.quantization.recipe import load_recipe
+from edge_van.timing.latency import MIN_ROUNDS, Candidate
 
 TENSORRT_MODELS = ["onnx/model_fp16.onnx", "onnx/model_int8.onnx", "onnx/model_int8_pointwise.onnx"]
 MODELS = [

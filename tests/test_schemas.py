@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 from report.samples import benchmark, manifest
 
-from edge_van.benchmark_record import encode_benchmark
 from edge_van.bundle.manifest import encoded
 from edge_van.schemas import FOLDER, published
+from edge_van.timing.record import encode_benchmark
 
 
 def test_the_published_schemas_are_those_of_the_records() -> None:

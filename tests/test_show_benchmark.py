@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from benchmark_samples import MEDIANS_MS, query_rows, rate_rows, result
 
-from edge_van.benchmark_record import BenchmarkResult, Conditions, Doubt, Skipped, Startup
 from edge_van.bundle.records import Interval
 from edge_van.show_benchmark import show_benchmark
+from edge_van.timing.record import BenchmarkResult, Conditions, Doubt, Skipped, Startup
 
 BUNDLE = Path("a folder/van")
 

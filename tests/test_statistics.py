@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_van.benchmark import paired_ratio
 from edge_van.statistics import (
     LARGEST_DB,
     agreement_percent,
@@ -23,6 +22,7 @@ from edge_van.statistics import (
     to_db,
     wilson_interval,
 )
+from edge_van.timing.latency import paired_ratio
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 

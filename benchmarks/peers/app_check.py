@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.benchmark import paired_ratio, random_feed
 from edge_van.runtimes import open_model
 from edge_van.timing.core_link import CoreLink
 from edge_van.timing.interleave import is_apart
+from edge_van.timing.latency import paired_ratio, random_feed
 
 WARM_UP_RUNS = 10
 MOST_RETAKEN = 4

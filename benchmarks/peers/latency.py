@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.benchmark import paired_ratio, query_turn, random_feed, rounded
 from edge_van.progress import Terminal
 from edge_van.runtimes import Session
 from edge_van.timing.interleave import sample_rounds
+from edge_van.timing.latency import paired_ratio, query_turn, random_feed, rounded
 from peers.peer import Peer
 
 SETTLE_S = 0.05

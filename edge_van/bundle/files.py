@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_van.benchmark_record import BENCHMARK_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME, check_relative
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
 from edge_van.storage.files import partial_of
+from edge_van.timing.record import BENCHMARK_NAME
 
 REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
 UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME)

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from edge_van.benchmark_record import LARGEST
 from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
 from edge_van.errors import BundleError, UsageError
+from edge_van.timing.record import LARGEST
 
 MANIFEST_NAME = "manifest.json"
 OLDEST_SCHEMA_VERSION = 1

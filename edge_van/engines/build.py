@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.benchmark import Candidate, measure_latency
 from edge_van.bundle.bundle import Bundle, file_entry, update_manifest
 from edge_van.bundle.engine_record import (
     PLAN_NAME,
@@ -44,6 +43,7 @@ from edge_van.storage.folders import (
     put_in_place,
     raise_on_termination,
 )
+from edge_van.timing.latency import Candidate, measure_latency
 
 ACTIVE_NAME = "active.json"
 TIMED_ROUNDS = 150

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.fx import GraphModule
 
-from edge_van.benchmark import Candidate
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import SchemeResult
 from edge_van.errors import DataError
@@ -35,6 +34,7 @@ from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, captu
 from edge_van.quantization.recipe import Recipe
 from edge_van.quantization.scheme import Scheme, for_openvino, get_scheme
 from edge_van.runtimes.openvino import has_bf16
+from edge_van.timing.latency import Candidate
 
 CHECK_IMAGES = 8
 SQNR_IMAGES = 256

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.benchmark_record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
 from edge_van.bundle.bundle import MANIFEST_NAME, Bundle, open_bundle
 from edge_van.bundle.records import Manifest
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
@@ -27,6 +26,7 @@ from edge_van.report.explain import NoModelsError, explain
 from edge_van.report.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
 from edge_van.report.verdict import judge
 from edge_van.text import file_name, without_folders
+from edge_van.timing.record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
 
 CAM_LIMIT = 100
 

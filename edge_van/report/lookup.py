@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.layout import OPENVINO_ONNX
 from edge_van.bundle.records import Accuracy, Interval, Machine, Manifest, SchemeResult
 from edge_van.report.record import Side, Speed
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
 
 Runs = tuple[BenchmarkResult, ...]
 ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")

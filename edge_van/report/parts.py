@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from edge_van.benchmark_record import LayerProfile, LayerTime
+from edge_van.timing.record import LayerProfile, LayerTime
 
 NORM, OTHER = "LayerNorm", "elementwise and other"
 _LAYERS = (

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_van.benchmark_record import BenchmarkResult, check_consistent
 from edge_van.bundle.files import REPORT_JSON
 from edge_van.bundle.manifest import check_consistent as check_manifest
 from edge_van.bundle.records import Interval, Machine, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
 from edge_van.storage.json_format import JSONFormat
+from edge_van.timing.record import BenchmarkResult, check_consistent
 
 REPORT_SCHEMA_VERSION = 1
 REPORT_KIND = "edge-van report"

@@ -24,12 +24,12 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 
 from __future__ import annotations
 
-from edge_van.benchmark_record import BenchmarkResult
 from edge_van.bundle.records import Accuracy, Machine, Manifest
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
 from edge_van.report.format import interval, number, points, signed, signed_interval
 from edge_van.report.lookup import Runs, limit_points, run_of, shipped_accuracy, shipped_scheme, speed_of
 from edge_van.report.record import Side, Speed, Status, Verdict
+from edge_van.timing.record import BenchmarkResult
 
 OPENING: dict[Status, str] = {
     "good": "INT8 can be shipped",

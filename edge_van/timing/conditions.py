@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edge_van.benchmark_record import Conditions
 from edge_van.machine import load_average
 from edge_van.timing.core_link import NOT_WATCHED, is_virtual
 from edge_van.timing.interference import not_watched, total
 from edge_van.timing.interleave import Rounds, least_round_trips_us
 from edge_van.timing.models import TimedModel
+from edge_van.timing.record import Conditions
 
 
 def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_source: str | None) -> Conditions:

@@ -12,7 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from edge_van.benchmark_record import (
+from edge_van.timing.interference import Cause, total
+from edge_van.timing.interleave import Rounds, is_apart, least_round_trips_us
+from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkResult,
     BenchmarkSettings,
@@ -20,8 +22,6 @@ from edge_van.benchmark_record import (
     QueryLatency,
     Scenario,
 )
-from edge_van.timing.interference import Cause, total
-from edge_van.timing.interleave import Rounds, is_apart, least_round_trips_us
 from edge_van.timing.slices import MIN_SLICES
 from edge_van.timing.startup import TRIES
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.benchmark_record import LayerProfile, LayerTime, Skipped
 from edge_van.progress import Reporter
 from edge_van.timing.models import TimedModel
+from edge_van.timing.record import LayerProfile, LayerTime, Skipped
 from edge_van.timing.sessions import OpenedModels, reason
 
 PROFILE_RUNS = 30

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from edge_van.benchmark import Candidate
-from edge_van.benchmark_record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, Skipped
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import PLAN_NAME
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.progress import one_line
+from edge_van.timing.latency import Candidate
+from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, Skipped
 
 
 @dataclass(frozen=True)

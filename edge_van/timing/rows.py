@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.benchmark import paired_ratio, percentiles_ms, rounded
-from edge_van.benchmark_record import QueryLatency, Throughput
 from edge_van.timing.interleave import Rounds
+from edge_van.timing.latency import paired_ratio, percentiles_ms, rounded
+from edge_van.timing.record import QueryLatency, Throughput
 from edge_van.timing.slices import Slice
 
 

@@ -16,8 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from edge_van import __version__
-from edge_van.benchmark import LEAD_MS, query_turn
-from edge_van.benchmark_record import (
+from edge_van.bundle.bundle import Bundle
+from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
+from edge_van.machine import describe_machine
+from edge_van.progress import Reporter
+from edge_van.timing.conditions import conditions_of
+from edge_van.timing.core_link import CoreLink
+from edge_van.timing.doubts import doubts_of
+from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
+from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.latency import LEAD_MS, query_turn
+from edge_van.timing.layers import profile_layers
+from edge_van.timing.models import TimedModel, bundle_names, timed_models
+from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
     SCENARIO_TITLES,
@@ -31,17 +42,6 @@ from edge_van.benchmark_record import (
     Startup,
     Throughput,
 )
-from edge_van.bundle.bundle import Bundle
-from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
-from edge_van.machine import describe_machine
-from edge_van.progress import Reporter
-from edge_van.timing.conditions import conditions_of
-from edge_van.timing.core_link import CoreLink
-from edge_van.timing.doubts import doubts_of
-from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
-from edge_van.timing.interleave import Rounds, sample_rounds
-from edge_van.timing.layers import profile_layers
-from edge_van.timing.models import TimedModel, bundle_names, timed_models
 from edge_van.timing.rows import query_row, rate_rows
 from edge_van.timing.sessions import OpenedModels, reason
 from edge_van.timing.slices import MIN_SLICES, Slice

@@ -14,13 +14,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.benchmark import random_feed
-from edge_van.benchmark_record import BenchmarkSettings, Skipped
 from edge_van.bundle.records import Manifest
 from edge_van.errors import EdgeVanError
 from edge_van.progress import SILENT, Advance, Reporter
 from edge_van.runtimes import Session, open_model
+from edge_van.timing.latency import random_feed
 from edge_van.timing.models import TimedModel
+from edge_van.timing.record import BenchmarkSettings, Skipped
 from edge_van.timing.startup import compile_cache
 
 Feed = dict[str, NDArray[Any]]

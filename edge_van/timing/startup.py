@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from edge_van import errors
-from edge_van.benchmark import Candidate, random_feed
-from edge_van.benchmark_record import Startup
 from edge_van.errors import EdgeVanError
 from edge_van.runtimes import open_model, session_class
 from edge_van.timing.interference import between, reading
+from edge_van.timing.latency import Candidate, random_feed
+from edge_van.timing.record import Startup
 
 CACHE_OPTION = {"openvino": "cache_dir"}
 """The runtime's option that names a folder for compiled models; without it nothing is kept."""

@@ -8,9 +8,9 @@ import numpy as np
 from bundle_samples import MANIFEST
 from samples import CLASSES, DOUBT, HOSTILE
 
-from edge_van.benchmark_record import BenchmarkResult, Skipped
 from edge_van.report.pictures import jpeg
 from edge_van.report.record import CAMPair, CAMs, Explanation, Flip, Side, TopClass
+from edge_van.timing.record import BenchmarkResult, Skipped
 
 
 def explanation(name: str = "") -> Explanation:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from edge_van.benchmark_record import BenchmarkResult
 from edge_van.bundle.records import Manifest
 from edge_van.report.page import page_of
 from edge_van.report.record import Report, Side
 from edge_van.report.verdict import judge
 from edge_van.report.view import Page, Plot, Table, Text
+from edge_van.timing.record import BenchmarkResult
 
 
 def plots(page: Page) -> list[Plot]:

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from bundle_samples import MANIFEST
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import (
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
+from edge_van.bundle.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
+from edge_van.input_spec import InputSpec
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
     SCENARIOS,
@@ -29,9 +32,6 @@ from edge_van.benchmark_record import (
     Startup,
     Throughput,
 )
-from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
-from edge_van.bundle.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
-from edge_van.input_spec import InputSpec
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MODELS = (  # runtime, precision, file, MB, median ms
@@ -268,8 +268,8 @@ DOUBT = Doubt("other_load", "single_stream", (), "other processes took 9 % of th
 
 def bundle_folder(folder: Path, content: Manifest, result: BenchmarkResult | None = None) -> Path:
     """A bundle as far as a report reads it: its manifest, and its benchmark."""
-    from edge_van.benchmark_record import encode_benchmark
     from edge_van.bundle.manifest import encoded
+    from edge_van.timing.record import encode_benchmark
 
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(encoded(content))

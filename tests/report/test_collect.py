@@ -9,12 +9,12 @@ import pytest
 from bundle_samples import one_line
 from samples import benchmark, bundle_folder, manifest
 
-from edge_van.benchmark_record import encode_benchmark
 from edge_van.errors import BundleError, UsageError
 from edge_van.progress import Silent
 from edge_van.report import collect as module
 from edge_van.report.collect import ReportOptions, collect
 from edge_van.report.record import Report, encode_report
+from edge_van.timing.record import encode_benchmark
 
 FIRST, SECOND = manifest(), manifest(created="2026-05-05T00:00:00Z")
 RUN = benchmark({"first": FIRST}, rounds=20)

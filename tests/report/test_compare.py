@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, latency, manifest
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import BenchmarkResult
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.report.compare import OTHER_RUNS, compare
 from edge_van.report.record import Comparison, Report, Side
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import BenchmarkResult
 
 
 def test_one_run_is_compared_by_its_own_rounds(one_run: Report) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import layers
 
-from edge_van.benchmark_record import LayerProfile, LayerTime
 from edge_van.report.parts import NORM, OTHER, PARTS, by_operator, by_part, part_of
+from edge_van.timing.record import LayerProfile, LayerTime
 
 GATE = "block3.12.attn.spatial_gating_unit"
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from samples import DOUBT, accuracy, benchmark, engines, latency, manifest, scheme
 
 from edge_van import pipeline
-from edge_van.benchmark_record import BenchmarkResult, Doubt
 from edge_van.bundle.records import Machine, Manifest
 from edge_van.evaluation.gates import NO_VNNI, over_limit
 from edge_van.report.record import Side, Verdict
 from edge_van.report.verdict import NO_BUNDLE, NOT_TIMED_THERE, OPENING, judge
+from edge_van.timing.record import BenchmarkResult, Doubt
 
 RESULT = benchmark({"demo": manifest()}, rounds=40)
 

@@ -10,11 +10,11 @@ import pytest
 from benchmark_samples import MEDIANS_MS, query_rows, rate_rows, result
 from scipy.stats import binom
 
-from edge_van.benchmark import paired_ratio
-from edge_van.benchmark_record import BenchmarkResult, Doubt, Startup
 from edge_van.timing.doubts import LEAST_QUERIES, doubts_of
 from edge_van.timing.interference import Cause, Interference
 from edge_van.timing.interleave import Rounds
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import BenchmarkResult, Doubt, Startup
 from edge_van.timing.slices import MIN_SLICES
 
 QUIET = Interference(1.0, 2, 0.0, 0.0, 0)

@@ -10,8 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from edge_van.benchmark import Candidate, paired_ratio
-from edge_van.benchmark_record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
@@ -19,7 +17,9 @@ from edge_van.runtimes.onnxruntime import ONNXRuntimeSession
 from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter
 from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.latency import Candidate, paired_ratio
 from edge_van.timing.models import timed_models
+from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 SETTINGS = BenchmarkSettings(

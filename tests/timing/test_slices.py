@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from edge_van.benchmark import random_feed
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR
 from edge_van.runtimes import open_model
+from edge_van.timing.latency import random_feed
 from edge_van.timing.slices import Slice
 
 BATCH = 16

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_van.benchmark import Candidate
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX
 from edge_van.errors import BundleError, EdgeVanError, MissingRuntimeError
+from edge_van.timing.latency import Candidate
 from edge_van.timing.startup import CACHE_VARIABLE, compile_cache, measure_startup
 
 
@@ -106,7 +106,7 @@ def test_what_is_imported_is_imported_before_the_clock_runs(timed_bundle: Bundle
     file = timed_bundle.file(FP32_IR if runtime == "openvino" else FP32_ONNX)
     code = (
         "import sys, pathlib, numpy\n"
-        "from edge_van.benchmark import random_feed\n"
+        "from edge_van.timing.latency import random_feed\n"
         "from edge_van.runtimes import open_model, session_class\n"
         f"session_class({runtime!r}).preload()\n"
         "before = set(sys.modules)\n"

@@ -10,13 +10,13 @@ from bundle_samples import MANIFEST, make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.benchmark_record import TIMED_RUNTIMES
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.openvino import has_bf16
 from edge_van.timing import models as module
 from edge_van.timing.models import bundle_names, timed_models
+from edge_van.timing.record import TIMED_RUNTIMES
 
 
 def names(bundles: list[Bundle], runtimes: list[str] | None = None) -> list[str]:

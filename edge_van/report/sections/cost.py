@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, LayerProfile, Startup
 from edge_van.report.figures.rows import BarRow, bars, cut_of
 from edge_van.report.format import ms, number, size
 from edge_van.report.lookup import Runs, models_of, profile, run_of
@@ -15,6 +14,7 @@ from edge_van.report.parts import PARTS, by_operator, by_part
 from edge_van.report.record import Report, Side
 from edge_van.report.sections.labels import Label, runtime_name
 from edge_van.report.view import Block, Plot, Table, Text, columns
+from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, Startup
 
 MOST_OPERATORS = 12
 

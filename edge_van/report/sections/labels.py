@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.report.figures.planes import RUNTIME_NAMES
 from edge_van.report.format import distinct
 from edge_van.report.lookup import target_of
+from edge_van.timing.record import BenchmarkModel, BenchmarkResult
 
 MOST_OF_A_BUNDLE = 18
 """Characters of a bundle's name before its models' in a plot."""

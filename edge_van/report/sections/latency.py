@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.benchmark_record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
 from edge_van.bundle.records import Latency
 from edge_van.report.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
 from edge_van.report.format import images_per_s, interval, ms, number
@@ -16,6 +15,7 @@ from edge_van.report.record import Report, Side
 from edge_van.report.sections.cost import costs, what_is_timed
 from edge_van.report.sections.labels import Label, labels_of, runtime_name
 from edge_van.report.view import Block, Group, Plot, Section, Table, Text, columns
+from edge_van.timing.record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
 
 NO_BENCHMARK = Text(
     "There is no benchmark of this bundle: run edge-van benchmark BUNDLE for every runtime, throughput, start-up, "

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edge_van.benchmark_record import BenchmarkResult
 from edge_van.bundle.engine_record import EngineSet
 from edge_van.bundle.records import Machine, Manifest
 from edge_van.report.format import ABSENT, ms, number, signed, size
 from edge_van.report.lookup import Runs, run_of, same_engines, shipped_accuracy
 from edge_van.report.record import Report, Side
 from edge_van.report.view import Block, Code, Column, Group, Section, Table, Text, columns
+from edge_van.timing.record import BenchmarkResult
 
 MOST_DOUBTS = 6
 """More are folded: a run on a busy machine has dozens."""

@@ -1,4 +1,4 @@
-"""``edge_van.timing.slowdown``: ratios to each run's own baseline are compared, and noise is no slowdown."""
+"""``edge_van.timing.gate``: ratios to each run's own baseline are compared, and noise is no slowdown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from benchmark_samples import MEDIANS_MS, SETTINGS, query_rows, rate_rows, result
 from bundle_samples import one_line
 
-from edge_van.benchmark_record import SCENARIOS, BenchmarkResult, Doubt, QueryLatency, Skipped, Throughput
 from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
-from edge_van.timing.slowdown import Slowdown, require_same_conditions, require_same_models, slowdown_gate
+from edge_van.timing.gate import Slowdown, require_same_conditions, require_same_models, slowdown_gate
+from edge_van.timing.record import SCENARIOS, BenchmarkResult, Doubt, QueryLatency, Skipped, Throughput
 
 NOISY_MS = {"openvino-fp32": 4.0, **{f"openvino-m{i}": 4.0 * 0.8**i for i in range(1, 8)}}
 BATCHES = (8, 16, 32)

@@ -1,4 +1,4 @@
-"""``edge_van.benchmark``: interleaved timing of real files; the ratio, its interval, the raw samples, the rules."""
+"""``edge_van.timing.latency``: interleaved timing of real files; the ratio, its interval, the raw samples, the rules."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from openvino import opset13 as ops
 from scipy.stats import binom
 
-from edge_van import benchmark
-from edge_van.benchmark import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency, paired_ratio
 from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import BundleError, UsageError
 from edge_van.runtimes import Session
+from edge_van.timing import latency as benchmark
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
+from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency, paired_ratio
 
 
 def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:

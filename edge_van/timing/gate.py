@@ -13,8 +13,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.benchmark import dependence
-from edge_van.benchmark_record import (
+from edge_van.bundle.records import Interval, Machine
+from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
+from edge_van.timing.interleave import APART
+from edge_van.timing.latency import dependence
+from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkBundle,
     BenchmarkResult,
@@ -24,9 +27,6 @@ from edge_van.benchmark_record import (
     Skipped,
     best_throughput,
 )
-from edge_van.bundle.records import Interval, Machine
-from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
-from edge_van.timing.interleave import APART
 from edge_van.timing.unpaired import factor_interval
 
 FALSE_ALARMS = 0.05

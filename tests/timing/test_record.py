@@ -1,4 +1,4 @@
-"""``edge_van.benchmark_record``: a result is read as it was written; anything else is refused in one clear line."""
+"""``edge_van.timing.record``: a result is read as it was written; anything else is refused in one clear line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from bundle_samples import one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.benchmark_record import (
+from edge_van.bundle.records import Interval
+from edge_van.errors import UsageError
+from edge_van.timing.record import (
     BENCHMARK_SCHEMA_VERSION,
     BenchmarkResult,
     LayerProfile,
@@ -23,8 +25,6 @@ from edge_van.benchmark_record import (
     encode_benchmark,
     read_benchmark,
 )
-from edge_van.bundle.records import Interval
-from edge_van.errors import UsageError
 
 
 def written(path: Path, **changes: Any) -> Path:
