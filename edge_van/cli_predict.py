@@ -16,7 +16,7 @@ from edge_van.cli_types import print_json
 from edge_van.errors import DataError
 
 if TYPE_CHECKING:
-    from edge_van.predict import Failure
+    from edge_van.prediction.predict import Failure
 
 _PATH = click.Path(path_type=Path)
 
@@ -64,8 +64,8 @@ _PATH = click.Path(path_type=Path)
 def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Classify images (files, folders or zip archives) with a bundle's model, and show where it looked."""
     from edge_van.bundle.bundle import open_bundle
-    from edge_van.predict import PredictOptions
-    from edge_van.predict import predict as run
+    from edge_van.prediction.predict import PredictOptions
+    from edge_van.prediction.predict import predict as run
     from edge_van.progress import Terminal
 
     reporter = Terminal()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
-from edge_van.predict import HeatMap, Prediction, PredictOptions
-from edge_van.predict_model import quantized_files
-from edge_van.predict_sources import shown
+from edge_van.prediction.model import quantized_files
+from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
+from edge_van.prediction.sources import shown
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.show import console_for_results, table_for_results
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
-from edge_van.gradcam import GradCAM, run_image, similarity
 from edge_van.images.sets import BrokenImageError, ImageSet, decode, stream
-from edge_van.overlay import overlay
+from edge_van.prediction.gradcam import GradCAM, run_image, similarity
+from edge_van.prediction.overlay import overlay
 from edge_van.progress import Reporter, one_line
 from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMPair, CAMs
@@ -70,7 +70,7 @@ def cams_of(
     """Pairs of the images at the positions ``first`` and, up to ``MOST_PAIRS``, of others spread over all.
 
     The correlations are over up to ``limit`` images, spread evenly; broken ones are left out. The OpenVINO models are
-    checked by the caller. Raises as ``edge_van.gradcam`` does.
+    checked by the caller. Raises as ``edge_van.prediction.gradcam`` does.
     """
     spec = bundle.manifest.input_spec
     shown = list(dict.fromkeys([*first, *evenly_spread(len(images), MOST_PAIRS)]))[:MOST_PAIRS]

@@ -19,12 +19,12 @@ from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.images.sets import BrokenImage, ImageSet, decode, open_images, splits, stream
 from edge_van.machine import describe_machine
+from edge_van.prediction.softmax import softmax
 from edge_van.progress import Reporter, one_line
 from edge_van.report.cams import cams_of
 from edge_van.report.pictures import at_least, jpeg
 from edge_van.report.record import CAMs, Explanation, Flip, TopClass
 from edge_van.runtimes import Session, open_model
-from edge_van.softmax import softmax
 from edge_van.statistics import evenly_spread
 from edge_van.text import without_folders
 

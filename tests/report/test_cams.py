@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_van import gradcam
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.gradcam import GradCAM, similarity
 from edge_van.images.sets import decode, open_images
+from edge_van.prediction import gradcam
+from edge_van.prediction.gradcam import GradCAM, similarity
 from edge_van.progress import SILENT
 from edge_van.report import cams
 from edge_van.report.cams import MOST_PAIRS, cams_of

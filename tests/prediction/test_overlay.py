@@ -1,4 +1,4 @@
-"""``edge_van.overlay``: a colour map whose lightness grows, a heat map at the right place, blending by its formula."""
+"""``edge_van.prediction.overlay``: a colour map whose lightness grows, a heat map at the right place, blending by its formula."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_van.errors import UsageError
-from edge_van.overlay import INFERNO, colours, overlay
+from edge_van.prediction.overlay import INFERNO, colours, overlay
 
 
 def lightness(rgb: np.ndarray) -> np.ndarray:

@@ -27,12 +27,12 @@ from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet,
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.cli_predict import predict
 from edge_van.errors import UsageError, VerificationError
-from edge_van.gradcam import GradCAM
 from edge_van.images.sets import decode
 from edge_van.input_spec import InputSpec
-from edge_van.overlay import overlay
-from edge_van.predict import ClassScore, rank
-from edge_van.predict_model import choose_model
+from edge_van.prediction.gradcam import GradCAM
+from edge_van.prediction.model import choose_model
+from edge_van.prediction.overlay import overlay
+from edge_van.prediction.predict import ClassScore, rank
 from edge_van.runtimes import RUNTIMES, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
-from edge_van.gradcam import GradCAM, run_image
 from edge_van.images.sets import BrokenImageError, decode
 from edge_van.input_spec import InputSpec
-from edge_van.overlay import overlay
-from edge_van.predict_model import PredictModel, choose_model
-from edge_van.predict_sources import Source, open_sources, shown, with_targets
+from edge_van.prediction.gradcam import GradCAM, run_image
+from edge_van.prediction.model import PredictModel, choose_model
+from edge_van.prediction.overlay import overlay
+from edge_van.prediction.softmax import softmax
+from edge_van.prediction.sources import Source, open_sources, shown, with_targets
 from edge_van.progress import Advance, Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
-from edge_van.softmax import softmax
 from edge_van.storage.files import locked, remove_leftovers, replace_file
 from edge_van.storage.folders import clear_errors
 

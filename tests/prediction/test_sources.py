@@ -1,4 +1,4 @@
-"""``edge_van.predict_sources``: what can be an image, and names of heat maps that every file system takes."""
+"""``edge_van.prediction.sources``: what can be an image, and names of heat maps that every file system takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.images.sets import SUFFIXES, BrokenImageError
-from edge_van.predict_sources import Source, _names, open_sources, with_targets
+from edge_van.prediction.sources import Source, _names, open_sources, with_targets
 
 
 def source(file: str | Path) -> Source:

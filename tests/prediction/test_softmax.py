@@ -1,4 +1,4 @@
-"""``edge_van.softmax``: against scipy's, and what is no probability."""
+"""``edge_van.prediction.softmax``: against scipy's, and what is no probability."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax as reference
 
 from edge_van.errors import VerificationError
-from edge_van.softmax import softmax
+from edge_van.prediction.softmax import softmax
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])

@@ -1,4 +1,4 @@
-"""``edge_van.gradcam``: against Grad-CAM written out in float64 on the unfolded network; what its maps must be."""
+"""``edge_van.prediction.gradcam``: against Grad-CAM written out in float64 on the unfolded network; what its maps must be."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
 from edge_van.images.sets import decode, open_images
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, stage_sizes
+from edge_van.prediction.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.onnx_file import head_weights

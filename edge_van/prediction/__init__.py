@@ -1,0 +1,1 @@
+"""Classes and heat maps of images."""
