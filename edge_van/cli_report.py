@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from edge_van.errors import MissingRuntimeError, UsageError
-from edge_van.report import IMAGE_LIMIT
+from edge_van.reports import IMAGE_LIMIT
 
 _PATH = click.Path(path_type=Path)
 DEFAULT_OUTPUT = Path("edge_van_report")
@@ -53,13 +53,13 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     _check_libraries(images=data is not None)
     from edge_van.bundle.files import REPORT_HTML, REPORT_JSON, REPORT_MD
     from edge_van.progress import Terminal
-    from edge_van.report.collect import ReportOptions, collect
-    from edge_van.report.html import html
-    from edge_van.report.markdown import markdown
-    from edge_van.report.page import page_of
-    from edge_van.report.record import encode_report, read_report
-    from edge_van.report.terminal import next_command, show_report
-    from edge_van.report.write import check_output, is_report, write_report
+    from edge_van.reports.collect import ReportOptions, collect
+    from edge_van.reports.html import html
+    from edge_van.reports.markdown import markdown
+    from edge_van.reports.page import page_of
+    from edge_van.reports.record import encode_report, read_report
+    from edge_van.reports.terminal import next_command, show_report
+    from edge_van.reports.write import check_output, is_report, write_report
 
     one_bundle = len(subjects) == 1 and subjects[0].is_dir()
     folder = output or (subjects[0] if one_bundle else DEFAULT_OUTPUT)

@@ -19,7 +19,7 @@ REPORTS = {"report.html", "report.json", "report.md"}
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plot is drawn: what is drawn has tests of its own, and takes seconds."""
-    monkeypatch.setattr("edge_van.report.figures.canvas._svg", lambda *a, **k: "<svg></svg>")
+    monkeypatch.setattr("edge_van.reports.figures.canvas._svg", lambda *a, **k: "<svg></svg>")
 
 
 def test_two_subjects_go_into_a_folder_of_their_own(

@@ -16,7 +16,7 @@ def published() -> dict[str, str]:
     """File name to content, generated from the records as they are now; sorted keys, so that a change is seen."""
     from edge_van.bundle.manifest import manifest_schema
     from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION
-    from edge_van.report.record import REPORT_SCHEMA_VERSION, report_schema
+    from edge_van.reports.record import REPORT_SCHEMA_VERSION, report_schema
     from edge_van.timing.record import BENCHMARK_SCHEMA_VERSION, benchmark_schema
 
     schemas = {

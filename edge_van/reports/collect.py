@@ -1,0 +1,276 @@
+"""From what the command line names to one ``Report`` record: bundles, their benchmarks, images, verdicts.
+
+In: folders of bundles and results of ``edge-van benchmark``. Out: a ``Report`` and where its sides came from; nothing
+is drawn or written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+
+from edge_van import __version__
+from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
+from edge_van.bundle.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.bundle.records import Manifest
+from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
+from edge_van.progress import Reporter, one_line
+from edge_van.reports import IMAGE_LIMIT
+from edge_van.reports.compare import compare
+from edge_van.reports.explain import NoModelsError, explain
+from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
+from edge_van.reports.verdict import judge
+from edge_van.text import file_name, without_folders
+from edge_van.timing.record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
+
+CAM_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How much is measured for a report."""
+
+    data: Path | None = None  # labelled images; None: the demo's for the demo, none for any other bundle
+    image_limit: int = IMAGE_LIMIT  # images that flips are looked for among, evenly over all
+    cam_limit: int = CAM_LIMIT  # images whose Grad-CAMs are compared
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A report, and for each of its sides what the command line named: a bundle's folder, or a benchmark's result."""
+
+    report: Report
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One argument of the command: a bundle's folder, or a result alone."""
+
+    path: Path
+    bundle: Bundle | None
+    result: BenchmarkResult | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A side before images are run, and the subject it came from; a result alone has one for each of its bundles."""
+
+    subject: _Subject
+    side: Side
+
+
+def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter) -> Collected:
+    """The report of one or two subjects; a benchmark's result with several bundles gives a side for each.
+
+    Raises ``UsageError`` for a subject that is neither, for the same run of a bundle twice, for images without a bundle
+    to run them through, or for a ``benchmark.json`` that is broken or that another bundle's measurement left;
+    ``BundleError`` for a damaged bundle; ``VerificationError`` for logits that are not finite. With ``options.data``
+    also ``BundleError`` for a bundle without OpenVINO models, ``DataError`` for images that do not fit, and
+    ``MissingRuntimeError`` without OpenVINO.
+    """
+    opened = [_open(path) for path in subjects]
+    _check_options(opened, options)
+    runs = _distinct(subject.result for subject in opened if subject.result is not None)
+    found = _named(_joined([item for subject in opened for item in _sides(subject, runs)], runs))
+    _check_all_there(opened, found)
+    sides = tuple(_explained(item, options, reporter) for item in found)
+    report = Report(
+        REPORT_SCHEMA_VERSION,
+        REPORT_KIND,
+        __version__,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        _command(subjects, options),
+        sides,
+        tuple(runs),
+        tuple(judge(side, tuple(runs)) for side in sides),
+        tuple(compare(one, other, tuple(runs)) for one, other in combinations(sides, 2)),
+    )
+    return Collected(report, tuple(item.subject.path for item in found))
+
+
+def _open(path: Path) -> _Subject:
+    if path.is_dir():
+        bundle = open_bundle(path)
+        there = path / BENCHMARK_NAME
+        measured = there.exists() or there.is_symlink()  # a link that leads nowhere is an error to be told
+        return _Subject(path, bundle, read_benchmark(there) if measured else None)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give a bundle's folder or a result of edge-van benchmark")
+    if path.name == MANIFEST_NAME:
+        raise UsageError(f"{path} is a bundle's manifest: give the bundle's folder, {path.parent}")
+    return _Subject(path, None, read_benchmark(path))
+
+
+def _check_options(subjects: Sequence[_Subject], options: ReportOptions) -> None:
+    """``UsageError`` for options that nothing here would heed."""
+    bundles = [subject.bundle for subject in subjects if subject.bundle is not None]
+    if options.data is not None and not bundles:
+        raise UsageError(
+            f"--data {options.data} was given without a bundle whose models could run its images: give a bundle's "
+            f"folder, or leave --data out"
+        )
+    images = options.data is not None or any(_demo_images(bundle.manifest) for bundle in bundles)
+    if options.image_limit != IMAGE_LIMIT and not images:
+        raise UsageError(
+            f"--limit {options.image_limit} is of images, and none were given: give --data DIR|ZIP with it"
+        )
+
+
+def _distinct(results: Iterable[BenchmarkResult]) -> list[BenchmarkResult]:
+    """Each result once: ``edge-van benchmark A B`` may have left the same one with both bundles."""
+    found: list[BenchmarkResult] = []
+    for result in results:
+        if result not in found:
+            found.append(result)
+    return found
+
+
+def _same(bundle: BenchmarkBundle, manifest: Manifest) -> bool:
+    return (bundle.created, bundle.checkpoint_sha256) == (manifest.created, manifest.checkpoint_sha256)
+
+
+def _sides(subject: _Subject, runs: Sequence[BenchmarkResult]) -> list[_Found]:
+    result, bundle = subject.result, subject.bundle
+    run = None if result is None else runs.index(result)
+    if bundle is None:
+        names = [b.name for b in result.bundles] if result is not None else []
+        return [_Found(subject, Side(name, None, run, name)) for name in names]
+    run_bundle = None
+    if result is not None:
+        named = [b.name for b in result.bundles if _same(b, bundle.manifest)]
+        if not named:
+            others = ", ".join(one_line(b.name) for b in result.bundles)
+            raise UsageError(
+                f"{bundle.path / BENCHMARK_NAME} was measured on {others}, made at another time or from another "
+                f"checkpoint than this bundle: run edge-van benchmark {shlex.quote(str(bundle.path))} again, or remove "
+                f"that file"
+            )
+        run_bundle = named[0]
+    return [_Found(subject, Side(one_line(bundle.path.resolve().name), bundle.manifest, run, run_bundle))]
+
+
+def _explained(found: _Found, options: ReportOptions, reporter: Reporter) -> Side:
+    """The side with what images show of its bundle, or why they show nothing."""
+    side, bundle = found.side, found.subject.bundle
+    if bundle is None:
+        return replace(
+            side, no_explanation=_no_images() if side.manifest is None else "see those of the bundle itself."
+        )
+    if side.run is None:
+        shown = "no latency" if bundle.manifest.latency is None else "only the latency in its manifest"
+        reporter.note(
+            f"{side.name} has no {BENCHMARK_NAME}: {shown} is shown. For more, run: edge-van benchmark "
+            f"{shlex.quote(str(bundle.path))}"
+        )
+    data = options.data or _demo_images(bundle.manifest)
+    if data is None:
+        return replace(side, no_explanation=_no_images())
+    try:
+        explanation = explain(bundle, data, reporter, image_limit=options.image_limit, cam_limit=options.cam_limit)
+    except (MissingRuntimeError, NoModelsError, DataError) as error:  # DataError: the demo's images may not fit
+        if options.data is not None:
+            raise
+        reporter.note(f"{side.name}: no example images, {error}")
+        why = without_folders(error, (bundle.path, data))
+        return replace(side, no_explanation=one_line(f"the images were not run ({why})."))
+    return replace(side, explanation=explanation)
+
+
+def _no_images() -> str:
+    return "not shown without labelled images of a bundle; give its folder and --data DIR|ZIP (one folder a class)."
+
+
+def _demo_images(manifest: Manifest) -> Path | None:
+    """The embedded demo's validation images where the bundle was made from its checkpoint."""
+    try:
+        checkpoint = asset(DEMO_CHECKPOINT)
+        with checkpoint.open("rb") as file:
+            is_demo = hashlib.file_digest(file, "sha256").hexdigest() == manifest.checkpoint_sha256
+        return asset(DEMO_VALIDATION) if is_demo else None
+    except EdgeVanError:  # an install without the demo
+        return None
+
+
+def _joined(sides: Sequence[_Found], runs: Sequence[BenchmarkResult]) -> list[_Found]:
+    """What the subjects tell of each other.
+
+    A bundle without a benchmark of its own takes the run of a result beside it that measured it. A result's side takes
+    manifest and name of a bundle beside it that it measured, and is left out where the bundle stands for the same run.
+    """
+    kept = list(sides)
+    for i, found in enumerate(sides):
+        if found.side.manifest is None or found.side.run is not None:
+            continue
+        other = next((o.side for o in sides if o.side.manifest is None and _measured(o.side, found.side, runs)), None)
+        if other is not None:
+            kept[i] = replace(found, side=replace(found.side, run=other.run, run_bundle=other.run_bundle))
+    bundles = [found.side for found in kept if found.side.manifest is not None]
+    joined = []
+    for found in kept:
+        own = [side for side in bundles if found.side.manifest is None and _measured(found.side, side, runs)]
+        if not own:
+            joined.append(found)
+        elif all((side.run, side.run_bundle) != (found.side.run, found.side.run_bundle) for side in own):
+            joined.append(replace(found, side=replace(found.side, name=own[0].name, manifest=own[0].manifest)))
+    return joined
+
+
+def _measured(result: Side, bundle: Side, runs: Sequence[BenchmarkResult]) -> bool:
+    """Whether the run behind a result's side timed the bundle behind the other."""
+    if result.run is None or bundle.manifest is None:
+        return False
+    return any(b.name == result.run_bundle and _same(b, bundle.manifest) for b in runs[result.run].bundles)
+
+
+def _check_all_there(subjects: Sequence[_Subject], found: Sequence[_Found]) -> None:
+    """``UsageError`` where two subjects are one run of one bundle, which would stand beside itself."""
+    seen: set[tuple[int, str | None]] = set()
+    for item in found:
+        if item.side.run is None:
+            continue
+        if (key := (item.side.run, item.side.run_bundle)) in seen:
+            raise _twice(item.subject.path)
+        seen.add(key)
+    for subject in subjects:
+        beside = [other.result for other in subjects if other is not subject]
+        if subject.result in beside and not any(item.subject is subject for item in found):
+            raise _twice(subject.path)
+
+
+def _twice(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is the same run of the same bundle as the other subject: leave it out, or give another run or bundle "
+        f"to compare with"
+    )
+
+
+def _named(found: Sequence[_Found]) -> list[_Found]:
+    """Names made different: by the file that a result is in, else by a number."""
+    seen: set[str] = set()
+    named = []
+    for item in found:
+        name, count = item.side.name, 1
+        if name in seen and item.subject.bundle is None:
+            name = f"{name} ({one_line(item.subject.path.name)})"
+        first = name
+        while name in seen:
+            count += 1
+            name = f"{first} ({count})"
+        seen.add(name)
+        named.append(replace(item, side=replace(item.side, name=name)))
+    return named
+
+
+def _command(subjects: Sequence[Path], options: ReportOptions) -> str:
+    words = ["edge-van", "report", *map(file_name, subjects)]
+    if options.data is not None:
+        words += ["--data", file_name(options.data)]
+    if options.image_limit != IMAGE_LIMIT:
+        words += ["--limit", str(options.image_limit)]
+    return one_line(shlex.join(words))

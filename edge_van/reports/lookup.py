@@ -1,0 +1,188 @@
+"""Which record says what of one side of a report: its models in a run, their accuracy, the speed of what ships.
+
+In: a ``Side`` and the runs of its report. Out: the record that was asked for, or None where it was never measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.layout import OPENVINO_ONNX
+from edge_van.bundle.records import Accuracy, Interval, Machine, Manifest, SchemeResult
+from edge_van.reports.record import Side, Speed
+from edge_van.timing.latency import paired_ratio
+from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
+
+Runs = tuple[BenchmarkResult, ...]
+ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")
+"""Those that a machine's record knows the versions of."""
+
+
+@dataclass(frozen=True)
+class Top1:
+    """Accuracy of the model that a runtime runs, in percent.
+
+    ``interval`` is that of the drop, counted down from FP32's top-1 on these images: how sure the distance to FP32 is,
+    not how sure top-1 is. None for FP32 itself.
+    """
+
+    percent: float
+    interval: Interval | None
+    source: str
+
+
+def run_of(side: Side, runs: Runs) -> BenchmarkResult | None:
+    return None if side.run is None else runs[side.run]
+
+
+def models_of(side: Side, runs: Runs) -> tuple[BenchmarkModel, ...]:
+    """The side's models in its run, in the run's order."""
+    run = run_of(side, runs)
+    return () if run is None else tuple(m for m in run.models if m.bundle == side.run_bundle)
+
+
+def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
+    """The TensorRT scheme that counts where a bundle has no OpenVINO model: the active engine's, else the one with the
+    smallest drop, as the accuracy gate has it."""
+    measured = [s for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
+    active = {found.choice.active for found in manifest.engines.values()}
+    chosen = [s for s in measured if s.name in active] or measured
+    return min(chosen, key=lambda s: s.accuracy.top1_drop_points if s.accuracy else 0.0) if chosen else None
+
+
+def shipped_accuracy(manifest: Manifest) -> Accuracy | None:
+    """Of OpenVINO's INT8; in a bundle without it, of ``shipped_scheme``."""
+    if manifest.accuracy is not None:
+        return manifest.accuracy
+    scheme = shipped_scheme(manifest)
+    return None if scheme is None else scheme.accuracy
+
+
+def shipped_model(side: Side, runs: Runs) -> BenchmarkModel | None:
+    """The model in the run whose accuracy is ``shipped_accuracy``: OpenVINO's INT8, or an engine of ``shipped_scheme``.
+
+    Without a manifest, so without any accuracy, OpenVINO's INT8 or else an INT8 engine.
+    """
+    models = models_of(side, runs)
+    engines = [m for m in models if m.runtime in ENGINE_RUNTIMES]
+    if side.manifest is None:
+        return _first(models, "openvino", "int8") or next((m for m in engines if m.precision == "int8"), None)
+    if side.manifest.accuracy is not None:
+        return _first(models, "openvino", "int8")
+    scheme = shipped_scheme(side.manifest)
+    return next((m for m in engines if scheme is not None and m.precision == scheme.name), None)
+
+
+def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
+    """The FP32 of ``shipped_model`` in the same engine; None where there is none: another engine's says something else.
+
+    Of engines that is the one in the same target's folder.
+    """
+    shipped = shipped_model(side, runs)
+    if shipped is None:
+        return None
+    alike = [
+        m for m in models_of(side, runs) if shipped.runtime not in ENGINE_RUNTIMES or target_of(m) == target_of(shipped)
+    ]
+    return _first(alike, shipped.runtime, "fp32")
+
+
+def target_of(model: BenchmarkModel) -> str:
+    """Of an engine, whose file is ``tensorrt/<target>/<scheme>/model.engine``."""
+    return "/".join(model.file.split("/")[1:2])
+
+
+def _first(models: Iterable[BenchmarkModel], runtime: str, precision: str) -> BenchmarkModel | None:
+    return next((m for m in models if m.runtime == runtime and m.precision == precision), None)
+
+
+def query(run: BenchmarkResult, model: str) -> QueryLatency | None:
+    """The model's row of the single-stream scenario."""
+    return next((row for row in run.single_stream if row.model == model), None)
+
+
+def pair(run: BenchmarkResult, model: str, baseline: str) -> tuple[float, Interval] | None:
+    """How many times as fast as ``baseline`` the model is, with its interval, from rounds that timed both.
+
+    None where one of them was not timed, or not in the same rounds.
+    """
+    row, base = query(run, model), query(run, baseline)
+    if row is None or base is None or len(row.samples_ms) != len(base.samples_ms):
+        return None
+    if baseline == run.baseline:
+        return row.ratio, row.ratio_interval
+    return paired_ratio(np.array(base.samples_ms), np.array(row.samples_ms))
+
+
+def speed_of(side: Side, runs: Runs) -> Speed | None:
+    """From the side's benchmark; without one from the latency that ``edge-van quantize`` measured.
+
+    None where that was not measured. A benchmark that did not time the two models is not filled up with quantize's
+    latency: that may be of another machine, and of other versions.
+    """
+    run = run_of(side, runs)
+    return _from_manifest(side.manifest) if run is None else _from_benchmark(side, run, runs)
+
+
+def _from_benchmark(side: Side, run: BenchmarkResult, runs: Runs) -> Speed | None:
+    model, base = shipped_model(side, runs), own_baseline(side, runs)
+    if model is None or base is None:
+        return None
+    row, base_row, found = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
+    if row is None or base_row is None or found is None:
+        return None
+    samples = len(row.samples_ms)
+    return Speed(model.name, base.name, *found, row.median_ms, base_row.median_ms, samples, "benchmark")
+
+
+def _from_manifest(manifest: Manifest | None) -> Speed | None:
+    latency = None if manifest is None else manifest.latency
+    rows = {} if latency is None else {row.name: row for row in latency.rows}
+    if latency is None or "int8" not in rows or latency.baseline not in rows:
+        return None
+    int8, fp32 = rows["int8"], rows[latency.baseline]
+    ratio, bounds = int8.ratio, int8.ratio_interval
+    return Speed("int8", fp32.name, ratio, bounds, int8.median_ms, fp32.median_ms, latency.rounds, "quantize")
+
+
+def top1_of(manifest: Manifest, runtime: str, precision: str, file: str) -> Top1 | None:
+    """Accuracy of the bundle's ``file`` as ``runtime`` runs it; None where nobody measured that (OpenVINO's bf16, for
+    one)."""
+    overall = manifest.accuracy
+    if precision == "fp32":
+        accuracy = shipped_accuracy(manifest)
+        return None if accuracy is None else Top1(accuracy.top1_fp32_percent, None, f"FP32 on {accuracy.data}")
+    if runtime == "openvino":
+        return _top1(overall, "OpenVINO's kernels") if precision == "int8" else None
+    engine = precision if runtime in ENGINE_RUNTIMES else None
+    scheme = next((s for s in manifest.schemes if file == s.file or engine == s.name), None)
+    if scheme is not None and scheme.accuracy is not None:
+        return _top1(scheme.accuracy, "the graph computed exactly")
+    if file == OPENVINO_ONNX:
+        return _top1(overall, "the same graph in OpenVINO's kernels")
+    return None
+
+
+def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:
+    if accuracy is None:
+        return None
+    drop, fp32 = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
+    return Top1(accuracy.top1_int8_percent, Interval(fp32 - drop.high, fp32 - drop.low), source)
+
+
+def same_engines(one: Machine, other: Machine) -> bool:
+    """Whether both have the same CPU and the same versions of the engines, on which the kernels depend."""
+    return one.cpu == other.cpu and all(one.versions.get(name) == other.versions.get(name) for name in ENGINE_PACKAGES)
+
+
+def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
+    return next((found for found in run.layers if found.model == model), None)
+
+
+def limit_points(manifest: Manifest) -> float:
+    """The recipe's largest allowed top-1 drop, in points."""
+    return float(manifest.recipe.get("max_drop_points", 1.0))
