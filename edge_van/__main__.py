@@ -1,4 +1,4 @@
-"""Where the ``edge-van`` command and ``python -m edge_van`` begin: the same as ``edge_van.cli.main``.
+"""Where the ``edge-van`` command and ``python -m edge_van`` begin: the same as ``edge_van.cli.main.main``.
 
 In: arguments. Out: an exit code. Importing the command line takes a tenth of a second, in which Ctrl-C is heard too.
 """
@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Import the command line and run it; 130 for an interrupt before it can answer for itself."""
     try:
-        from edge_van.cli import main as run
+        from edge_van.cli.main import main as run
     except KeyboardInterrupt:
         sys.stderr.write("edge-van: interrupted\n")
         sys.exit(130)

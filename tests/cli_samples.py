@@ -12,8 +12,8 @@ import torch
 from checkpoint_samples import lively
 from PIL import Image
 
-from edge_van import cli
 from edge_van.checkpoint.load import save_safetensors
+from edge_van.cli import main as cli
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant

@@ -26,7 +26,7 @@ LIGHT = (
     "edge_van",
     "edge_van.assets",
     "edge_van.bundle.bundle",
-    "edge_van.cli",
+    "edge_van.cli.main",
     "edge_van.images.sets",
     "edge_van.doctor",
     "edge_van.errors",

@@ -154,7 +154,7 @@ def build_engine_with_trtexec(
     capability: str,
     allow_fallback: bool = False,
 ) -> EngineRecord:
-    """As ``export.tensorrt.build_engine``, with the binary. Batch 1."""
+    """As ``tensorrt.build_engine``, with the binary. Batch 1."""
     import onnx
 
     model = onnx.load(onnx_path)

@@ -1,4 +1,4 @@
-"""``edge_van.engines.layer_table``: which datatype each convolution runs in, from a log and from an inspector's JSON."""
+"""``engines.layer_table``: which datatype each convolution runs in, from a log and from an inspector's JSON."""
 
 from __future__ import annotations
 

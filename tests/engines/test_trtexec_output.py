@@ -1,4 +1,4 @@
-"""``edge_van.engines.trtexec_output``: the documented formats of 8.6, 10.x and 11.x, with odd values and missing lines."""
+"""``engines.trtexec_output``: the documented formats of 8.6, 10.x and 11.x, with odd values and missing lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edge_van.evaluation.accuracy``: every figure against a naive computation over all logits at once; what is refused."""
+"""``evaluation.accuracy``: every figure against a naive computation over all logits at once; what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edge_van.evaluation.gates``: the limit itself passes, and a bundle for TensorRT alone is judged by its best INT8 graph."""
+"""``evaluation.gates``: the limit itself passes, and a bundle for TensorRT alone is judged by its best INT8 graph."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""``edge_van.model.fold``: the BN-free form computes the same function, its crop is exact, and a broken fold is caught."""
+"""``model.fold``: the BN-free form computes the same function, its crop is exact, and a broken fold is caught."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``edge_van.model.van``: the official names and numbers, any input size, and every box of the paper's figure on its own."""
+"""``model.van``: the official names and numbers, any input size, and every box of the paper's figure on its own."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""``edge_van.prediction.gradcam``: against Grad-CAM written out in float64 on the unfolded network; what its maps must be."""
+"""``prediction.gradcam``: against Grad-CAM written out in float64 on the unfolded network; what its maps must be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edge_van.quantization.ptq``: the quantised graph is close to float, complete, repeatable and leaves its input alone."""
+"""``quantization.ptq``: the quantised graph is close to float, complete, repeatable and leaves its input alone."""
 
 import copy
 import logging

@@ -1,4 +1,4 @@
-"""``edge_van.runtimes.torch`` and ``edge_van.runtimes.torch_network``: the network back from its file; what is no such file."""
+"""``runtimes.torch`` and ``runtimes.torch_network``: the network back from its file; what is no such file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edge_van.storage.json_format``: what is of another kind, version or type is refused in one line that names the file."""
+"""``storage.json_format``: what is of another kind, version or type is refused in one line that names the file."""
 
 from __future__ import annotations
 

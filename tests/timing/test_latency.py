@@ -1,4 +1,4 @@
-"""``edge_van.timing.latency``: interleaved timing of real files; the ratio, its interval, the raw samples, the rules."""
+"""``timing.latency``: interleaved timing of real files; the ratio, its interval, the raw samples, the rules."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_van.cli_types import POINTS, Limit, Sizes, Triple, class_names, print_json
+from edge_van.cli.types import POINTS, Limit, Sizes, Triple, class_names, print_json
 from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
 from edge_van.quantization.recipe import ACTIVATIONS
@@ -79,7 +79,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
         if as_json:
             print_json(bundle.manifest)
         else:
-            from edge_van.show import show_bundle
+            from edge_van.cli.tables import show_bundle
 
             show_bundle(bundle)
     finally:  # a closed pipe must not hide a gate

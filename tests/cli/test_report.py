@@ -176,7 +176,7 @@ def test_a_slim_install_says_what_to_install(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bundle_folder(tmp_path / "a", manifest())
-    monkeypatch.setattr("edge_van.cli_report.find_spec", lambda name: None)
+    monkeypatch.setattr("edge_van.cli.report.find_spec", lambda name: None)
     code, _, err = run(capfd, monkeypatch, "report", folder)
     assert code == 5
     assert "pip install 'edge-van[report]'" in error_line(err)
@@ -187,6 +187,6 @@ def test_a_slim_install_says_what_to_install(
 
 
 def test_the_command_line_loads_no_drawing_library() -> None:
-    code = "import sys, edge_van.cli; print(*{m.split('.')[0] for m in sys.modules} & {'matplotlib', 'jinja2', 'PIL'})"
+    code = "import sys, edge_van.cli.main; print(*{m.split('.')[0] for m in sys.modules} & {'matplotlib', 'jinja2', 'PIL'})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

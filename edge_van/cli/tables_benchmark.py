@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_van.bundle.records import Interval
-from edge_van.show import console_for_results, table_for_results
+from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.timing.record import (
     BENCHMARK_NAME,
     SCENARIO_TITLES,

@@ -1,4 +1,4 @@
-"""``edge_van.show_benchmark``: every column in its unit, best against best, and what is said under the tables."""
+"""``edge_van.cli.tables_benchmark``: every column in its unit, best against best, and what is said under the tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from benchmark_samples import MEDIANS_MS, query_rows, rate_rows, result
 
 from edge_van.bundle.records import Interval
-from edge_van.show_benchmark import show_benchmark
+from edge_van.cli.tables_benchmark import show_benchmark
 from edge_van.timing.record import BenchmarkResult, Conditions, Doubt, Skipped, Startup
 
 BUNDLE = Path("a folder/van")

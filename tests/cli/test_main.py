@@ -305,7 +305,7 @@ def test_help_is_instant_and_loads_no_torch() -> None:
 
     assert min(seconds() for _ in range(5)) < 0.3
     code = (
-        "import sys, atexit; from edge_van.cli import main; sys.argv[1:] = ['quantize', '--help'];"
+        "import sys, atexit; from edge_van.cli.main import main; sys.argv[1:] = ['quantize', '--help'];"
         "atexit.register(lambda: print('loaded:', 'torch' in sys.modules, 'numpy' in sys.modules)); main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -489,7 +489,7 @@ def test_validate_measures_no_damaged_bundle(
 def test_without_torch_the_missing_extra_is_named() -> None:
     """A device's slim install; torch is made unimportable in a process of its own."""
     hide = "import sys; sys.modules['torch'] = None; sys.argv = ['edge-van', 'quantize']"
-    code = f"{hide}; import edge_van.cli as c; c.main()"
+    code = f"{hide}; import edge_van.cli.main as c; c.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 5
     assert done.stderr.splitlines() == [

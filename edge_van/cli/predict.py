@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_van.cli_types import print_json
+from edge_van.cli.types import print_json
 from edge_van.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any)
         if as_json:
             print_json(found)
         else:
-            from edge_van.show_predict import show_predictions
+            from edge_van.cli.tables_predict import show_predictions
 
             show_predictions(found, opened, images, options)
     finally:  # a closed pipe must not hide what failed

@@ -16,11 +16,11 @@ from typing import Any
 import click
 
 from edge_van import __version__
-from edge_van.cli_benchmark import benchmark
-from edge_van.cli_predict import predict
-from edge_van.cli_quantize import quantize
-from edge_van.cli_report import report
-from edge_van.cli_types import POINTS, Sizes, Verbs, print_json, verbose_option
+from edge_van.cli.benchmark import benchmark
+from edge_van.cli.predict import predict
+from edge_van.cli.quantize import quantize
+from edge_van.cli.report import report
+from edge_van.cli.types import POINTS, Sizes, Verbs, print_json, verbose_option
 from edge_van.errors import (
     AccuracyGateError,
     BundleError,
@@ -86,7 +86,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
     if as_json:
         print_json(accuracy)
     else:
-        from edge_van.show import show_accuracy
+        from edge_van.cli.tables import show_accuracy
 
         show_accuracy(accuracy)
     if max_drop is not None:
@@ -131,7 +131,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
         found = updated.manifest.engines[tag]
         print_json({"target": tag, "engines": found.engines, "choice": found.choice})
     else:
-        from edge_van.show import show_engines
+        from edge_van.cli.tables import show_engines
 
         show_engines(updated, tag)
     from edge_van.bundle.engine_record import over_the_limit
@@ -163,7 +163,7 @@ def info(
         if dla or (variant, input_size, kernel_size) != (None, None, None):
             raise UsageError("info tells of a BUNDLE or of the variants: leave the other flags out")
         from edge_van.bundle.bundle import open_bundle
-        from edge_van.show import show_bundle
+        from edge_van.cli.tables import show_bundle
 
         opened = open_bundle(bundle)
         print_json(opened.manifest) if as_json else show_bundle(opened)
@@ -172,8 +172,8 @@ def info(
         raise UsageError("--dla reports on the network as it is, with the LKA of 21: leave --kernel-size out")
     input_size, kernel_size = input_size or (224, 224), kernel_size or 21
     if dla:
+        from edge_van.cli.tables import show_dla
         from edge_van.model.dla import dla_report
-        from edge_van.show import show_dla
 
         report = dla_report(variant or "b0", input_size)
         print_json(report) if as_json else show_dla(report)
@@ -186,7 +186,7 @@ def info(
     if as_json:
         print_json({"variants": variants, "complexity": complexity, "best_dilation": best})
     else:
-        from edge_van.show import show_info
+        from edge_van.cli.tables import show_info
 
         show_info(variants, complexity, kernel_size, best)
 
@@ -202,7 +202,7 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(checks)
     else:
-        from edge_van.show import show_checks
+        from edge_van.cli.tables import show_checks
 
         show_checks(checks)
     # what is not installed may not be needed, but a bundle needs every file it lists

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.prediction.model import quantized_files
 from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
 from edge_van.prediction.sources import shown
 from edge_van.runtimes.stage_map import STAGES
-from edge_van.show import console_for_results, table_for_results
 
 
 def show_predictions(

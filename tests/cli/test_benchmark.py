@@ -205,7 +205,7 @@ def test_a_device_is_no_file_to_replace(command: Run, bundle: Path, flags: tuple
 def test_missing_libraries_are_said_before_anything_is_measured(
     command: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_van.cli_benchmark.find_spec", lambda name: None if name == "psutil" else True)
+    monkeypatch.setattr("edge_van.cli.benchmark.find_spec", lambda name: None if name == "psutil" else True)
     code, out, err = command(bundle, *QUICK)
     assert (code, out) == (5, "")
     assert "timing takes psutil, not installed here: pip install 'edge-van[benchmark]'" in error_line(err)

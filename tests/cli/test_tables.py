@@ -8,9 +8,9 @@ from bundle_samples import ACCURACY, MANIFEST
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.records import ClassChange, Interval, Latency, LatencyRow, SchemeResult
+from edge_van.cli.tables import show_accuracy, show_bundle, show_checks, show_info
 from edge_van.doctor import Check
 from edge_van.model.complexity import best_dilation, complexity_table, variant_table
-from edge_van.show import show_accuracy, show_bundle, show_checks, show_info
 
 ODD = "[red]a[/] :dog: b"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_van.cli_types import Limit, Numbers, print_json
+from edge_van.cli.types import Limit, Numbers, print_json
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import one_line
 from edge_van.text import file_name, without_folders
@@ -136,7 +136,7 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
             if as_json:
                 print_json(result)
             else:
-                from edge_van.show_benchmark import show_benchmark
+                from edge_van.cli.tables_benchmark import show_benchmark
 
                 show_benchmark(result, written, bundles)
         finally:  # a closed pipe must not hide the gate
