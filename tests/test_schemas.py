@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from report.samples import benchmark, manifest
+from samples import benchmark, manifest
 
 from edge_van.bundle.manifest import encoded
 from edge_van.schemas import FOLDER, published

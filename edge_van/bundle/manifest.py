@@ -110,7 +110,7 @@ def _check_accuracy(a: Accuracy, where: str) -> None:
 
 
 def _check_latency(latency: Latency, where: str) -> None:
-    """As ``benchmark_record.check_consistent`` has it for the rows of a benchmark."""
+    """As ``timing.record.check_consistent`` has it for the rows of a benchmark."""
     names = [row.name for row in latency.rows]
     if latency.baseline not in names or len(set(names)) < len(names):
         raise BundleError(f"{where} has a latency without its baseline, or of two models of one name: {_AGAIN}")

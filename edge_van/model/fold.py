@@ -32,9 +32,9 @@ class FoldedBlock(nn.Module):
     """``x = a * x + attention(x)``, then ``x = c * (x + mlp(x))``: what is left of a block without its BatchNorms.
 
     ``a = 1 + layer_scale_1 * s1`` (s1 the scale of the block's first BatchNorm) is what remains of the attention's
-    inner shortcut, which adds the *normalised* input. Equalisation (``quantization.equalize``) takes it into the residual's
-    own scale and leaves None. ``c``, the ``output_scale``, is None but where such a residual returns to its first
-    scale at the end of a stage (behind the addition, so that engines fuse both into the convolution before).
+    inner shortcut, which adds the *normalised* input. Equalisation (``quantization.equalize``) takes it into the
+    residual's own scale and leaves None. ``c``, the ``output_scale``, is None but where such a residual returns to its
+    first scale at the end of a stage (behind the addition, so that engines fuse both into the convolution before).
     """
 
     residual_scale: Tensor | None  # (1, C, 1, 1)

@@ -1,4 +1,4 @@
-"""``checkpoint.pickle_guard``: a pickle that is small and endless is refused, and nothing that a checkpoint holds is."""
+"""``pickle_guard``: a pickle that is small and endless is refused, and nothing that a checkpoint holds is."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_samples import error_line, run, tree
-from report.samples import benchmark, bundle_folder, manifest
+from samples import benchmark, bundle_folder, manifest
 
 from edge_van.timing.record import encode_benchmark
 
@@ -187,6 +187,7 @@ def test_a_slim_install_says_what_to_install(
 
 
 def test_the_command_line_loads_no_drawing_library() -> None:
-    code = "import sys, edge_van.cli.main; print(*{m.split('.')[0] for m in sys.modules} & {'matplotlib', 'jinja2', 'PIL'})"
+    drawing = {"matplotlib", "jinja2", "PIL"}
+    code = f"import sys, edge_van.cli.main; print(*{{m.split('.')[0] for m in sys.modules}} & {drawing!r})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

@@ -19,13 +19,15 @@ from bundle_samples import ACCURACY, MANIFEST
 from cli_samples import error_line, run, start
 from PIL import Image
 
-from edge_van import engine_target, engines, validate_bundle
 from edge_van.bundle.bundle import Bundle, BundleWriter, open_bundle, update_manifest, verify
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, EngineRecord
 from edge_van.bundle.records import SchemeResult
+from edge_van.engines import build as engines
+from edge_van.engines import target as engine_target
 from edge_van.engines.build import ACTIVE_NAME, build_engines
 from edge_van.engines.target import EnginesOptions
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
+from edge_van.evaluation import bundle as validate_bundle
 from edge_van.export.precision import to_float16
 from edge_van.input_spec import InputSpec
 from edge_van.progress import SILENT, Terminal

@@ -10,9 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, PrecisionRow, read_engine_record
+from edge_van.engines import tensorrt
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.errors import MissingRuntimeError, UsageError, VerificationError
-from edge_van.export import tensorrt
 from edge_van.export.precision import to_float16
 
 pytest.importorskip("tensorrt_rtx")

@@ -1,4 +1,4 @@
-"""``model.complexity``: counted figures against the paper's, and the paper's complexity formulas against real layers."""
+"""``complexity``: counted figures against the paper's, and the paper's complexity formulas against real layers."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""``prediction.overlay``: a colour map whose lightness grows, a heat map at the right place, blending by its formula."""
+"""``overlay``: a colour map whose lightness grows, a heat map at the right place, blending by its formula."""
 
 from __future__ import annotations
 
