@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import MANIFEST
-from cli.tables_predict import show_predictions
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import FileEntry
+from edge_van.cli.tables_predict import show_predictions
 from edge_van.prediction.predict import ClassScore, HeatMap, Prediction, PredictOptions
 
 TENSORRT = "onnx/model_int8.onnx"
