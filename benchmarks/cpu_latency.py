@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from common import arguments, calibration, demo, nncf_defaults, write_result
 
-from edge_van.bundle.records import Latency
+from edge_van.bundle.records import Interval, Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.model.fold import fold
@@ -23,8 +23,10 @@ from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.openvino import has_bf16
-from edge_van.timing.latency import Candidate, measure_latency, paired_ratio
+from edge_van.statistics import paired_ratio
+from edge_van.timing.latency import measure_latency
 
 SCHEMES = ("openvino", "asymmetric", "int8")
 BASELINES = ("fp32", "nncf_defaults")
@@ -46,21 +48,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fp32 = export_openvino(export_onnx(folded, folder / "fp32.onnx", check), spec, folder / "fp32.xml")
-        candidates = [Candidate("fp32", "openvino", fp32)]
+        candidates = [ModelFile("fp32", "openvino", fp32)]
         if has_bf16():
-            candidates.append(Candidate("bf16", "openvino", fp32, {"precision": "bf16"}))
+            candidates.append(ModelFile("bf16", "openvino", fp32, {"precision": "bf16"}))
         nncf = nncf_defaults(loaded, spec, images, folder)
-        candidates.append(Candidate("nncf_defaults", "openvino", nncf))
+        candidates.append(ModelFile("nncf_defaults", "openvino", nncf))
         for prefix, model in (("", folded), ("hardswish_", with_hardswish(folded))):
             equalized = equalize(model, images, strength=strength)
             for scheme in HARDSWISH_SCHEMES if prefix else SCHEMES:
                 quantized = post_training_quantize(equalized, images, get_scheme(scheme))
                 onnx = export_onnx(quantized, folder / f"{prefix}{scheme}.onnx", check)
                 path = export_openvino(onnx, spec, folder / f"{prefix}{scheme}.xml")
-                candidates.append(Candidate(f"{prefix}{scheme}", "openvino", path))
+                candidates.append(ModelFile(f"{prefix}{scheme}", "openvino", path))
                 if has_bf16() and (prefix, scheme) == ("", SCHEMES[0]):  # OpenVINO's own choice there for the rest
-                    candidates.append(Candidate(f"{scheme}_bf16", "openvino", path, {"precision": "bf16"}))
-                    candidates.append(Candidate("nncf_defaults_bf16", "openvino", nncf, {"precision": "bf16"}))
+                    candidates.append(ModelFile(f"{scheme}_bf16", "openvino", path, {"precision": "bf16"}))
+                    candidates.append(ModelFile("nncf_defaults_bf16", "openvino", nncf, {"precision": "bf16"}))
         runs = [
             measure_latency(candidates, baseline=BASELINES[0], rounds=args.rounds, max_seconds=300.0, seed=seed)
             for seed in range(RUNS)
@@ -81,7 +83,7 @@ def ratio(runs: list[Latency], name: str, baseline: str) -> dict[str, Any]:
     base, times = (
         [np.array(row.samples_ms) for run in runs for row in run.rows if row.name == n] for n in (baseline, name)
     )
-    intervals = [paired_ratio(b, t)[1] for b, t in zip(base, times, strict=True)]
+    intervals = [Interval(*paired_ratio(b, t)[1:]) for b, t in zip(base, times, strict=True)]
     return {
         "name": name,
         "median_ms": float(np.median(np.concatenate(times))),

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.images.sets import open_images, stream
+from edge_van.images.sets import open_images
+from edge_van.images.stream import stream
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
 from edge_van.quantization.calibration import CalibrationImages

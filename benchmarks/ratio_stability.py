@@ -27,7 +27,8 @@ from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.records import Interval
 from edge_van.runtimes import open_model
-from edge_van.timing.latency import LEAD_MS, Candidate, measure_latency, query_turn, random_feed
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.timing.latency import LEAD_MS, measure_latency, query_turn, random_feed
 
 NAIVE_S = 3.0
 BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)
@@ -65,7 +66,7 @@ def main() -> None:
     bundle = open_bundle(args.bundle)
     args.size, args.samples = bundle.manifest.input_spec.size[0], bundle.manifest.calibration.images
     bundle.check(FP32_IR, INT8_IR)
-    candidates = [Candidate(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
+    candidates = [ModelFile(n, "openvino", bundle.file(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
     noises = ["bursts" if repeat % 2 else "none" for repeat in range(args.repeats)]
     runs = [measured(candidates, noise, repeat, args) for repeat, noise in enumerate(noises)]
     saturated = measured(candidates, "steady", args.repeats, args)
@@ -81,7 +82,7 @@ def main() -> None:
     write_result(args, {**settings, **found})
 
 
-def measured(candidates: Sequence[Candidate], noise: str, seed: int, args: argparse.Namespace) -> Run:
+def measured(candidates: Sequence[ModelFile], noise: str, seed: int, args: argparse.Namespace) -> Run:
     """Both ways under one noise."""
     with other_work(noise, seed):
         order = candidates if seed // 2 % 2 else candidates[::-1]  # neither is always the one after the other
@@ -120,7 +121,7 @@ def measured(candidates: Sequence[Candidate], noise: str, seed: int, args: argpa
     return run
 
 
-def naive_median_ms(candidate: Candidate) -> float:
+def naive_median_ms(candidate: ModelFile) -> float:
     """Run after run for ``NAIVE_S``: nothing beside it, nothing thrown away."""
     times = []
     with open_model(candidate.runtime, candidate.path) as session:

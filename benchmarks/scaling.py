@@ -40,7 +40,8 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
-from edge_van.timing.latency import Candidate, measure_latency
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.timing.latency import measure_latency
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")
@@ -169,7 +170,7 @@ def measured(jobs: Sequence[tuple[str, int, bool]], args: Any) -> tuple[list[Poi
             folder.mkdir()
             built = build(variant, size, args.samples, folder, with_int8=with_int8)
             files |= {(variant, size, precision): path for precision, path in built.items()}
-        candidates = [Candidate("-".join(map(str, key)), "openvino", path) for key, path in files.items()]
+        candidates = [ModelFile("-".join(map(str, key)), "openvino", path) for key, path in files.items()]
         with Terminal().stage(f"Timing {len(candidates)} models in turns", args.rounds) as advance:
             latency = measure_latency(
                 candidates,

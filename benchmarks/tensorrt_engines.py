@@ -20,13 +20,14 @@ from common import arguments, calibration, demo, write_result
 from numpy.typing import NDArray
 from torch.fx import GraphModule
 
-from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
-from edge_van.bundle.layout import FP32_ONNX
+from edge_van.bundle.engine_record import EngineRecord
+from edge_van.bundle.layout import FP32_ONNX, PLAN_NAME
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.models import export_models
-from edge_van.images.sets import ImageSet, open_images, stream
+from edge_van.images.sets import ImageSet, open_images
+from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN

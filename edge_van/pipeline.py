@@ -31,14 +31,16 @@ from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
 from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.models import ExportedModels, export_models
 from edge_van.images.draw import hashes
-from edge_van.images.sets import BrokenImage, ImageSet, open_images, splits, stream
+from edge_van.images.sets import ImageSet, open_images, splits
+from edge_van.images.stream import BrokenImage, stream
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, has_vnni, versions
 from edge_van.model.fold import fold
-from edge_van.progress import SILENT, Reporter, one_line
+from edge_van.progress import SILENT, Reporter
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.quantization.recipe import Recipe
 from edge_van.runtimes import open_model
+from edge_van.text import one_line
 from edge_van.timing.latency import measure_latency
 
 TARGETS = ("openvino", "tensorrt")

@@ -12,12 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
+from edge_van.text import one_line
+
 Advance = Callable[[int], None]
-
-
-def one_line(text: str) -> str:
-    """``text`` with everything unprintable escaped: a file's name may hold line breaks and terminal codes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Reporter(Protocol):

@@ -1,6 +1,6 @@
-"""Commands and messages as a file keeps them: paths without the folders that they lie in, which are the user's own.
+"""Names, paths and messages as a person, a file or a terminal may be shown them.
 
-In: paths, and texts that name them. Out: the same with names only.
+In: texts and paths of any origin. Out: one line, printable, not endless, without the folders that are the user's own.
 """
 
 from __future__ import annotations
@@ -26,3 +26,31 @@ def without_folders(text: object, paths: Iterable[Path]) -> str:
     for spelt in sorted(names, key=len, reverse=True):  # the folder of another after it
         found = found.replace(spelt, names[spelt])
     return found
+
+
+def one_line(text: str) -> str:
+    """``text`` with everything unprintable escaped: a file's name may hold line breaks and terminal codes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def single_line(text: object, limit: int | None = None) -> str:
+    """``text`` with every run of white space as one space, at most ``limit`` characters of it."""
+    return " ".join(str(text).split())[:limit]
+
+
+def printable(text: object, limit: int = 100) -> str:
+    """``text`` from inside a file as a message may show it: one line, no control characters, not endless."""
+    line = "".join(c if c.isprintable() else "?" for c in str(text))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def first_names(names: Iterable[str], most: int = 5) -> str:
+    """The first ``most`` names, and how many there are where that is more."""
+    every = list(names)
+    listed = ", ".join(printable(name) for name in every[:most])
+    return listed if len(every) <= most else f"{listed}, ... ({len(every)} in all)"
+
+
+def shown(path: Path) -> str:
+    """A name for people and for JSON: bytes that are no UTF-8 are shown by their numbers."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from bundle_samples import MANIFEST
 
-from edge_van.timing.latency import paired_ratio
+from edge_van.bundle.records import Interval
+from edge_van.statistics import paired_ratio
 from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
@@ -31,7 +32,8 @@ def query_rows(medians_ms: dict[str, float], count: int = 700, noise: float = 0.
     times = swings * np.array(list(medians_ms.values())) * (1.0 + 0.002 * generator.random((count, len(medians_ms))))
     rows = []
     for i, name in enumerate(medians_ms):
-        ratio, interval = paired_ratio(times[:, 0], times[:, i])
+        ratio, *ends = paired_ratio(times[:, 0], times[:, i])
+        interval = Interval(*ends)
         p50, p90, p99 = (float(v) for v in np.percentile(times[:, i], [50, 90, 99]))
         raw = tuple(round(float(t), 4) for t in times[:, i])
         variation = float(times[:, i].std() / times[:, i].mean())
@@ -44,7 +46,8 @@ def rate_rows(medians_ms: dict[str, float], batch: int, slices: int = 10) -> Any
     base = next(iter(medians_ms.values()))
     for name, ms in medians_ms.items():
         rates = tuple(1e3 * batch / ms * (1 + 0.001 * i) for i in range(slices))
-        ratio, interval = paired_ratio(np.full(slices, base / ms), np.ones(slices))
+        ratio, *ends = paired_ratio(np.full(slices, base / ms), np.ones(slices))
+        interval = Interval(*ends)
         rows.append(Throughput(name, batch, 1, rates, float(np.median(rates)), 0.01, ratio, interval))
     return tuple(rows)
 

@@ -11,8 +11,9 @@ import pytest
 
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.checkpoint.load import load_checkpoint
+from edge_van.images.decode import decode
 from edge_van.images.draw import hashes
-from edge_van.images.sets import decode, open_images
+from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 
 FOLDER = asset(DEMO_CHECKPOINT).parent

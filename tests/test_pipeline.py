@@ -32,7 +32,8 @@ from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
 from edge_van.pipeline import QuantizeOptions, quantize
 from edge_van.progress import Advance
 from edge_van.quantization.recipe import load_recipe
-from edge_van.timing.latency import MIN_ROUNDS, Candidate
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.timing.latency import MIN_ROUNDS
 
 TENSORRT_MODELS = ["onnx/model_fp16.onnx", "onnx/model_int8.onnx", "onnx/model_int8_pointwise.onnx"]
 MODELS = [
@@ -275,7 +276,7 @@ def replay(done: Finished) -> Callable[..., ExportedModels]:
             for entry in done.bundle.manifest.files:
                 with place(entry.path).open("wb") as file:
                     file.write((done.bundle.path / entry.path).read_bytes())
-        models = (Candidate("fp32", "openvino", place(FP32_IR)), Candidate("int8", "openvino", place(INT8_IR)))
+        models = (ModelFile("fp32", "openvino", place(FP32_IR)), ModelFile("int8", "openvino", place(INT8_IR)))
         return ExportedModels(done.bundle.manifest.schemes, models)
 
     return export

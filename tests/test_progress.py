@@ -9,7 +9,8 @@ import weakref
 
 import pytest
 
-from edge_van.progress import SILENT, Terminal, heard, one_line
+from edge_van.progress import SILENT, Terminal, heard
+from edge_van.text import one_line
 
 STAGES = """
 from edge_van.progress import Terminal

@@ -11,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_van.bundle.records import Interval
 from edge_van.statistics import (
     LARGEST_DB,
     agreement_percent,
     difference_interval,
     in_top_k,
     paired_drop_interval,
+    paired_ratio,
     relative_error,
     sqnr_db,
     to_db,
     wilson_interval,
 )
-from edge_van.timing.latency import paired_ratio
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -267,7 +268,8 @@ def test_the_interval_of_two_gains_holds_their_quotient_as_often_as_it_says(coun
     for _ in range(tries):
         gains = []
         for true, count in zip((1.5, 1.8), counts, strict=True):
-            middle, bounds = paired_ratio(true * np.exp(generator.gamma(2.0, 0.05, count) - 0.08392), np.ones(count))
+            middle, *ends = paired_ratio(true * np.exp(generator.gamma(2.0, 0.05, count) - 0.08392), np.ones(count))
+            bounds = Interval(*ends)
             gains.append((math.log(middle), math.log(bounds.low), math.log(bounds.high)))
         _, low, high = difference_interval(*gains)
         held += low <= math.log(1.8 / 1.5) <= high

@@ -24,10 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_van.bundle.records import Interval
 from edge_van.runtimes import open_model
+from edge_van.statistics import paired_ratio
 from edge_van.timing.core_link import CoreLink
 from edge_van.timing.interleave import is_apart
-from edge_van.timing.latency import paired_ratio, random_feed
+from edge_van.timing.latency import random_feed
 
 WARM_UP_RUNS = 10
 MOST_RETAKEN = 4
@@ -103,7 +105,8 @@ def summary(
     name: str, seconds: int, ours: list[float], app: list[float], own: list[float], retaken: int = 0
 ) -> AppCheck:
     """The paired ratio with its 95 % interval, and what Python adds."""
-    ratio, interval = paired_ratio(np.array(ours), np.array(app))
+    ratio, *ends = paired_ratio(np.array(ours), np.array(app))
+    interval = Interval(*ends)
     return AppCheck(
         model=name,
         pairs=len(ours),

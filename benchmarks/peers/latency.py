@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.bundle.records import Interval
 from edge_van.progress import Terminal
 from edge_van.runtimes import Session
+from edge_van.statistics import paired_ratio
 from edge_van.timing.interleave import sample_rounds
-from edge_van.timing.latency import paired_ratio, query_turn, random_feed, rounded
+from edge_van.timing.latency import query_turn, random_feed, rounded
 from peers.peer import Peer
 
 SETTLE_S = 0.05
@@ -106,7 +108,7 @@ def ratios(runs: Sequence[Timed], baseline: str) -> list[dict[str, Any]]:
     for i, row in enumerate(runs[0].rows):
         times = [np.array(run.rows[i].samples_ms) for run in runs]
         base = [np.array(r.samples_ms) for run in runs for r in run.rows if r.name == baseline]
-        intervals = [paired_ratio(b, t)[1] for b, t in zip(base, times, strict=True)]
+        intervals = [Interval(*paired_ratio(b, t)[1:]) for b, t in zip(base, times, strict=True)]
         found.append(
             {
                 "name": row.name,

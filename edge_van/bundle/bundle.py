@@ -28,7 +28,6 @@ from edge_van.bundle.manifest import (
 from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, UsageError
 from edge_van.input_spec import is_utf8
-from edge_van.progress import one_line
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,
@@ -42,6 +41,7 @@ from edge_van.storage.folders import (
     sync,
     write_durably,
 )
+from edge_van.text import one_line
 
 __all__ = [
     "MANIFEST_NAME",

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
+from edge_van.bundle.layout import PLAN_NAME, RECORD_NAME
 from edge_van.errors import BundleError
 
 ENGINE_SCHEMA_VERSION = 1
 ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 """Those that run an engine; trtexec only times one."""
-PLAN_NAME, RECORD_NAME, LOG_NAME = "model.engine", "engine.json", "build.log"
 
 
 @dataclass(frozen=True)

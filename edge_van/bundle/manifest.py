@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
+from edge_van.bundle.records import LARGEST, MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
 from edge_van.errors import BundleError, UsageError
-from edge_van.timing.record import LARGEST
+from edge_van.text import single_line
 
 MANIFEST_NAME = "manifest.json"
 OLDEST_SCHEMA_VERSION = 1
@@ -66,7 +66,7 @@ def decoded(raw: bytes, where: str) -> Manifest:
         _check_version(msgspec.json.decode(raw, type=_Head), where)
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (UsageError, msgspec.ValidationError) as error:  # UsageError: the InputSpec's own check
-        reason = " ".join(str(error).split())
+        reason = single_line(error)
         raise BundleError(f"{where} is no valid manifest, {reason}: make the bundle again") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         at = "" if "byte" in str(error) else f" (byte {len(raw)})"

@@ -11,6 +11,8 @@ from edge_van.bundle.engine_record import EngineSet
 from edge_van.input_spec import InputSpec
 
 MANIFEST_SCHEMA_VERSION = 1
+LARGEST = 1e12
+"""No figure is larger: milliseconds of thirty years."""
 
 
 @dataclass(frozen=True)

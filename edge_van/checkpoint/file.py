@@ -10,7 +10,6 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 
 from edge_van.checkpoint.pickle_guard import check_pickle
 from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
+from edge_van.text import printable
 
 MAX_BYTES = 4 * 2**30
 """Over this a file is refused unread: b6 with its average and an optimizer's two moments has 3.2 GB."""
@@ -42,19 +42,6 @@ _MISTAKES = (
     (b"{", "a JSON file", "give the weights beside it"),
 )
 _ONNX = "an ONNX file: a finished graph, not a checkpoint"
-
-
-def printable(text: object, limit: int = 100) -> str:
-    """``text`` from inside a file as a message may show it: one line, no control characters, not endless."""
-    line = "".join(c if c.isprintable() else "?" for c in str(text))
-    return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """The first ``most`` names, and how many there are where that is more."""
-    every = list(names)
-    listed = ", ".join(printable(name) for name in every[:most])
-    return listed if len(every) <= most else f"{listed}, ... ({len(every)} in all)"
 
 
 def sniff(path: Path) -> str:

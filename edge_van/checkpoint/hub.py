@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from edge_van.checkpoint.file import printable
 from edge_van.errors import CheckpointError, MissingRuntimeError, UsageError
 from edge_van.model.variants import VARIANTS, get_variant
+from edge_van.text import printable
 
 TIMEOUT_S = 10.0
 

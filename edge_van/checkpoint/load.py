@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_van.checkpoint.file import printable, read_weights, sniff, some
+from edge_van.checkpoint.file import read_weights, sniff
 from edge_van.checkpoint.hub import fetch_official
 from edge_van.checkpoint.preprocessing import (
     METADATA_SPEC,
@@ -31,6 +31,7 @@ from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant
+from edge_van.text import first_names, printable
 
 OFFICIAL_WORD = "imagenet1k"
 
@@ -143,7 +144,7 @@ def save_safetensors(
     from safetensors.torch import save
 
     if reserved := [key for key in extra or {} if key.startswith("edge_van.") or key == "format"]:
-        raise UsageError(f"extra metadata may not set {some(reserved)}; choose other names")
+        raise UsageError(f"extra metadata may not set {first_names(reserved)}; choose other names")
     target = Path(path)
     tensors = {}
     for key, tensor in van_state_dict.items():
@@ -190,7 +191,7 @@ def _weights_path(path: Path) -> Path:
         if name in names:
             return path / name
     others = [name for name in names if name.endswith((".pth", ".tar", ".pt", ".safetensors", ".bin"))]
-    advice = f"give one of its files: {some(others)}" if others else "give the weights file itself"
+    advice = f"give one of its files: {first_names(others)}" if others else "give the weights file itself"
     raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES)}; {advice}")
 
 

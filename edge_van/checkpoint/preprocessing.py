@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_van.checkpoint.file import printable, some
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import LAYER_NORM_EPS, VAN
+from edge_van.text import first_names, printable
 
 METADATA_SPEC = "edge_van.input_spec"
 METADATA_VARIANT = "edge_van.variant"
@@ -176,7 +176,7 @@ def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
         _check_config(config, config_file, van)
         known["classes"], repeated = _class_names(config.get("id2label"), config_file)
         if repeated:
-            warnings.append(f"{config_file.name} names classes more than once, numbered here: {some(repeated)}")
+            warnings.append(f"{config_file.name} names classes more than once, numbered here: {first_names(repeated)}")
         if isinstance(side := config.get("image_size"), int):
             known["size"] = [side, side]
     else:

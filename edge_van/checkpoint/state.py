@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_van.checkpoint.file import MAX_BYTES, printable, some
+from edge_van.checkpoint.file import MAX_BYTES
 from edge_van.checkpoint.layouts import OFFICIAL_KEYS, detect_layout, strip_wrappers
 from edge_van.errors import CheckpointError
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant, get_variant, match_variant
+from edge_van.text import first_names, printable
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _COUNTER = "num_batches_tracked"
@@ -40,7 +41,7 @@ def named_state(entries: Mapping[Any, Any], path: Path) -> NamedState:
     """Official names for all of ``entries``; a ``CheckpointError`` says which tensor, name or layout cannot be."""
     if not any(isinstance(value, Tensor) for value in entries.values()):
         raise CheckpointError(
-            f"{path} holds no tensors where a state dict should be (entries: {some(map(str, entries))}); "
+            f"{path} holds no tensors where a state dict should be (entries: {first_names(map(str, entries))}); "
             f"expected patch_embed1.proj.weight and so on: save model.state_dict()"
         )
     _check_tensors(entries, path)
@@ -48,12 +49,12 @@ def named_state(entries: Mapping[Any, Any], path: Path) -> NamedState:
     for key in entries:
         if (twin := by_name.setdefault(strip_wrappers(key), key)) != key:
             raise CheckpointError(
-                f"{path} holds both {some((twin, key))}, which name one tensor; save it anew with one"
+                f"{path} holds both {first_names((twin, key))}, which name one tensor; save it anew with one"
             )
     layout = detect_layout(by_name)
     if layout is None:
         raise CheckpointError(
-            f"{path} is not a VAN: its tensors are {some(by_name, 3)}; expected the names of the official code, "
+            f"{path} is not a VAN: its tensors are {first_names(by_name, 3)}; expected the names of the official code, "
             f"Hugging Face, mmpretrain or mmseg, with a spatial_gating_unit: give a VAN's checkpoint"
         )
     tensors, origin, unused, unknown = {}, {}, [], []
@@ -152,7 +153,7 @@ def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int
     for s, found in numbers.items():
         if found != set(range(len(found))):
             raise CheckpointError(
-                f"{path}: stage {s} has blocks numbered {some(map(str, sorted(found)))}; expected 0 to "
+                f"{path}: stage {s} has blocks numbered {first_names(map(str, sorted(found)))}; expected 0 to "
                 f"{len(found) - 1} without a gap: get the checkpoint anew"
             )
     if missing := [name for name in wanted if name not in tensors]:
@@ -201,13 +202,13 @@ def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int
 
 def _no_part(names: list[str], path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path} holds tensors that are no part of a VAN: {some(names)}; expected a VAN's own and no others: "
+        f"{path} holds tensors that are no part of a VAN: {first_names(names)}; expected a VAN's own and no others: "
         f"give the checkpoint of an unchanged VAN"
     )
 
 
 def _missing(names: list[str], path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path} lacks {len(names)} of a VAN's tensors (official names): {some(names)}; it is cut short or not a VAN: "
-        f"get the checkpoint anew"
+        f"{path} lacks {len(names)} of a VAN's tensors (official names): {first_names(names)}; it is cut short or no "
+        f"VAN: get the checkpoint anew"
     )

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.cli.types import Limit, Numbers, print_json
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
-from edge_van.progress import one_line
-from edge_van.text import file_name, without_folders
-from edge_van.timing.record import BENCHMARK_NAME, SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
+from edge_van.text import file_name, one_line, without_folders
+from edge_van.timing.record import SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 
 if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle
@@ -175,7 +175,7 @@ def _compared(before: BenchmarkResult, bundles: list[Bundle], options: Benchmark
 
     require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
     models, skipped = timed_models(bundles, options.runtimes)
-    require_same_models(before, [model.candidate.name for model in models], skipped)
+    require_same_models(before, [model.name for model in models], skipped)
     return replace(options, against=before.baseline)
 
 

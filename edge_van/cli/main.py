@@ -29,8 +29,8 @@ from edge_van.errors import (
     UsageError,
     VerificationError,
 )
-from edge_van.progress import one_line
 from edge_van.runtimes.telemetry import switch_off_telemetry
+from edge_van.text import one_line, single_line
 
 _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def validate(bundle: Path, data: Path, max_drop: float | None, as_json: bool, **
     from edge_van.bundle.bundle import open_bundle
     from edge_van.evaluation.bundle import validate_bundle
     from edge_van.evaluation.gates import accuracy_gate, doubts
-    from edge_van.images.sets import BrokenImage
+    from edge_van.images.stream import BrokenImage
     from edge_van.progress import Terminal
 
     reporter = Terminal()
@@ -235,7 +235,7 @@ def main() -> None:
         code = error.exit_code
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edge-van"
-        text = " ".join(error.format_message().split())
+        text = single_line(error.format_message())
         code = _fail(error, f"{text} (see {command} --help)", error.exit_code, verbose)
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("edge-van: interrupted; nothing half-written was left", err=True)  # click ended the line of the ^C

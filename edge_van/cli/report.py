@@ -51,7 +51,7 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     if len(subjects) == 2 and os.path.samestat(*there):
         raise UsageError(f"{subjects[1]} was given twice: give another subject to compare it with")
     _check_libraries(images=data is not None)
-    from edge_van.bundle.files import REPORT_HTML, REPORT_JSON, REPORT_MD
+    from edge_van.bundle.layout import REPORT_HTML, REPORT_JSON, REPORT_MD
     from edge_van.progress import Terminal
     from edge_van.reports.collect import ReportOptions, collect
     from edge_van.reports.html import html

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_van.bundle.records import Accuracy, Latency, SchemeResult
-from edge_van.progress import one_line
+from edge_van.text import one_line
 
 if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.bundle.records import Interval
 from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.timing.record import (
-    BENCHMARK_NAME,
     SCENARIO_TITLES,
     BenchmarkModel,
     BenchmarkResult,

@@ -14,8 +14,8 @@ from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.prediction.model import quantized_files
 from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
-from edge_van.prediction.sources import shown
 from edge_van.runtimes.stage_map import STAGES
+from edge_van.text import shown
 
 
 def show_predictions(

@@ -19,7 +19,6 @@ import numpy as np
 
 from edge_van.bundle.bundle import Bundle, file_entry, update_manifest
 from edge_van.bundle.engine_record import (
-    PLAN_NAME,
     EngineChoice,
     EngineRecord,
     EngineSet,
@@ -27,6 +26,7 @@ from edge_van.bundle.engine_record import (
     choose_engine,
     encode_record,
 )
+from edge_van.bundle.layout import PLAN_NAME
 from edge_van.bundle.manifest import read_manifest
 from edge_van.bundle.records import Manifest, SchemeResult
 from edge_van.engines.target import EnginesOptions, Target, find_target
@@ -34,6 +34,7 @@ from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.engines.trtexec import build_engine_with_trtexec, time_engine
 from edge_van.errors import BundleError, EdgeVanError, UsageError
 from edge_van.progress import Advance, Reporter
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,
     clear_errors,
@@ -43,7 +44,7 @@ from edge_van.storage.folders import (
     put_in_place,
     raise_on_termination,
 )
-from edge_van.timing.latency import Candidate, measure_latency
+from edge_van.timing.latency import measure_latency
 
 ACTIVE_NAME = "active.json"
 TIMED_ROUNDS = 150
@@ -252,7 +253,7 @@ def _time(name: str, folder: Path, target: Target, reporter: Reporter) -> tuple[
     if target.tool is not None:
         with reporter.stage(f"Timing {name}"):
             return time_engine(target.tool, folder / name)
-    candidate = Candidate(name, target.runtime, folder / name / PLAN_NAME)
+    candidate = ModelFile(name, target.runtime, folder / name / PLAN_NAME)
     with reporter.stage(f"Timing {name}", TIMED_ROUNDS) as advance:
         latency = measure_latency([candidate], baseline=name, rounds=TIMED_ROUNDS, progress=advance)
     return latency.rows[0].samples_ms

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_van.bundle.engine_record import LOG_NAME, EngineRecord, write_engine
+from edge_van.bundle.engine_record import EngineRecord, write_engine
+from edge_van.bundle.layout import LOG_NAME
 from edge_van.engines.layer_table import (
     EngineLayer,
     check_precision,

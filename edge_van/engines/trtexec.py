@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, EngineRecord, write_engine
+from edge_van.bundle.engine_record import EngineRecord, write_engine
+from edge_van.bundle.layout import LOG_NAME, PLAN_NAME
 from edge_van.engines.layer_table import (
     check_precision,
     onnx_layers,

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.records import Accuracy, ClassChange, Interval
 from edge_van.errors import BundleError, DataError, UsageError, VerificationError
-from edge_van.images.sets import BrokenImage, ImageSet, StreamStats, stream
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
-from edge_van.progress import Advance, one_line
+from edge_van.progress import Advance
 from edge_van.runtimes import Session
 from edge_van.statistics import evenly_spread, in_top_k, paired_drop_interval, to_db
+from edge_van.text import one_line
 
 TOP_K = 5
 

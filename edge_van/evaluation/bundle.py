@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.engine_record import PLAN_NAME, EngineRecord
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.engine_record import EngineRecord
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, PLAN_NAME
 from edge_van.bundle.records import Accuracy
 from edge_van.errors import UsageError
 from edge_van.evaluation.accuracy import validate

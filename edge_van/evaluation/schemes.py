@@ -14,7 +14,8 @@ from pathlib import Path
 
 from edge_van.bundle.records import SchemeResult
 from edge_van.evaluation.accuracy import validate_all
-from edge_van.images.sets import BrokenImage, ImageSet
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Reporter
 from edge_van.runtimes import Session, open_model

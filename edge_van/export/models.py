@@ -23,7 +23,9 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB, check_openvino, export_openvino, layers_in_float
 from edge_van.export.results import scheme_result
 from edge_van.export.tensorrt_models import TensorRTExport
-from edge_van.images.sets import BrokenImage, ImageSet, decode, stream
+from edge_van.images.decode import decode
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage, stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Reporter
@@ -33,8 +35,8 @@ from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.recipe import Recipe
 from edge_van.quantization.scheme import Scheme, for_openvino, get_scheme
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.openvino import has_bf16
-from edge_van.timing.latency import Candidate
 
 CHECK_IMAGES = 8
 SQNR_IMAGES = 256
@@ -45,7 +47,7 @@ class ExportedModels:
     """What each scheme measured, the models to time, and what a user should know."""
 
     schemes: tuple[SchemeResult, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ModelFile, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -69,16 +71,16 @@ def export_models(
     """
     probe = _probe(held_out, spec, strict, on_broken)
     check_images = calibration.normalized(calibration.pixels[:CHECK_IMAGES])
-    candidates: list[Candidate] = []
+    candidates: list[ModelFile] = []
     with reporter.stage("Exporting FP32"):
         export_onnx(folded, place(FP32_ONNX), check_images)
     if "openvino" in targets:
         with reporter.stage("Exporting FP32 to OpenVINO"):
             path = export_openvino(place(FP32_ONNX), spec, place(FP32_IR))
             _check_ir(path, spec, calibration, folded, None)
-        candidates.append(Candidate("fp32", "openvino", path))
+        candidates.append(ModelFile("fp32", "openvino", path))
         if has_bf16():
-            candidates.append(Candidate("bf16", "openvino", path, {"precision": "bf16"}))
+            candidates.append(ModelFile("bf16", "openvino", path, {"precision": "bf16"}))
     with reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, calibration, strength=recipe.equalize_strength)
@@ -98,7 +100,7 @@ def export_models(
                 f"first is {left[0]}: the latency here is that of a part in INT8"
             )
             reporter.note(f"warning: {warnings[-1]}")
-        candidates.append(Candidate("int8", "openvino", path))
+        candidates.append(ModelFile("int8", "openvino", path))
         result = scheme_result(quantized, folded, probe, calibration, OPENVINO_ONNX)
         results.append(replace(result, layers_in_float=left))
     if "tensorrt" in targets:

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_van.errors import UsageError
-from edge_van.images.sets import BrokenImage, BrokenImageError, ImageSet
+from edge_van.images.decode import BrokenImageError
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Labelled images from a folder tree or a zip archive, and all of ``edge_van.images.decode``.
+"""Labelled images from a folder tree or a zip archive.
 
 In: a path. Out: an ``ImageSet``: names in a stable order, labels, and the bytes of each image when asked for.
 """
@@ -16,22 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_van.errors import DataError, UsageError
-from edge_van.images.decode import MAX_PIXELS, Batch, BrokenImage, BrokenImageError, StreamStats, decode, stream
-
-__all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "Batch",
-    "BrokenImage",
-    "BrokenImageError",
-    "ImageItem",
-    "ImageSet",
-    "StreamStats",
-    "decode",
-    "open_images",
-    "stream",
-]
+from edge_van.images.decode import BrokenImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_BYTES = 256 * 2**20

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.engine_record import ENGINE_RUNTIMES, PLAN_NAME
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, PLAN_NAME
 from edge_van.bundle.records import Manifest
 from edge_van.errors import UsageError
 from edge_van.evaluation.bundle import find_engine

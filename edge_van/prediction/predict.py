@@ -22,18 +22,19 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
-from edge_van.images.sets import BrokenImageError, decode
+from edge_van.images.decode import BrokenImageError, decode
 from edge_van.input_spec import InputSpec
 from edge_van.prediction.gradcam import GradCAM, run_image
 from edge_van.prediction.model import PredictModel, choose_model
 from edge_van.prediction.overlay import overlay
 from edge_van.prediction.softmax import softmax
-from edge_van.prediction.sources import Source, open_sources, shown, with_targets
+from edge_van.prediction.sources import Source, open_sources, with_targets
 from edge_van.progress import Advance, Reporter
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.storage.files import locked, remove_leftovers, replace_file
 from edge_van.storage.folders import clear_errors
+from edge_van.text import shown
 
 SHOWN_AFTER_S = 2.0
 """Shorter work needs no bar."""

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_van.errors import UsageError
-from edge_van.images.sets import MAX_BYTES, SUFFIXES, BrokenImageError, ImageSet, open_images
-from edge_van.progress import one_line
+from edge_van.images.decode import BrokenImageError
+from edge_van.images.sets import MAX_BYTES, SUFFIXES, ImageSet, open_images
 from edge_van.storage.files import LONGEST_NAME_BYTES
 from edge_van.storage.folders import clear_errors
+from edge_van.text import one_line, shown
 
 _SUFFIX = "_grad_cam.png"
 _WHAT_TO_GIVE = "give image files, folders or .zip archives of images"
@@ -91,11 +92,6 @@ def _file_reader(path: Path) -> Callable[[], bytes]:
             raise BrokenImageError(f"it cannot be read ({error.strerror})") from error
 
     return read
-
-
-def shown(path: Path) -> str:
-    """A name for people and for JSON: bytes that are no UTF-8 are shown by their numbers."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def with_targets(sources: Sequence[Source], folder: Path, *, force: bool) -> list[Source]:

@@ -17,9 +17,11 @@ from torch import Tensor
 from edge_van.bundle.records import CalibrationRecord
 from edge_van.errors import DataError
 from edge_van.images.draw import draw_balanced, fingerprint
-from edge_van.images.sets import BrokenImage, ImageSet, StreamStats, stream
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
-from edge_van.progress import Advance, one_line
+from edge_van.progress import Advance
+from edge_van.text import one_line
 
 
 class CalibrationImages(Sequence[Tensor]):

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_van.assets import DEFAULT_RECIPE, asset
 from edge_van.errors import UsageError
+from edge_van.text import single_line
 
 SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
 """The names in ``edge_van.quantization.scheme.SCHEMES``, kept here because that module needs torch; a test compares."""
@@ -115,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"recipe {path} cannot be read ({error.strerror}); give a TOML file") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
-        reason = " ".join(str(error).split())
+        reason = single_line(error)
         raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or start from a copy of the default") from None
     known = [field.name for field in fields(Recipe)]
     if unknown := sorted(set(values) - set(known)):

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
-from edge_van.images.sets import BrokenImageError, ImageSet, decode, stream
+from edge_van.images.decode import BrokenImageError, decode
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import stream
 from edge_van.prediction.gradcam import GradCAM, run_image, similarity
 from edge_van.prediction.overlay import overlay
-from edge_van.progress import Reporter, one_line
+from edge_van.progress import Reporter
 from edge_van.reports.pictures import at_least, jpeg
 from edge_van.reports.record import CAMPair, CAMs
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.statistics import evenly_spread
+from edge_van.text import one_line
 
 MOST_PAIRS = 6
 _BATCH = 25

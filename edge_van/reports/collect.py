@@ -17,16 +17,17 @@ from pathlib import Path
 from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.bundle.records import Manifest
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
-from edge_van.progress import Reporter, one_line
+from edge_van.progress import Reporter
 from edge_van.reports import IMAGE_LIMIT
 from edge_van.reports.compare import compare
 from edge_van.reports.explain import NoModelsError, explain
 from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
 from edge_van.reports.verdict import judge
-from edge_van.text import file_name, without_folders
-from edge_van.timing.record import BENCHMARK_NAME, BenchmarkBundle, BenchmarkResult, read_benchmark
+from edge_van.text import file_name, one_line, without_folders
+from edge_van.timing.record import BenchmarkBundle, BenchmarkResult, read_benchmark
 
 CAM_LIMIT = 100
 

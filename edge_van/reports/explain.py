@@ -17,16 +17,18 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
-from edge_van.images.sets import BrokenImage, ImageSet, decode, open_images, splits, stream
+from edge_van.images.decode import decode
+from edge_van.images.sets import ImageSet, open_images, splits
+from edge_van.images.stream import BrokenImage, stream
 from edge_van.machine import describe_machine
 from edge_van.prediction.softmax import softmax
-from edge_van.progress import Reporter, one_line
+from edge_van.progress import Reporter
 from edge_van.reports.cams import cams_of
 from edge_van.reports.pictures import at_least, jpeg
 from edge_van.reports.record import CAMs, Explanation, Flip, TopClass
 from edge_van.runtimes import Session, open_model
 from edge_van.statistics import evenly_spread
-from edge_van.text import without_folders
+from edge_van.text import one_line, without_folders
 
 MOST_FLIPS = 12
 BATCH = 32

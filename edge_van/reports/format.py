@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from edge_van.bundle.records import Interval
-from edge_van.progress import one_line
+from edge_van.text import one_line
 
 MINUS = "\N{MINUS SIGN}"
 ABSENT = "\N{EN DASH}"

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edge_van.progress import one_line
 from edge_van.reports.verdict import STATUS_WORDS
 from edge_van.reports.view import Code, Page
 from edge_van.reports.write import GENERATOR
+from edge_van.text import one_line
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 

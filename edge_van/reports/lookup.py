@@ -14,7 +14,7 @@ from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.layout import OPENVINO_ONNX
 from edge_van.bundle.records import Accuracy, Interval, Machine, Manifest, SchemeResult
 from edge_van.reports.record import Side, Speed
-from edge_van.timing.latency import paired_ratio
+from edge_van.statistics import paired_ratio
 from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
 
 Runs = tuple[BenchmarkResult, ...]
@@ -115,7 +115,8 @@ def pair(run: BenchmarkResult, model: str, baseline: str) -> tuple[float, Interv
         return None
     if baseline == run.baseline:
         return row.ratio, row.ratio_interval
-    return paired_ratio(np.array(base.samples_ms), np.array(row.samples_ms))
+    ratio, low, high = paired_ratio(np.array(base.samples_ms), np.array(row.samples_ms))
+    return ratio, Interval(low, high)
 
 
 def speed_of(side: Side, runs: Runs) -> Speed | None:

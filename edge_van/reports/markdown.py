@@ -9,11 +9,11 @@ import re
 from functools import cache
 from typing import Any
 
-from edge_van.progress import one_line
 from edge_van.reports.html import TEMPLATES
 from edge_van.reports.verdict import STATUS_WORDS
 from edge_van.reports.view import Code, Page
 from edge_van.reports.write import GENERATOR
+from edge_van.text import one_line
 
 
 def markdown(page: Page) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_van.bundle.files import REPORT_JSON
+from edge_van.bundle.layout import REPORT_JSON
 from edge_van.bundle.manifest import check_consistent as check_manifest
 from edge_van.bundle.records import Interval, Machine, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError

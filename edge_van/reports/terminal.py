@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from edge_van.bundle.files import REPORT_HTML
-from edge_van.progress import one_line
+from edge_van.bundle.layout import REPORT_HTML
 from edge_van.reports.collect import Collected
 from edge_van.reports.record import Report
 from edge_van.reports.verdict import STATUS_WORDS
+from edge_van.text import one_line
 
 
 def show_report(report: Report, files: Mapping[str, Path], next_command: str | None) -> None:

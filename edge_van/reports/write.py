@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_van.bundle.files import REPORT_HTML, REPORT_JSON, REPORT_MD
+from edge_van.bundle.layout import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
 from edge_van.reports.record import REPORT_FORMAT, REPORT_KIND
 from edge_van.storage.files import locked, replace_files

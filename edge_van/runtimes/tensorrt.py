@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_van.bundle.engine_record import RECORD_NAME, EngineRecord, read_engine_record
+from edge_van.bundle.engine_record import EngineRecord, read_engine_record
+from edge_van.bundle.layout import RECORD_NAME
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Session, TensorInfo
 from edge_van.runtimes.cuda import Buffers, Device, device, load_cuda

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from edge_van.errors import UsageError
+from edge_van.text import single_line
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +68,7 @@ class JSONFormat(Generic[T]):
         try:
             return msgspec.json.decode(raw, type=kind)
         except (*_BROKEN, UsageError) as error:  # UsageError: a record's own check
-            reason = " ".join(str(error).split())[:200]
+            reason = single_line(error, 200)
             raise UsageError(f"{path} is no {self.called} ({reason}): {self._advice}") from error
 
     @property

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.records import Interval, Machine
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
+from edge_van.statistics import dependence
 from edge_van.timing.interleave import APART
-from edge_van.timing.latency import dependence
 from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkBundle,

@@ -5,12 +5,9 @@ In: model files and the runtimes to open them with. Out: a ``Latency`` record wi
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,9 @@ from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import UsageError
 from edge_van.machine import load_average
 from edge_van.progress import Advance
-from edge_van.runtimes import Session, open_model
+from edge_van.runtimes import Session
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.statistics import paired_ratio
 from edge_van.timing.interference import Cause
 from edge_van.timing.interleave import Rounds, sample_rounds
 
@@ -41,24 +40,10 @@ CAUSES: Mapping[Cause, str] = {
     "other_load": "other work on this machine",
     "cores_apart": "virtual cores that were moved apart",
 }
-STRETCHES = 10
-NORMAL = 1.959963984540054
-T_OF_STRETCHES = 2.2621571627409915
-"""The 97.5th percentile of the normal distribution, and of Student's t with ``STRETCHES`` - 1 degrees of freedom."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One model to time: its name in the table, the runtime, the file, the runtime's options."""
-
-    name: str
-    runtime: str
-    path: Path
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def measure_latency(
-    candidates: Sequence[Candidate],
+    models: Sequence[ModelFile],
     *,
     baseline: str,
     rounds: int = 300,
@@ -69,16 +54,16 @@ def measure_latency(
     lead_ms: float = 0.0,
     progress: Advance | None = None,
 ) -> Latency:
-    """Time every candidate once per round, in a new random order each round, after a warm-up. Batch 1.
+    """Time every model once per round, in a new random order each round, after a warm-up. Batch 1.
 
-    ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the candidates are of several engines; OpenVINO's threads alone
+    ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the models are of several engines; OpenVINO's threads alone
     need none. ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the
     interval of ``paired_ratio``. Stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once 100 rounds are
     done (the record says how many). Rounds that other work on the machine disturbed are measured again; see
     ``timing.interleave``.
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
-    names = [c.name for c in candidates]
+    names = [model.name for model in models]
     if baseline not in names or len(set(names)) != len(names) or rounds < MIN_ROUNDS:
         raise UsageError(
             f"latency needs differing names with the baseline among them and at least {MIN_ROUNDS} rounds; "
@@ -88,8 +73,8 @@ def measure_latency(
     with ExitStack() as stack:
         sessions: list[Session] = []
         turns: list[Callable[[], float]] = []
-        for c in candidates:
-            session = stack.enter_context(open_model(c.runtime, c.path, threads=threads, **c.options))
+        for model in models:
+            session = stack.enter_context(model.open(threads=threads))
             turn = query_turn(session, random_feed(session, generator), lead_ms)
             for _ in range(WARMUP_ROUNDS):
                 turn()
@@ -106,7 +91,7 @@ def measure_latency(
         )
         used = threads or sessions[names.index(baseline)].threads or 0
     base = found.values[:, names.index(baseline)]
-    rows = tuple(_row(c, found.values[:, i], base) for i, c in enumerate(candidates))
+    rows = tuple(_row(model, found.values[:, i], base) for i, model in enumerate(models))
     notes = _notes(rows, baseline, found)
     return Latency(1, used, WARMUP_ROUNDS, len(found.values), baseline, rows, load_average(), notes)
 
@@ -140,49 +125,6 @@ def random_feed(session: Session, generator: np.random.Generator, batch: int = 1
     return feed
 
 
-def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, Interval]:
-    """The median of base / times over the rounds (both (rounds,), milliseconds, in their order), and its 95 % interval.
-
-    The interval ends at two order statistics, the k-th smallest and the k-th largest ratio, for the largest k with
-    P(Binomial(rounds, 1/2) < k) <= 0.025; it needs no distribution (Conover, "Practical Nonparametric Statistics",
-    section 3.2). Fewer than six rounds have none of 95 %: it is then from the lowest to the highest. From
-    ``STRETCHES`` squared rounds on it is wider by ``dependence``: rounds near one another are alike.
-    """
-    ratios = base / times
-    median, n = float(np.median(ratios)), len(ratios)
-    half = (n / 2 - _order_statistic(n)) * dependence(ratios > median)
-    k = max(int(n / 2 - half), 1)
-    ordered = np.sort(ratios)
-    return median, Interval(float(ordered[k - 1]), float(ordered[n - k]))
-
-
-def dependence(over: NDArray[np.bool_]) -> float:
-    """By what factor the interval of a median grows because a machine has faster and slower times; at least 1.
-
-    ``over``: (rounds,), which ratios are over the median. The run is cut into ``STRETCHES`` of the same length; were
-    its rounds independent, the shares of ``over`` in them would have the variance 1 / (4 x rounds of a stretch). The
-    factor is the square root of what they have over that, with Student's t for so few (batch means: Law, "Simulation
-    Modeling and Analysis", section 9.5.3). What changes more slowly than a stretch lasts it counts in part, and
-    nothing of what changes from one run to the next.
-    """
-    length = len(over) // STRETCHES
-    if length < STRETCHES:
-        return 1.0
-    shares = over[len(over) - length * STRETCHES :].reshape(STRETCHES, length).mean(axis=1)
-    return max(math.sqrt(4.0 * length * float(shares.var(ddof=1))) * T_OF_STRETCHES / NORMAL, 1.0)
-
-
-def _order_statistic(n: int) -> int:
-    """The k of ``paired_ratio``, at least 1. Over 1,000 the binomial is normal to a thousandth of its width."""
-    if n > 1000:
-        return max(int(n / 2 - NORMAL * math.sqrt(n) / 2), 1)
-    below, k = 0, 0
-    while 40 * (below + math.comb(n, k)) <= 2**n:  # P(< k + 1) <= 1 / 40
-        below += math.comb(n, k)
-        k += 1
-    return max(k, 1)
-
-
 def percentiles_ms(times: NDArray[np.float64]) -> tuple[float, float, float]:
     """(p50, p90, p99) of ``times``, (rounds,), in their own unit."""
     median, p90, p99 = (float(v) for v in np.percentile(times, [50, 90, 99]))
@@ -194,9 +136,9 @@ def rounded(times: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(round(float(t), 4) for t in times)
 
 
-def _row(candidate: Candidate, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
-    ratio, interval = paired_ratio(base, times)
-    return LatencyRow(candidate.name, candidate.runtime, *percentiles_ms(times), ratio, interval, rounded(times))
+def _row(model: ModelFile, times: NDArray[np.float64], base: NDArray[np.float64]) -> LatencyRow:
+    ratio, low, high = paired_ratio(base, times)
+    return LatencyRow(model.name, model.runtime, *percentiles_ms(times), ratio, Interval(low, high), rounded(times))
 
 
 def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[str, ...]:

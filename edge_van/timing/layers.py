@@ -19,7 +19,7 @@ def profile_layers(
     models: Sequence[TimedModel], opened: OpenedModels, reporter: Reporter, skipped: list[Skipped]
 ) -> tuple[LayerProfile, ...]:
     """Where the engine's profiler is read: the mean of every kernel over the runs."""
-    profiled = [m for m in models if m.candidate.runtime in ("openvino", "onnxruntime")]
+    profiled = [m for m in models if m.model_file.runtime in ("openvino", "onnxruntime")]
     profiles = []
     with reporter.stage("Timing the layers", len(profiled)) as advance:
         for model in profiled:
@@ -29,8 +29,8 @@ def profile_layers(
                     warmup = max(opened.settings.warmup_runs, 1)
                     kernels = session.profile(feed, warmup=warmup, runs=PROFILE_RUNS)
                 layers = tuple(LayerTime(*kernel[:3], round(kernel.ms, 4)) for kernel in kernels)
-                profiles.append(LayerProfile(model.candidate.name, PROFILE_RUNS, layers))
+                profiles.append(LayerProfile(model.name, PROFILE_RUNS, layers))
             except Exception as error:  # noqa: BLE001  what was measured before is not lost for it
-                skipped.append(Skipped(f"{model.candidate.name}, layers", reason(error)))
+                skipped.append(Skipped(f"{model.name}, layers", reason(error)))
             advance(1)
     return tuple(profiles)

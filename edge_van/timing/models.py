@@ -11,26 +11,29 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.engine_record import PLAN_NAME
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, PLAN_NAME
 from edge_van.errors import MissingRuntimeError, UsageError
-from edge_van.progress import one_line
-from edge_van.timing.latency import Candidate
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.text import one_line
 from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, Skipped
 
 
 @dataclass(frozen=True)
 class TimedModel:
-    """A model that can be opened here. ``candidate.name`` is unique over all bundles of the run."""
+    """A model that can be opened here. ``name`` is unique over all bundles of the run."""
 
     bundle: str
     runtime: str  # one of ``TIMED_RUNTIMES``
     precision: str
     file: str  # in the bundle
-    candidate: Candidate
+    model_file: ModelFile
     file_bytes: int
     takes: str
     settings: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.model_file.name
 
     @property
     def on_cpu(self) -> bool:
@@ -104,13 +107,13 @@ def _timed(bundle: Bundle, bundle_name: str, name: str, runtime: str, wanted: _W
     files = [wanted.file, *([f"{wanted.file[:-4]}.bin"] if wanted.file.endswith(".xml") else [])]
     bundle.check(*files)
     sizes = {entry.path: entry.size_bytes for entry in bundle.manifest.files}
-    candidate = Candidate(name, wanted.runtime, bundle.file(wanted.file), dict(wanted.options))
+    model_file = ModelFile(name, wanted.runtime, bundle.file(wanted.file), dict(wanted.options))
     return TimedModel(
         bundle=bundle_name,
         runtime=runtime,
         precision=wanted.precision,
         file=wanted.file,
-        candidate=candidate,
+        model_file=model_file,
         file_bytes=sum(sizes[f] for f in files),
         takes=_takes(bundle, runtime),
         settings=NO_SPIN if runtime == "onnxruntime" else "",

@@ -12,17 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_van.bundle.records import Interval, Machine
+from edge_van.bundle.records import LARGEST, Interval, Machine
 from edge_van.errors import UsageError
 from edge_van.storage.json_format import JSONFormat
 
 BENCHMARK_SCHEMA_VERSION = 1
 BENCHMARK_KIND = "edge-van benchmark"
-BENCHMARK_NAME = "benchmark.json"
 MAX_BUNDLES, MAX_MODELS = 16, 256
 """More than that no run has; a page of more would be drawn for hours."""
-LARGEST = 1e12
-"""No figure is larger: milliseconds of thirty years."""
 
 Scenario = Literal["single_stream", "multi_stream", "offline"]
 SCENARIOS: tuple[Scenario, ...] = ("single_stream", "multi_stream", "offline")

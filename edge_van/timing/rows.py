@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.bundle.records import Interval
+from edge_van.statistics import paired_ratio
 from edge_van.timing.interleave import Rounds
-from edge_van.timing.latency import paired_ratio, percentiles_ms, rounded
+from edge_van.timing.latency import percentiles_ms, rounded
 from edge_van.timing.record import QueryLatency, Throughput
 from edge_van.timing.slices import Slice
 
@@ -19,7 +21,8 @@ from edge_van.timing.slices import Slice
 def query_row(name: str, images: int, times: NDArray[np.float64], base: NDArray[np.float64]) -> QueryLatency:
     """``times`` and ``base``: (rounds,), milliseconds of a query of ``images``."""
     variation = float(times.std() / times.mean())
-    return QueryLatency(name, images, rounded(times), *percentiles_ms(times), variation, *paired_ratio(base, times))
+    ratio, low, high = paired_ratio(base, times)
+    return QueryLatency(name, images, rounded(times), *percentiles_ms(times), variation, ratio, Interval(low, high))
 
 
 def rate_rows(
@@ -29,7 +32,7 @@ def rate_rows(
     base = rounds.values[:, names.index(baseline)]
     for i, (name, each) in enumerate(zip(names, slices, strict=True)):
         rates = rounds.values[:, i]
-        ratio, interval = paired_ratio(rates, base)  # more images a second is faster
+        ratio, low, high = paired_ratio(rates, base)  # more images a second is faster
         yield Throughput(
             model=name,
             batch=batch,
@@ -38,6 +41,6 @@ def rate_rows(
             images_per_s=float(np.median(rates)),
             coefficient_of_variation=float(rates.std() / rates.mean()),
             ratio=ratio,
-            ratio_interval=interval,
+            ratio_interval=Interval(low, high),
             joules_per_image=each.joules_per_image(rounds.kept.tolist()),
         )

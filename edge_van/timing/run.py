@@ -75,7 +75,7 @@ def run_benchmark(
         models, skipped = timed_models(bundles, options.runtimes)
     _baseline(models, options.against, skipped)  # a wrong name is said before minutes of loading
     with tempfile.TemporaryDirectory(prefix="edge-van-compiled-") as folder, ExitStack() as stack:
-        caches = {m.candidate.name: Path(folder) / str(i) for i, m in enumerate(models)}
+        caches = {m.name: Path(folder) / str(i) for i, m in enumerate(models)}
         startup: list[Startup] = []
         if options.startup:
             models = _startups(models, caches, options, reporter, startup, skipped)
@@ -101,7 +101,7 @@ def run_benchmark(
             reasons = "; ".join(dict.fromkeys(f"{s.model}: {s.reason}" for s in skipped))
             raise UsageError(f"no scenario could be timed ({reasons}): ask for another, or for another baseline")
         layers = profile_layers(models, opened, reporter, skipped) if options.layers else ()
-        threads = {m.candidate.name: opened.session(m, 1).threads for m in models}
+        threads = {m.name: opened.session(m, 1).threads for m in models}
     result = BenchmarkResult(
         schema_version=BENCHMARK_SCHEMA_VERSION,
         kind=BENCHMARK_KIND,
@@ -112,7 +112,7 @@ def run_benchmark(
         machine=describe_machine(),
         settings=settings,
         baseline=run.baseline,
-        models=tuple(_model(m, threads[m.candidate.name]) for m in models),
+        models=tuple(_model(m, threads[m.name]) for m in models),
         conditions=conditions_of([r for found in run.rounds.values() for r in found], models, run.energy_source),
         single_stream=single,
         multi_stream=multi,
@@ -138,18 +138,18 @@ def _startups(
         for model in models:
             threads = options.settings.threads if model.on_cpu else None
             try:
-                startup.append(measure_startup(model.candidate, caches[model.candidate.name], threads))
+                startup.append(measure_startup(model.model_file, caches[model.name], threads))
                 left.append(model)
             except EdgeVanError as error:
                 if options.runtimes is not None:
                     raise
-                skipped.append(Skipped(model.candidate.name, str(error)))
+                skipped.append(Skipped(model.name, str(error)))
             advance(1)
     return left
 
 
 def _baseline(models: Sequence[TimedModel], against: str | None, skipped: Sequence[Skipped]) -> str:
-    names = [m.candidate.name for m in models]
+    names = [m.name for m in models]
     if not names:
         reasons = "; ".join(f"{s.model}: {s.reason}" for s in skipped)
         raise MissingRuntimeError(f"nothing can be timed here: {reasons or 'no bundle has a model'}")
@@ -162,7 +162,7 @@ def _baseline(models: Sequence[TimedModel], against: str | None, skipped: Sequen
                 )
             raise UsageError(f"--against takes a model of the run, not {against!r}: {', '.join(names)}")
         return against
-    floats = [m.candidate.name for m in models if m.precision == "fp32"]
+    floats = [m.name for m in models if m.precision == "fp32"]
     return (floats or names)[0]
 
 
@@ -200,7 +200,7 @@ class _Run:
         rounds = self._sample(scenario, shown, images, turns, settings.samples, MIN_ROUNDS, settings.warmup_runs)
         if rounds is None:
             return ()
-        names = [m.candidate.name for m in fitting]
+        names = [m.name for m in fitting]
         base = rounds.values[:, names.index(self.baseline)]
         return tuple(query_row(name, images, rounds.values[:, i], base) for i, name in enumerate(names))
 
@@ -227,7 +227,7 @@ class _Run:
                     shown, turns = f"{SCENARIO_TITLES['offline']}, batch {batch}", [s.turn for s in slices]
                     rounds = self._sample("offline", shown, batch, turns, settings.offline_slices, MIN_SLICES)
                     if rounds is not None:
-                        rows += rate_rows([m.candidate.name for m in fitting], batch, slices, rounds, self.baseline)
+                        rows += rate_rows([m.name for m in fitting], batch, slices, rounds, self.baseline)
                         self._skipped += _without_energy(rows[-len(slices) :], fitting, meter)
                 self._opened.close_batch()
         return tuple(rows)
@@ -294,7 +294,7 @@ def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:
 
 def _model(model: TimedModel, threads: int | None) -> BenchmarkModel:
     return BenchmarkModel(
-        name=model.candidate.name,
+        name=model.name,
         bundle=model.bundle,
         runtime=model.runtime,
         precision=model.precision,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from edge_van.bundle.records import Manifest
 from edge_van.errors import EdgeVanError
 from edge_van.progress import SILENT, Advance, Reporter
-from edge_van.runtimes import Session, open_model
+from edge_van.runtimes import Session
+from edge_van.text import single_line
 from edge_van.timing.latency import random_feed
 from edge_van.timing.models import TimedModel
 from edge_van.timing.record import BenchmarkSettings, Skipped
@@ -60,9 +61,8 @@ class OpenedModels:
     def open(self, model: TimedModel, **options: Any) -> Session:
         """A new session, the caller's to close."""
         threads = {"threads": self.settings.threads} if model.on_cpu else {}
-        candidate = model.candidate
-        with compile_cache(self._caches.get(candidate.name)):
-            return open_model(candidate.runtime, candidate.path, **{**candidate.options, **threads, **options})
+        with compile_cache(self._caches.get(model.name)):
+            return model.model_file.open(**threads, **options)
 
     def load(
         self, models: Sequence[TimedModel], advance: Advance, skipped: list[Skipped], *, strict: bool
@@ -76,9 +76,9 @@ class OpenedModels:
             except Exception as error:
                 if strict:
                     raise
-                skipped.append(Skipped(model.candidate.name, reason(error)))
+                skipped.append(Skipped(model.name, reason(error)))
             else:
-                self._single[model.candidate.name] = session
+                self._single[model.name] = session
                 left.append(model)
             advance(1)
         return left
@@ -107,9 +107,9 @@ class OpenedModels:
                 if why is None:
                     left.append(model)
                 else:
-                    skipped.append(Skipped(f"{model.candidate.name}, {scenario} with {batch} images", why))
+                    skipped.append(Skipped(f"{model.name}, {scenario} with {batch} images", why))
                 advance(1)
-        if left and baseline not in [model.candidate.name for model in left]:
+        if left and baseline not in [model.name for model in left]:
             what = f"{scenario} with {batch} images"
             skipped.append(
                 Skipped(what, f"{baseline}, which ratios are taken to, does not take them: give another with --against")
@@ -130,10 +130,10 @@ class OpenedModels:
 
     def session(self, model: TimedModel, batch: int, streams: int | None = None) -> Session:
         """For ``batch`` images at once; with ``streams`` a session of its own where the engine has such."""
-        single = self._single[model.candidate.name]
+        single = self._single[model.name]
         if model.runtime != "openvino" or (batch == 1 and streams is None):
             return single
-        key = (model.candidate.name, batch, streams or 0)
+        key = (model.name, batch, streams or 0)
         if key not in self._batched:
             options = {} if streams is None else {"streams": streams}
             self._batched[key] = self._batch_stack.enter_context(self.open(model, batch=batch, **options))
@@ -151,5 +151,5 @@ class OpenedModels:
 
 def reason(error: Exception) -> str:
     """One line for ``Skipped``: ours as it is, an engine's with its type."""
-    text = " ".join(str(error).split())[:300]
+    text = single_line(error, 300)
     return text if isinstance(error, EdgeVanError) else f"{type(error).__name__}: {text}"

@@ -1,6 +1,6 @@
 """How long a model takes to load and to answer first, and how much memory, in a fresh process of its own.
 
-In: a ``Candidate``. Out: a ``Startup``. The child process is ``python -m edge_van.timing.startup``; it takes the same
+In: a ``ModelFile``. Out: a ``Startup``. The child process is ``python -m edge_van.timing.startup``; it takes the same
 as JSON in its one argument and prints one line with a JSON object.
 """
 
@@ -21,8 +21,9 @@ import numpy as np
 from edge_van import errors
 from edge_van.errors import EdgeVanError
 from edge_van.runtimes import open_model, session_class
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.interference import between, reading
-from edge_van.timing.latency import Candidate, random_feed
+from edge_van.timing.latency import random_feed
 from edge_van.timing.record import Startup
 
 CACHE_OPTION = {"openvino": "cache_dir"}
@@ -39,23 +40,23 @@ ANSWER = "edge-van answers: "
 STATUS = Path("/proc/self/status")
 
 
-def measure_startup(candidate: Candidate, cache: Path, threads: int | None) -> Startup:
+def measure_startup(model_file: ModelFile, cache: Path, threads: int | None) -> Startup:
     """Load and run in a new process; where the engine keeps what it compiled, again with that. ``cache`` is made.
 
     Raises what the child raised, by its class: ``MissingRuntimeError``, ``BundleError``.
     """
     cache.mkdir(parents=True)
-    if candidate.options.get("compile"):  # minutes: done once, and what it leaves behind is used again
-        first, first_disturbed = _child(candidate, threads, {}, cache)
-        second, second_disturbed = _quiet(candidate, threads, {}, cache)
+    if model_file.options.get("compile"):  # minutes: done once, and what it leaves behind is used again
+        first, first_disturbed = _child(model_file, threads, {}, cache)
+        second, second_disturbed = _quiet(model_file, threads, {}, cache)
     else:
-        first, first_disturbed = _quiet(candidate, threads, {}, cache)
+        first, first_disturbed = _quiet(model_file, threads, {}, cache)
         second, second_disturbed = None, False
-        if option := CACHE_OPTION.get(candidate.runtime):
-            _child(candidate, threads, {option: str(cache)}, cache)  # fills it, which the first should not pay
-            second, second_disturbed = _quiet(candidate, threads, {option: str(cache)}, cache)
+        if option := CACHE_OPTION.get(model_file.runtime):
+            _child(model_file, threads, {option: str(cache)}, cache)  # fills it, which the first should not pay
+            second, second_disturbed = _quiet(model_file, threads, {option: str(cache)}, cache)
     return Startup(
-        model=candidate.name,
+        model=model_file.name,
         load_ms=first["load_ms"],
         first_inference_ms=first["first_inference_ms"],
         cached_load_ms=second["load_ms"] if second else None,
@@ -82,21 +83,21 @@ def compile_cache(folder: Path | None) -> Iterator[None]:
 
 
 def _quiet(
-    candidate: Candidate, threads: int | None, options: dict[str, str], cache: Path
+    model_file: ModelFile, threads: int | None, options: dict[str, str], cache: Path
 ) -> tuple[dict[str, float], bool]:
     """(figures, whether they were disturbed after all)."""
     for _ in range(TRIES):
-        found, disturbed = _child(candidate, threads, options, cache)
+        found, disturbed = _child(model_file, threads, options, cache)
         if not disturbed:
             break
     return found, disturbed
 
 
 def _child(
-    candidate: Candidate, threads: int | None, options: dict[str, str], cache: Path
+    model_file: ModelFile, threads: int | None, options: dict[str, str], cache: Path
 ) -> tuple[dict[str, float], bool]:
-    all_options = {**candidate.options, "threads": threads, **options}
-    task = json.dumps({"runtime": candidate.runtime, "path": str(candidate.path.resolve()), "options": all_options})
+    all_options = {**model_file.options, "threads": threads, **options}
+    task = json.dumps({"runtime": model_file.runtime, "path": str(model_file.path.resolve()), "options": all_options})
     before = reading()
     try:
         done = subprocess.run(
@@ -111,13 +112,13 @@ def _child(
         )
     except subprocess.TimeoutExpired as error:
         raise EdgeVanError(
-            f"{candidate.name} did not load and answer within {TIMEOUT_S:.0f} s in a process of its own"
+            f"{model_file.name} did not load and answer within {TIMEOUT_S:.0f} s in a process of its own"
         ) from error
     disturbed = between(before, reading()).disturbed
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER)]
     if done.returncode != 0 or not answers:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise EdgeVanError(f"{candidate.name} cannot be loaded in a process of its own: {last}")
+        raise EdgeVanError(f"{model_file.name} cannot be loaded in a process of its own: {last}")
     answer: dict[str, Any] = json.loads(answers[0].removeprefix(ANSWER))
     if "error" in answer:
         kind = getattr(errors, answer["error"], EdgeVanError)

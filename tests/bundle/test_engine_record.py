@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from edge_van.bundle.engine_record import (
     ENGINE_SCHEMA_VERSION,
-    RECORD_NAME,
     EngineRecord,
     PrecisionRow,
     SchemeTiming,
@@ -20,6 +19,7 @@ from edge_van.bundle.engine_record import (
     over_the_limit,
     read_engine_record,
 )
+from edge_van.bundle.layout import RECORD_NAME
 from edge_van.errors import BundleError
 
 RECORD = EngineRecord(

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, PrecisionRow, read_engine_record
+from edge_van.bundle.engine_record import PrecisionRow, read_engine_record
+from edge_van.bundle.layout import LOG_NAME, PLAN_NAME, RECORD_NAME
 from edge_van.engines import tensorrt
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.errors import MissingRuntimeError, UsageError, VerificationError

@@ -11,7 +11,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edge_van.bundle.engine_record import LOG_NAME, PLAN_NAME, RECORD_NAME, read_engine_record
+from edge_van.bundle.engine_record import read_engine_record
+from edge_van.bundle.layout import LOG_NAME, PLAN_NAME, RECORD_NAME
 from edge_van.engines import trtexec
 from edge_van.engines.tensorrt import flags_of
 from edge_van.engines.trtexec import (

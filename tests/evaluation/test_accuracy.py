@@ -20,7 +20,8 @@ from edge_van.evaluation.accuracy import validate
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.decode import decode
-from edge_van.images.sets import BrokenImage, open_images
+from edge_van.images.sets import open_images
+from edge_van.images.stream import BrokenImage
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, Block

@@ -19,16 +19,10 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from edge_van.errors import DataError, UsageError
-from edge_van.images import decode as decode_module
-from edge_van.images.sets import (
-    BrokenImage,
-    BrokenImageError,
-    ImageSet,
-    StreamStats,
-    decode,
-    open_images,
-    stream,
-)
+from edge_van.images import stream as stream_module
+from edge_van.images.decode import BrokenImageError, decode
+from edge_van.images.sets import ImageSet, open_images
+from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
 
 SMALL = InputSpec(size=(16, 16))
@@ -420,7 +414,7 @@ def test_closing_ends_the_threads(images: ImageSet, monkeypatch: pytest.MonkeyPa
         time.sleep(0.02)
         return decode(data, spec)
 
-    monkeypatch.setattr(decode_module, "decode", slow)
+    monkeypatch.setattr(stream_module, "decode", slow)
     running = stream(images, SMALL, batch_size=20, workers=2)
     next(running)
     before = len(begun)
@@ -456,7 +450,7 @@ def test_memory_does_not_grow_with_the_set(
             begun += 1
         return decode(data, spec)
 
-    monkeypatch.setattr(decode_module, "decode", counting)
+    monkeypatch.setattr(stream_module, "decode", counting)
     delivered, peak = 0, 0
     for batch in stream(images, SMALL, batch_size=batch_size, workers=workers, indices=list(range(20)) * 5):
         time.sleep(0.002)  # a slow consumer, so that the workers run ahead as far as they may

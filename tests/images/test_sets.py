@@ -20,8 +20,10 @@ from PIL import Image
 
 from edge_van.errors import DataError, UsageError
 from edge_van.images import sets as data_module
+from edge_van.images.decode import BrokenImageError
 from edge_van.images.draw import Draw, draw_balanced, hashes
-from edge_van.images.sets import BrokenImageError, ImageItem, ImageSet, open_images, stream
+from edge_van.images.sets import ImageItem, ImageSet, open_images
+from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 
 

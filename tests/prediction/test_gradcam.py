@@ -20,7 +20,8 @@ from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.images.sets import decode, open_images
+from edge_van.images.decode import decode
+from edge_van.images.sets import open_images
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, stage_sizes
 from edge_van.prediction.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity

@@ -27,7 +27,7 @@ from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet,
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.cli.predict import predict
 from edge_van.errors import UsageError, VerificationError
-from edge_van.images.sets import decode
+from edge_van.images.decode import decode
 from edge_van.input_spec import InputSpec
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import choose_model

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_van.errors import BundleError, DataError, UsageError
-from edge_van.images.sets import SUFFIXES, BrokenImageError
+from edge_van.images.decode import BrokenImageError
+from edge_van.images.sets import SUFFIXES
 from edge_van.prediction.sources import Source, _names, open_sources, with_targets
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from edge_van.errors import DataError
 from edge_van.images.decode import decode
-from edge_van.images.sets import BrokenImage, ImageSet, open_images
+from edge_van.images.sets import ImageSet, open_images
+from edge_van.images.stream import BrokenImage
 from edge_van.input_spec import InputSpec
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 

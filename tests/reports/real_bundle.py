@@ -15,7 +15,8 @@ from edge_van.bundle.bundle import Bundle, BundleWriter
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.images.sets import open_images, stream
+from edge_van.images.sets import open_images
+from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN

@@ -14,7 +14,7 @@ from bundle_samples import MANIFEST
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
 from edge_van.bundle.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
 from edge_van.input_spec import InputSpec
-from edge_van.timing.latency import paired_ratio
+from edge_van.statistics import paired_ratio
 from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
@@ -55,7 +55,8 @@ def times_ms(median: float, count: int, seed: int) -> np.ndarray:
 
 def query(model: str, samples: np.ndarray, base: np.ndarray, images: int = 1) -> QueryLatency:
     p50, p90, p99 = (float(v) for v in np.percentile(samples, [50, 90, 99]))
-    ratio, interval = paired_ratio(base, samples)
+    ratio, *ends = paired_ratio(base, samples)
+    interval = Interval(*ends)
     spread = float(samples.std() / samples.mean())
     return QueryLatency(model, images, tuple(samples.round(4).tolist()), p50, p90, p99, spread, ratio, interval)
 

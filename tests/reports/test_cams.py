@@ -10,7 +10,8 @@ from PIL import Image
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
-from edge_van.images.sets import decode, open_images
+from edge_van.images.decode import decode
+from edge_van.images.sets import open_images
 from edge_van.prediction import gradcam
 from edge_van.prediction.gradcam import GradCAM, similarity
 from edge_van.progress import SILENT

@@ -11,14 +11,15 @@ from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, latency, manifes
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.reports.compare import OTHER_RUNS, compare
 from edge_van.reports.record import Comparison, Report, Side
-from edge_van.timing.latency import paired_ratio
+from edge_van.statistics import paired_ratio
 from edge_van.timing.record import BenchmarkResult
 
 
 def test_one_run_is_compared_by_its_own_rounds(one_run: Report) -> None:
     [found] = one_run.comparisons
     samples = {row.model: np.array(row.samples_ms) for row in one_run.runs[0].single_stream}
-    ratio, interval = paired_ratio(*(samples[f"{name}: openvino-int8"] for name in (SYMMETRIC, ASYMMETRIC)))
+    ratio, *ends = paired_ratio(*(samples[f"{name}: openvino-int8"] for name in (SYMMETRIC, ASYMMETRIC)))
+    interval = Interval(*ends)
     assert found.same_run
     assert found.speed_ratio == ratio
     assert found.speed_interval == interval

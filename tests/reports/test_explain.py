@@ -18,7 +18,7 @@ from real_bundle import SPEC
 from edge_van.bundle.bundle import Bundle, file_entry
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
-from edge_van.images.sets import decode
+from edge_van.images.decode import decode
 from edge_van.machine import describe_machine
 from edge_van.prediction.gradcam import GradCAM, similarity
 from edge_van.progress import SILENT

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE
 
-from edge_van.progress import one_line
 from edge_van.reports.markdown import code, escaped, markdown
 from edge_van.reports.view import Page
+from edge_van.text import one_line
 
 MARKUP = tuple(
     r"""

@@ -9,7 +9,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from edge_van.bundle.engine_record import ENGINE_SCHEMA_VERSION, RECORD_NAME, EngineRecord, encode_record
+from edge_van.bundle.engine_record import ENGINE_SCHEMA_VERSION, EngineRecord, encode_record
+from edge_van.bundle.layout import RECORD_NAME
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes import cuda, open_model
 from edge_van.runtimes import tensorrt as trt_runtime

@@ -10,10 +10,11 @@ import pytest
 from benchmark_samples import MEDIANS_MS, query_rows, rate_rows, result
 from scipy.stats import binom
 
+from edge_van.bundle.records import Interval
+from edge_van.statistics import paired_ratio
 from edge_van.timing.doubts import LEAST_QUERIES, doubts_of
 from edge_van.timing.interference import Cause, Interference
 from edge_van.timing.interleave import Rounds
-from edge_van.timing.latency import paired_ratio
 from edge_van.timing.record import BenchmarkResult, Doubt, Startup
 from edge_van.timing.slices import MIN_SLICES
 
@@ -84,7 +85,8 @@ def test_the_fewest_slices_have_an_interval_of_95_percent() -> None:
     """From the lowest to the highest of n, which leave out the median with a chance of 2 / 2^n."""
     assert 2 / 2**MIN_SLICES <= 0.05 < 2 / 2 ** (MIN_SLICES - 1)
     ratios = np.arange(1.0, MIN_SLICES + 1)
-    _, interval = paired_ratio(ratios, np.ones(MIN_SLICES))
+    _, *ends = paired_ratio(ratios, np.ones(MIN_SLICES))
+    interval = Interval(*ends)
     assert (interval.low, interval.high) == (1.0, MIN_SLICES)
 
 

@@ -21,11 +21,13 @@ from scipy.stats import binom
 
 from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import BundleError, UsageError
-from edge_van.runtimes import Session
+from edge_van.runtimes import Session, model_file
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.statistics import paired_ratio
 from edge_van.timing import latency as benchmark
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
-from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, Candidate, measure_latency, paired_ratio
+from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, measure_latency
 
 
 def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:
@@ -54,9 +56,9 @@ def measured(chains: tuple[Path, Path]) -> tuple[Latency, list[int]]:
     small, large = chains
     done: list[int] = []
     candidates = [
-        Candidate("small", "openvino", small),
-        Candidate("large", "openvino", large),
-        Candidate("twin", "openvino", small),
+        ModelFile("small", "openvino", small),
+        ModelFile("large", "openvino", large),
+        ModelFile("twin", "openvino", small),
     ]
     return measure_latency(candidates, baseline="small", rounds=120, threads=1, progress=done.append), done
 
@@ -110,7 +112,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[dict[str, 
     """The files run, in order, and what they were fed; the engines run as always."""
     order: list[str] = []
     feeds: list[dict[str, np.ndarray]] = []
-    open_model: Callable[..., Session] = benchmark.open_model
+    open_model: Callable[..., Session] = model_file.open_model
 
     def spy(runtime: str, path: Path, **options: Any) -> Session:
         session = open_model(runtime, path, **options)
@@ -124,13 +126,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[dict[str, 
         session.run = noted  # type: ignore[method-assign]
         return session
 
-    monkeypatch.setattr(benchmark, "open_model", spy)
+    monkeypatch.setattr(model_file, "open_model", spy)
     return order, feeds
 
 
 def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order, _ = watched(monkeypatch)
-    candidates = [Candidate(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
+    candidates = [ModelFile(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
     measure_latency(candidates, baseline="b", rounds=MIN_ROUNDS, threads=1)
     # each turn runs twice: what is timed comes after a run of the same model
     assert order[::2] == order[1::2]
@@ -146,13 +148,13 @@ def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_the_number_of_threads_is_the_engines_own(chains: tuple[Path, Path]) -> None:
-    candidates = [Candidate("small", "openvino", chains[0])]
+    candidates = [ModelFile("small", "openvino", chains[0])]
     latency = measure_latency(candidates, baseline="small", rounds=MIN_ROUNDS)
     assert 1 <= latency.threads <= (os.cpu_count() or 1)
 
 
 def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, Path]) -> None:
-    candidates = [Candidate("small", "openvino", chains[0])]
+    candidates = [ModelFile("small", "openvino", chains[0])]
     latency = measure_latency(candidates, baseline="small", rounds=10**6, threads=1, max_seconds=0.0)
     assert MIN_ROUNDS <= latency.rounds == len(latency.rows[0].samples_ms) < 10**6
 
@@ -161,7 +163,7 @@ def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.
     _, feeds = watched(monkeypatch)
     pixels = save_chain(tmp_path / "pixels.xml", 1, 16, ov.Type.u8)
     floats = save_chain(tmp_path / "floats.xml", 1, 16)
-    candidates = [Candidate("pixels", "openvino", pixels), Candidate("floats", "openvino", floats)]
+    candidates = [ModelFile("pixels", "openvino", pixels), ModelFile("floats", "openvino", floats)]
     measure_latency(candidates, baseline="floats", rounds=MIN_ROUNDS, threads=1, seed=3)
     seen = {feed["images"].dtype.name: feed["images"] for feed in feeds}
     assert set(seen) == {"uint8", "float32"}
@@ -171,10 +173,10 @@ def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.
 
 
 def test_a_candidates_options_reach_its_runtime(chains: tuple[Path, Path]) -> None:
-    bad = Candidate("small", "openvino", chains[0], {"precision": "f64"})
+    bad = ModelFile("small", "openvino", chains[0], {"precision": "f64"})
     with pytest.raises(UsageError, match="f64"):
         measure_latency([bad], baseline="small", rounds=MIN_ROUNDS)
-    batched = Candidate("small", "openvino", chains[0], {"batch": 2})
+    batched = ModelFile("small", "openvino", chains[0], {"batch": 2})
     assert measure_latency([batched], baseline="small", rounds=MIN_ROUNDS, threads=1).rounds >= MIN_ROUNDS
 
 
@@ -191,7 +193,7 @@ def test_a_candidates_options_reach_its_runtime(chains: tuple[Path, Path]) -> No
 )
 def test_what_cannot_be_timed_is_refused(names: list[str], baseline: str, rounds: int) -> None:
     # refused before any file is opened: these are not there
-    candidates = [Candidate(name, "openvino", Path("absent.xml")) for name in names]
+    candidates = [ModelFile(name, "openvino", Path("absent.xml")) for name in names]
     with pytest.raises(UsageError, match=r"differing names .* at least 100 rounds"):
         measure_latency(candidates, baseline=baseline, rounds=rounds)
 
@@ -199,13 +201,13 @@ def test_what_cannot_be_timed_is_refused(names: list[str], baseline: str, rounds
 def test_a_candidate_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.xml").write_text("<net/>")
     with pytest.raises(BundleError, match=r"junk\.xml"):
-        measure_latency([Candidate("int8", "openvino", tmp_path / "junk.xml")], baseline="int8", rounds=MIN_ROUNDS)
+        measure_latency([ModelFile("int8", "openvino", tmp_path / "junk.xml")], baseline="int8", rounds=MIN_ROUNDS)
 
 
 def test_a_disturbed_run_says_so() -> None:
-    steady = benchmark._row(Candidate("steady", "openvino", Path("a")), np.full(100, 4.0), np.full(100, 4.0))
+    steady = benchmark._row(ModelFile("steady", "openvino", Path("a")), np.full(100, 4.0), np.full(100, 4.0))
     times = np.where(np.arange(100) % 5 == 0, 9.0, 2.0)
-    rough = benchmark._row(Candidate("rough", "openvino", Path("b")), times, np.full(100, 4.0))
+    rough = benchmark._row(ModelFile("rough", "openvino", Path("b")), times, np.full(100, 4.0))
     assert (steady.ratio, steady.ratio_interval.low, steady.ratio_interval.high) == (1.0, 1.0, 1.0)
     notes = benchmark._notes((steady, rough), "steady", rounds_of(100, 0))
     assert [note.split(":")[0] for note in notes] == ["rough"]
@@ -223,7 +225,7 @@ def test_a_clock_that_changed_is_noticed() -> None:
     base = np.array([10.0] * 49 + [20.0] * 51)
     times = np.array([5.0] * 51 + [10.0] * 49)
     rows = tuple(
-        benchmark._row(Candidate(name, "openvino", Path(name)), values, base)
+        benchmark._row(ModelFile(name, "openvino", Path(name)), values, base)
         for name, values in (("fp32", base), ("int8", times))
     )
     assert rows[1].ratio == 2.0
@@ -235,7 +237,8 @@ def test_a_clock_that_changed_is_noticed() -> None:
 def test_the_interval_is_that_of_the_binomial(ratios: list[float]) -> None:
     """As many ratios lie outside each end as a fair coin shows in at most one of forty times."""
     values = np.array(ratios)
-    middle, interval = paired_ratio(values, np.ones(len(values)))
+    middle, *ends = paired_ratio(values, np.ones(len(values)))
+    interval = Interval(*ends)
     assert middle == pytest.approx(np.median(values))
     k = int(binom.ppf(0.025, len(values), 0.5))  # the least k with P(X <= k) >= 0.025, so P(X < k) <= 0.025
     assert (interval.low, interval.high) == (np.sort(values)[k - 1], np.sort(values)[len(values) - k])
@@ -246,7 +249,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
     for n in (20, 150, 1500):
         inside = 0
         for _ in range(400):
-            interval = paired_ratio(generator.lognormal(0.0, 0.3, n), np.ones(n))[1]
+            interval = Interval(*paired_ratio(generator.lognormal(0.0, 0.3, n), np.ones(n))[1:])
             inside += interval.low <= 1.0 <= interval.high
         assert 0.92 < inside / 400 <= 1.0
 
@@ -258,17 +261,17 @@ def test_the_interval_knows_that_a_machine_has_faster_and_slower_times() -> None
     for _ in range(300):
         ratios = np.repeat(generator.choice([1.42, 1.5], 40), 50) * generator.lognormal(0.0, 0.05, 2000)
         for order, values in (("in order", ratios), ("shuffled", generator.permutation(ratios))):
-            interval = paired_ratio(values, np.ones(2000))[1]
+            interval = Interval(*paired_ratio(values, np.ones(2000))[1:])
             held[order] += interval.low <= math.sqrt(1.42 * 1.5) <= interval.high
     assert held["in order"] / 300 > 0.92
     few = 0  # eight stretches of 250: longer than a tenth of the run, they are counted in part
     for _ in range(300):
         ratios = np.repeat(generator.choice([1.42, 1.5], 8), 250) * generator.lognormal(0.0, 0.05, 2000)
-        interval = paired_ratio(ratios, np.ones(2000))[1]
+        interval = Interval(*paired_ratio(ratios, np.ones(2000))[1:])
         few += interval.low <= math.sqrt(1.42 * 1.5) <= interval.high
     assert few / 300 > 0.8
     assert held["shuffled"] / 300 < 0.75
 
 
 def test_few_rounds_have_the_widest_interval() -> None:
-    assert paired_ratio(np.array([3.0, 1.0, 2.0]), np.ones(3)) == (2.0, Interval(1.0, 3.0))
+    assert paired_ratio(np.array([3.0, 1.0, 2.0]), np.ones(3)) == (2.0, 1.0, 3.0)

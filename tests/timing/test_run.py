@@ -13,11 +13,12 @@ import pytest
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.progress import SILENT
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.onnxruntime import ONNXRuntimeSession
+from edge_van.statistics import paired_ratio
 from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter
 from edge_van.timing.interleave import Rounds, sample_rounds
-from edge_van.timing.latency import Candidate, paired_ratio
 from edge_van.timing.models import timed_models
 from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
@@ -142,8 +143,8 @@ def test_an_unknown_baseline_lists_the_models_before_any_is_loaded(
 def test_a_baseline_that_does_not_load_is_a_missing_runtime_with_its_reason(
     timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(candidate: Candidate, *_: object) -> None:
-        if candidate.name == "onnxruntime-fp32":
+    def fails(model_file: ModelFile, *_: object) -> None:
+        if model_file.name == "onnxruntime-fp32":
             raise BundleError("no such kernel")
 
     monkeypatch.setattr("edge_van.timing.run.measure_startup", fails)

@@ -12,12 +12,12 @@ import pytest
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX
 from edge_van.errors import BundleError, EdgeVanError, MissingRuntimeError
-from edge_van.timing.latency import Candidate
+from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.startup import CACHE_VARIABLE, compile_cache, measure_startup
 
 
 def test_openvino_loads_twice_and_leaves_its_cache(timed_bundle: Bundle, tmp_path: Path) -> None:
-    found = measure_startup(Candidate("fp32", "openvino", timed_bundle.file(FP32_IR)), tmp_path / "c", threads=1)
+    found = measure_startup(ModelFile("fp32", "openvino", timed_bundle.file(FP32_IR)), tmp_path / "c", threads=1)
     assert found.model == "fp32"
     assert found.load_ms > 1
     assert found.first_inference_ms > 0
@@ -30,8 +30,8 @@ def test_openvino_loads_twice_and_leaves_its_cache(timed_bundle: Bundle, tmp_pat
 def test_the_peak_is_the_childs_own(timed_bundle: Bundle, tmp_path: Path) -> None:
     """A parent that holds a lot of memory does not show in it."""
     ballast = b"x" * (600 * 2**20)
-    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX), {"exact": False})
-    found = measure_startup(candidate, tmp_path / "c", threads=None)
+    model_file = ModelFile("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX), {"exact": False})
+    found = measure_startup(model_file, tmp_path / "c", threads=None)
     assert len(ballast) / 2**20 > found.peak_memory_mib
     assert found.cached_load_ms is None
     assert found.cached_first_inference_ms is None
@@ -40,7 +40,7 @@ def test_the_peak_is_the_childs_own(timed_bundle: Bundle, tmp_path: Path) -> Non
 def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"no model")
     with pytest.raises(BundleError, match=r"cannot load junk\.onnx"):
-        measure_startup(Candidate("junk-model", "onnxruntime", tmp_path / "junk.onnx"), tmp_path / "c", threads=None)
+        measure_startup(ModelFile("junk-model", "onnxruntime", tmp_path / "junk.onnx"), tmp_path / "c", threads=None)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_library_that_is_not_here_keeps_its_exit_code(
     timed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, missing: str, message: str
 ) -> None:
     hide(missing, tmp_path, monkeypatch)
-    candidate = Candidate("engine", runtime, timed_bundle.file(FP32_ONNX))
+    model_file = ModelFile("engine", runtime, timed_bundle.file(FP32_ONNX))
     with pytest.raises(MissingRuntimeError, match=message):
-        measure_startup(candidate, tmp_path / "c", threads=None)
+        measure_startup(model_file, tmp_path / "c", threads=None)
 
 
 def hide(module: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,17 +87,17 @@ def test_an_engine_that_talks_at_the_end_is_not_listened_to(
         "atexit.register(os.write, 1, b'freed 3 buffers \\xff\\n')\n"
     )
     at_start(code, tmp_path, monkeypatch)
-    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
-    assert measure_startup(candidate, tmp_path / "c", threads=1).load_ms > 0
+    model_file = ModelFile("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
+    assert measure_startup(model_file, tmp_path / "c", threads=1).load_ms > 0
 
 
 def test_a_process_that_ends_without_an_answer_is_an_error_of_ours(
     timed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_start("import os\nprint('{}', flush=True)\nos._exit(0)\n", tmp_path, monkeypatch)
-    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
+    model_file = ModelFile("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
     with pytest.raises(EdgeVanError, match="fp32 cannot be loaded in a process of its own: no message"):
-        measure_startup(candidate, tmp_path / "c", threads=1)
+        measure_startup(model_file, tmp_path / "c", threads=1)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "torch"])
@@ -124,8 +124,8 @@ def test_a_module_in_the_folder_one_works_in_is_not_imported(
 ) -> None:
     (tmp_path / "numpy.py").write_text("from pathlib import Path; Path('was_run').write_text('')")
     monkeypatch.chdir(tmp_path)
-    candidate = Candidate("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
-    assert measure_startup(candidate, tmp_path / "c", threads=1).load_ms > 0
+    model_file = ModelFile("fp32", "onnxruntime", timed_bundle.file(FP32_ONNX))
+    assert measure_startup(model_file, tmp_path / "c", threads=1).load_ms > 0
     assert not (tmp_path / "was_run").exists()
 
 

@@ -20,12 +20,12 @@ from edge_van.timing.record import TIMED_RUNTIMES
 
 
 def names(bundles: list[Bundle], runtimes: list[str] | None = None) -> list[str]:
-    return [m.candidate.name for m in timed_models(bundles, runtimes)[0]]
+    return [m.name for m in timed_models(bundles, runtimes)[0]]
 
 
 def test_every_runtime_that_is_here(timed_bundle: Bundle) -> None:
     models, skipped = timed_models([timed_bundle])
-    found = {m.candidate.name for m in models}
+    found = {m.name for m in models}
     assert {"openvino-fp32", "openvino-int8", "onnxruntime-fp32", "onnxruntime-int8", "torch-fp32"} <= found
     assert ("openvino-int8_bf16" in found) == has_bf16()
     assert {m.runtime for m in models} >= {"openvino", "onnxruntime", "torch"}
@@ -36,7 +36,7 @@ def test_every_runtime_that_is_here(timed_bundle: Bundle) -> None:
 
 def test_the_size_holds_the_weights_beside_the_graph(timed_bundle: Bundle) -> None:
     sizes = {entry.path: entry.size_bytes for entry in timed_bundle.manifest.files}
-    [model] = [m for m in timed_models([timed_bundle])[0] if m.candidate.name == "openvino-fp32"]
+    [model] = [m for m in timed_models([timed_bundle])[0] if m.name == "openvino-fp32"]
     assert model.file_bytes == sizes["openvino_fp32/model.xml"] + sizes["openvino_fp32/model.bin"]
 
 

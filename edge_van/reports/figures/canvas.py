@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from edge_van.progress import one_line
 from edge_van.reports.format import MINUS, distinct
+from edge_van.text import one_line
 
 WIDE_PX, NARROW_PX = 720, 350
 FONT_PX = 12
