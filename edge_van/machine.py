@@ -9,15 +9,30 @@ import functools
 import os
 import platform
 from collections.abc import Collection
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-
-from edge_van.bundle.records import Machine
 
 CPU_INFO = Path("/proc/cpuinfo")
 
 _FLAG_PREFIXES = ("avx", "amx", "asimd", "sve", "i8mm", "bf16", "fp16", "f16c", "fma", "sse4")
 _PACKAGES = ("edge-van", "numpy", "pillow", "openvino", "onnxruntime", "torch", "torchao", "nncf", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine a number comes from."""
+
+    cpu: str
+    architecture: str
+    physical_cores: int
+    logical_cores: int
+    memory_gib: float
+    flags: tuple[str, ...]  # only those that decide which kernels run: avx2, avx512*, *vnni*, amx*, bf16
+    system: str
+    python: str
+    versions: dict[str, str]
+    load_average_1min: float
 
 
 def describe_machine() -> Machine:

@@ -11,12 +11,12 @@ from edge_van.bundle.records import (
     Accuracy,
     CalibrationRecord,
     Interval,
-    Machine,
     Manifest,
     SchemeResult,
 )
 from edge_van.errors import EdgeVanError
 from edge_van.input_spec import InputSpec
+from edge_van.machine import Machine
 
 MANIFEST = Manifest(
     schema_version=MANIFEST_SCHEMA_VERSION,

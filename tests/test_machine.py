@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from edge_van import machine
-from edge_van.bundle.records import Machine
-from edge_van.machine import describe_machine, has_vnni, load_average, parse_cpu_info, versions
+from edge_van.machine import Machine, describe_machine, has_vnni, load_average, parse_cpu_info, versions
 
 
 def test_record_is_of_this_machine() -> None:

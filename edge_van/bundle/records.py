@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from edge_van.bundle.engine_record import EngineSet
 from edge_van.input_spec import InputSpec
+from edge_van.machine import Machine
 
 MANIFEST_SCHEMA_VERSION = 1
 LARGEST = 1e12
@@ -66,22 +67,6 @@ class Accuracy:
     def most_changed(self) -> list[ClassChange]:
         """The classes, the one whose recall changed most first."""
         return sorted(self.classes, key=lambda c: -abs(c.recall_fp32_percent - c.recall_int8_percent))
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine a number comes from."""
-
-    cpu: str
-    architecture: str
-    physical_cores: int
-    logical_cores: int
-    memory_gib: float
-    flags: tuple[str, ...]  # only those that decide which kernels run: avx2, avx512*, *vnni*, amx*, bf16
-    system: str
-    python: str
-    versions: dict[str, str]
-    load_average_1min: float
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
         from edge_van.cli.tables import show_engines
 
         show_engines(updated, tag)
-    from edge_van.bundle.engine_record import over_the_limit
+    from edge_van.engines.choice import over_the_limit
 
     choice = updated.manifest.engines[tag].choice
     if over_the_limit(choice):

@@ -18,17 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_van.bundle.bundle import Bundle, file_entry, update_manifest
-from edge_van.bundle.engine_record import (
-    EngineChoice,
-    EngineRecord,
-    EngineSet,
-    SchemeTiming,
-    choose_engine,
-    encode_record,
-)
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming, encode_record
 from edge_van.bundle.layout import PLAN_NAME
 from edge_van.bundle.manifest import read_manifest
 from edge_van.bundle.records import Manifest, SchemeResult
+from edge_van.engines.choice import choose_engine
 from edge_van.engines.target import EnginesOptions, Target, find_target
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.engines.trtexec import build_engine_with_trtexec, time_engine

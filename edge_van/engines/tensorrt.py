@@ -234,7 +234,7 @@ def _for_version(trt: ModuleType, runtime: str, model: Any) -> Any:
     """TensorRT 8 gets what it knows, in float32, and picks FP16 itself."""
     if _strongly_typed(trt, runtime):
         return model
-    from edge_van.export.precision import for_tensorrt_8
+    from edge_van.engines.tensorrt_8 import for_tensorrt_8
 
     return for_tensorrt_8(model)
 

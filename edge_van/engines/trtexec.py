@@ -23,9 +23,9 @@ from edge_van.engines.layer_table import (
 )
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.engines.tensorrt import flags_of, require_version
+from edge_van.engines.tensorrt_8 import for_tensorrt_8
 from edge_van.engines.trtexec_output import Summary, parse_summary, parse_times
 from edge_van.errors import DataError, MissingRuntimeError, VerificationError
-from edge_van.export.precision import for_tensorrt_8
 
 JETPACK_TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 LAYERS_NAME, TIMES_NAME = "layers.json", "times.json"

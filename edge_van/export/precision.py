@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edge_van.input_spec import InputSpec
 
 LARGEST_FLOAT16 = 65504.0
-TENSORRT_8_OPSET = 17
 
 
 def to_float16(model: Any) -> Any:
@@ -120,58 +119,4 @@ def with_uint8_input(model: Any, spec: InputSpec) -> Any:
         graph.node.insert(0, step)
     shape = [batch.dim_param or batch.dim_value, height, width, 3]
     value.CopyFrom(helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape))
-    return result
-
-
-def for_tensorrt_8(model: Any) -> Any:
-    """A copy of ``model`` in float32, opset 17 and without Gelu: TensorRT 8.5 and 8.6 know no more.
-
-    Gelu becomes its definition, x / 2 * (1 + erf(x / sqrt 2)) (Hendrycks and Gimpel, 2016, section 2).
-    """
-    import onnx
-    from onnx import helper, version_converter
-
-    result = _to_float32(model)
-    graph = result.graph
-    nodes = []
-    for node in graph.node:
-        if node.op_type != "Gelu":
-            nodes.append(node)
-            continue
-        [x], [y], name = node.input, node.output, node.name
-        scaled, erf, shifted, half = (f"{y}_{part}" for part in ("scaled", "erf", "shifted", "half"))
-        nodes += [
-            helper.make_node("Div", [x, "gelu.sqrt_2"], [scaled], f"{name}/scale"),
-            helper.make_node("Erf", [scaled], [erf], f"{name}/erf"),
-            helper.make_node("Add", [erf, "gelu.one"], [shifted], f"{name}/shift"),
-            helper.make_node("Mul", [x, "gelu.half"], [half], f"{name}/half"),
-            helper.make_node("Mul", [half, shifted], [y], name),
-        ]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    for name, value in (("gelu.sqrt_2", 2.0**0.5), ("gelu.one", 1.0), ("gelu.half", 0.5)):
-        graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
-    result = version_converter.convert_version(result, TENSORRT_8_OPSET)
-    for node in result.graph.node:  # the converter leaves an attribute that the older operator does not have
-        kept = [a for a in node.attribute if (node.op_type, a.name) != ("ReduceMean", "noop_with_empty_axes")]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-    return result
-
-
-def _to_float32(model: Any) -> Any:
-    """``to_float16`` undone: every value is exact in float32. A model in float32 comes back as a copy."""
-    import onnx
-    from onnx import numpy_helper
-
-    result = copy.deepcopy(model)
-    graph = result.graph
-    for tensor in graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
-                attribute.i = onnx.TensorProto.FLOAT
-    del graph.value_info[:]
     return result

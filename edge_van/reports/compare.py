@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 
-from edge_van.bundle.records import Accuracy, Interval, Machine
+from edge_van.bundle.records import Accuracy, Interval
+from edge_van.machine import Machine
 from edge_van.reports.format import interval, number, signed, signed_interval
 from edge_van.reports.lookup import (
     ENGINE_PACKAGES,

@@ -12,7 +12,8 @@ import numpy as np
 
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.layout import OPENVINO_ONNX
-from edge_van.bundle.records import Accuracy, Interval, Machine, Manifest, SchemeResult
+from edge_van.bundle.records import Accuracy, Interval, Manifest, SchemeResult
+from edge_van.machine import Machine
 from edge_van.reports.record import Side, Speed
 from edge_van.statistics import paired_ratio
 from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency

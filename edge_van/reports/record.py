@@ -13,8 +13,9 @@ import msgspec
 
 from edge_van.bundle.layout import REPORT_JSON
 from edge_van.bundle.manifest import check_consistent as check_manifest
-from edge_van.bundle.records import Interval, Machine, Manifest
+from edge_van.bundle.records import Interval, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
+from edge_van.machine import Machine
 from edge_van.storage.json_format import JSONFormat
 from edge_van.timing.record import BenchmarkResult, check_consistent
 

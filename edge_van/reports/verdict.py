@@ -24,8 +24,9 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 
 from __future__ import annotations
 
-from edge_van.bundle.records import Accuracy, Machine, Manifest
+from edge_van.bundle.records import Accuracy, Manifest
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
+from edge_van.machine import Machine
 from edge_van.reports.format import interval, number, points, signed, signed_interval
 from edge_van.reports.lookup import Runs, limit_points, run_of, shipped_accuracy, shipped_scheme, speed_of
 from edge_van.reports.record import Side, Speed, Status, Verdict

@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle.records import Interval, Machine
+from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
+from edge_van.machine import Machine
 from edge_van.statistics import dependence
 from edge_van.timing.interleave import APART
 from edge_van.timing.record import (

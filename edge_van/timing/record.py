@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_van.bundle.records import LARGEST, Interval, Machine
+from edge_van.bundle.records import LARGEST, Interval
 from edge_van.errors import UsageError
+from edge_van.machine import Machine
 from edge_van.storage.json_format import JSONFormat
 
 BENCHMARK_SCHEMA_VERSION = 1

@@ -14,12 +14,11 @@ from edge_van.bundle.engine_record import (
     EngineRecord,
     PrecisionRow,
     SchemeTiming,
-    choose_engine,
     encode_record,
-    over_the_limit,
     read_engine_record,
 )
 from edge_van.bundle.layout import RECORD_NAME
+from edge_van.engines.choice import choose_engine, over_the_limit
 from edge_van.errors import BundleError
 
 RECORD = EngineRecord(

@@ -22,12 +22,12 @@ from edge_van.bundle.records import (
     Interval,
     Latency,
     LatencyRow,
-    Machine,
     Manifest,
     SchemeResult,
 )
 from edge_van.errors import BundleError
 from edge_van.input_spec import INTERPOLATIONS, InputSpec
+from edge_van.machine import Machine
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 number = st.floats(allow_nan=False, allow_infinity=False)

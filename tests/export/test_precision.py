@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edge_van.engines.qdq_rules import check_qdq_rules
+from edge_van.engines.tensorrt_8 import for_tensorrt_8
 from edge_van.errors import VerificationError
-from edge_van.export.precision import for_tensorrt_8, to_float16, with_uint8_input
+from edge_van.export.precision import to_float16, with_uint8_input
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes import open_model
 from edge_van.runtimes.normalized import NormalizedSession

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from samples import benchmark, manifest
 
-from edge_van.bundle.records import Machine, Manifest
+from edge_van.bundle.records import Manifest
+from edge_van.machine import Machine
 from edge_van.reports.record import Explanation, Report, Side
 from edge_van.reports.sections.origin import origin
 from edge_van.reports.verdict import judge

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from samples import DOUBT, accuracy, benchmark, engines, latency, manifest, scheme
 
 from edge_van import pipeline
-from edge_van.bundle.records import Machine, Manifest
+from edge_van.bundle.records import Manifest
 from edge_van.evaluation.gates import NO_VNNI, over_limit
+from edge_van.machine import Machine
 from edge_van.reports.record import Side, Verdict
 from edge_van.reports.verdict import NO_BUNDLE, NOT_TIMED_THERE, OPENING, judge
 from edge_van.timing.record import BenchmarkResult, Doubt

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 from edge_van.bundle.engine_record import EngineSet
-from edge_van.bundle.records import Machine, Manifest
+from edge_van.bundle.records import Manifest
+from edge_van.machine import Machine
 from edge_van.reports.format import ABSENT, ms, number, signed, size
 from edge_van.reports.lookup import Runs, run_of, same_engines, shipped_accuracy
 from edge_van.reports.record import Report, Side
