@@ -21,7 +21,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from edge_van import __version__
-from edge_van.bundle.bundle import MANIFEST_NAME, open_bundle, verify
+from edge_van.bundle.bundle import open_bundle, verify
+from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.errors import BundleError
 from edge_van.machine import has_vnni, this_cpu
 

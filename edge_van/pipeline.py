@@ -14,7 +14,7 @@ import torch
 
 from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.bundle.bundle import Bundle, BundleWriter, free_space_check
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
@@ -24,6 +24,7 @@ from edge_van.bundle.records import (
     Manifest,
     SchemeResult,
 )
+from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import DataError, UsageError
 from edge_van.evaluation.accuracy import validate
@@ -40,6 +41,7 @@ from edge_van.progress import SILENT, Reporter
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.quantization.recipe import Recipe
 from edge_van.runtimes import open_model
+from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
 from edge_van.timing.latency import measure_latency
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,
@@ -14,6 +14,7 @@ from edge_van.bundle.records import (
     Manifest,
     SchemeResult,
 )
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import EdgeVanError
 from edge_van.input_spec import InputSpec
 from edge_van.machine import Machine

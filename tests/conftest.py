@@ -11,8 +11,9 @@ import torch
 from bundle_samples import MANIFEST
 from torch import Tensor, nn
 
-from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.writer import BundleWriter
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN, Block
 from edge_van.model.variants import Variant

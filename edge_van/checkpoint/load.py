@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,11 @@ from edge_van.checkpoint.preprocessing import (
     read_sidecar,
 )
 from edge_van.checkpoint.state import build_van, named_state
-from edge_van.errors import CheckpointError, UsageError
+from edge_van.errors import BundleError, CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant
+from edge_van.storage.files import replace_file
 from edge_van.text import first_names, printable
 
 OFFICIAL_WORD = "imagenet1k"
@@ -158,13 +158,10 @@ def save_safetensors(
     if variant is not None:
         metadata[METADATA_VARIANT] = variant
     blob = _sorted_header(save(tensors, metadata))
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(blob)
-        unfinished.replace(target)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise CheckpointError(f"{target} cannot be written ({error.strerror}); give a folder that can be") from error
+        replace_file(target, blob)
+    except (BundleError, OSError) as error:
+        raise CheckpointError(str(error)) from error
     return hashlib.sha256(blob).hexdigest()
 
 

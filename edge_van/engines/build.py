@@ -7,9 +7,7 @@ listed in its manifest.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.bundle.bundle import Bundle, file_entry, update_manifest
+from edge_van.bundle.bundle import Bundle, update_manifest
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming, encode_record
-from edge_van.bundle.layout import PLAN_NAME
+from edge_van.bundle.files import file_entry
+from edge_van.bundle.layout import PLAN_NAME, engines_folder
 from edge_van.bundle.manifest import read_manifest
 from edge_van.bundle.records import Manifest, SchemeResult
 from edge_van.engines.choice import choose_engine
@@ -30,14 +29,9 @@ from edge_van.errors import BundleError, EdgeVanError, UsageError
 from edge_van.progress import Advance, Reporter
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.storage.folders import (
-    clean_up_after_killed_runs,
     clear_errors,
-    explained,
-    hidden_folder,
-    lock_folder,
-    put_in_place,
-    raise_on_termination,
 )
+from edge_van.storage.new_folder import NewFolder
 from edge_van.timing.latency import measure_latency
 
 ACTIVE_NAME = "active.json"
@@ -71,25 +65,17 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
     )
     bundle.check(*{s.file for s in schemes.values()})
     tag = target.folder(build.compute_capabilities)
-    output = bundle.path / "tensorrt" / tag
-    updated = bundle
-    signals = raise_on_termination()
-    partial, lock, turn = None, -1, -1
-    try:
+    output = bundle.path / engines_folder(tag)
+    with NewFolder(output, one_at_a_time=True) as new:  # a second build waits: each keeps what the one before it made
+        records, failed = _build_all(bundle, schemes, new.path, target, build, reporter)
+        records |= _kept(bundle, output, new.path, records, tag)
+        choice = _choose(bundle, records, failed, new.path, target, build, options, reporter)
         with clear_errors(output):
-            output.parent.mkdir(exist_ok=True)
-            turn = lock_folder(output.parent)  # one build of a bundle at a time: each keeps what the one before it made
-            clean_up_after_killed_runs(output)
-            partial, lock = hidden_folder(output)
-        records, failed = _build_all(bundle, schemes, partial, target, build, reporter)
-        records |= _kept(bundle, output, partial, records, tag)
-        choice = _choose(bundle, records, failed, partial, target, build, options, reporter)
-        with clear_errors(output):
-            (partial / ACTIVE_NAME).write_bytes(encode_record(choice))
-            prefix = f"tensorrt/{tag}/"
+            (new.path / ACTIVE_NAME).write_bytes(encode_record(choice))
+            prefix = f"{engines_folder(tag)}/"
             entries = tuple(
-                replace(file_entry(partial, name), path=f"{prefix}{name}")
-                for name in sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
+                replace(file_entry(new.path, name), path=f"{prefix}{name}")
+                for name in sorted(p.relative_to(new.path).as_posix() for p in new.path.rglob("*") if p.is_file())
             )
 
         def listed(manifest: Manifest) -> Manifest:
@@ -98,23 +84,9 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
             engines = manifest.engines | {tag: EngineSet(tuple(records.values()), choice)}
             return replace(manifest, files=(*kept, *entries), engines=engines)
 
-        def commit() -> None:
-            nonlocal updated
-            updated = update_manifest(bundle, listed)
-
-        with clear_errors(output):
-            put_in_place(partial, output, lambda there: None, commit)
-    except OSError as error:
-        raise explained(error, output) or error from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-            os.close(lock)
-        if turn >= 0:
-            os.close(turn)
-        for number, handler in signals.items():
-            signal.signal(number, handler)
-    return BuiltEngines(updated, tag, failed)
+        updated = [bundle]
+        new.put_in_place(commit=lambda: updated.append(update_manifest(bundle, listed)))
+    return BuiltEngines(updated[-1], tag, failed)
 
 
 def _kept(

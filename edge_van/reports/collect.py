@@ -16,8 +16,9 @@ from pathlib import Path
 
 from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.bundle.bundle import MANIFEST_NAME, Bundle, open_bundle
+from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.layout import BENCHMARK_NAME
+from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.bundle.records import Manifest
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.progress import Reporter

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edge_van.bundle.bundle
-from edge_van.bundle.bundle import BundleWriter, check_relative, open_bundle, update_manifest, verify
+from edge_van.bundle.bundle import open_bundle, update_manifest, verify
+from edge_van.bundle.manifest import check_relative
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import BundleError, UsageError
 
 

@@ -12,7 +12,8 @@ from bundle_samples import ACCURACY, MANIFEST, UNSAFE, make, one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_van.bundle.bundle import manifest_schema, open_bundle, read_manifest, update_manifest
+from edge_van.bundle.bundle import open_bundle, update_manifest
+from edge_van.bundle.manifest import manifest_schema, read_manifest
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,

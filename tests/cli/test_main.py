@@ -20,7 +20,7 @@ from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, r
 import edge_van.pipeline
 import edge_van.runtimes
 from edge_van import doctor
-from edge_van.bundle.bundle import BundleWriter
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import (
     AccuracyGateError,
     BundleError,

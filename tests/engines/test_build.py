@@ -19,10 +19,11 @@ from bundle_samples import ACCURACY, MANIFEST
 from cli_samples import error_line, run, start
 from PIL import Image
 
-from edge_van.bundle.bundle import Bundle, BundleWriter, open_bundle, update_manifest, verify
+from edge_van.bundle.bundle import Bundle, open_bundle, update_manifest, verify
 from edge_van.bundle.engine_record import EngineRecord
 from edge_van.bundle.layout import LOG_NAME, PLAN_NAME
 from edge_van.bundle.records import SchemeResult
+from edge_van.bundle.writer import BundleWriter
 from edge_van.engines import build as engines
 from edge_van.engines import target as engine_target
 from edge_van.engines.build import ACTIVE_NAME, build_engines

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
-from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, OPENVINO_ONNX
+from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
 
-from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.writer import BundleWriter
 from edge_van.cli.predict import predict
 from edge_van.errors import UsageError, VerificationError
 from edge_van.images.decode import decode

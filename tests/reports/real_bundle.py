@@ -11,8 +11,9 @@ from bundle_samples import MANIFEST
 from checkpoint_samples import lively
 from cli_samples import CLASSES, NARROW, image_folders
 
-from edge_van.bundle.bundle import Bundle, BundleWriter
+from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.writer import BundleWriter
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.sets import open_images

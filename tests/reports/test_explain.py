@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from real_bundle import SPEC
 
-from edge_van.bundle.bundle import Bundle, file_entry
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.files import file_entry
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.images.decode import decode

@@ -9,7 +9,8 @@ import pytest
 from bundle_samples import make, one_line
 from cli_samples import tree
 
-from edge_van.bundle.bundle import BundleWriter, verify
+from edge_van.bundle.bundle import verify
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import BundleError, UsageError
 from edge_van.reports.write import MARKS, NAMES, check_output, is_report, write_report
 from edge_van.storage import files as atomic_files

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from bundle_samples import MANIFEST, make, names, one_line
 
-from edge_van.bundle.bundle import BundleWriter, free_space_check, open_bundle, update_manifest, verify
+from edge_van.bundle.bundle import open_bundle, update_manifest, verify
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import BundleError, UsageError
-from edge_van.storage.folders import clean_up_after_killed_runs
+from edge_van.storage.folders import clean_up_after_killed_runs, free_space_check
 
 
 def test_a_full_disk_is_one_clear_line(small_disk: Path) -> None:
@@ -113,7 +114,7 @@ def test_only_errors_about_the_output_are_translated(tmp_path: Path) -> None:
 CHILD = """
 import signal, sys, time
 from pathlib import Path
-from edge_van.bundle.bundle import BundleWriter
+from edge_van.bundle.writer import BundleWriter
 signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and a shell's & leave these ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with BundleWriter(Path(sys.argv[1])) as writer:
