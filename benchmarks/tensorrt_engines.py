@@ -22,6 +22,7 @@ from torch.fx import GraphModule
 
 from edge_van.bundle.engine_record import EngineRecord
 from edge_van.bundle.layout import FP32_ONNX, PLAN_NAME
+from edge_van.bundle.recipe import Recipe
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.float16_range import float16_logits, largest_activation
@@ -35,7 +36,7 @@ from edge_van.progress import Terminal
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import calibrate, convert
-from edge_van.quantization.recipe import Recipe, load_recipe
+from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 

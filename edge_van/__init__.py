@@ -1,3 +1,136 @@
-"""edge-van: Visual Attention Networks on edge devices, in INT8, with the accuracy and latency proved."""
+"""Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved.
+
+    import edge_van
+
+    bundle = edge_van.quantize("van.pth", data="imagenet/val", calibration="imagenet/train")
+    with edge_van.open_classifier(bundle) as classify:
+        print(classify("cat.jpg").top1)
+
+What the command line does, a program does with the functions of the same names. Nothing is imported before it is used:
+``import edge_van`` loads no torch and no inference engine.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edge_van.bundle.bundle import Bundle as Bundle
+    from edge_van.bundle.bundle import open_bundle as open_bundle
+    from edge_van.bundle.models import BundleModel as BundleModel
+    from edge_van.bundle.recipe import Recipe as Recipe
+    from edge_van.bundle.records import Accuracy as Accuracy
+    from edge_van.bundle.records import Manifest as Manifest
+    from edge_van.engines.build import BuiltEngines as BuiltEngines
+    from edge_van.engines.build import build as build
+    from edge_van.engines.target import EnginesOptions as EnginesOptions
+    from edge_van.errors import AccuracyGateError as AccuracyGateError
+    from edge_van.errors import BundleError as BundleError
+    from edge_van.errors import CheckpointError as CheckpointError
+    from edge_van.errors import DataError as DataError
+    from edge_van.errors import EdgeVanError as EdgeVanError
+    from edge_van.errors import LatencyGateError as LatencyGateError
+    from edge_van.errors import MissingRuntimeError as MissingRuntimeError
+    from edge_van.errors import UsageError as UsageError
+    from edge_van.errors import VerificationError as VerificationError
+    from edge_van.evaluation.bundle import validate as validate
+    from edge_van.input_spec import InputSpec as InputSpec
+    from edge_van.pipeline import QuantizeOptions as QuantizeOptions
+    from edge_van.pipeline import quantize as quantize
+    from edge_van.prediction.classifier import Classification as Classification
+    from edge_van.prediction.classifier import Classifier as Classifier
+    from edge_van.prediction.classifier import open_classifier as open_classifier
+    from edge_van.prediction.predict import Prediction as Prediction
+    from edge_van.prediction.predict import PredictOptions as PredictOptions
+    from edge_van.prediction.predict import predict as predict
+    from edge_van.prediction.scores import ClassScore as ClassScore
+    from edge_van.progress import Terminal as Terminal
+    from edge_van.progress import Work as Work
+    from edge_van.reports.collect import ReportOptions as ReportOptions
+    from edge_van.reports.report import WrittenReport as WrittenReport
+    from edge_van.reports.report import report as report
+    from edge_van.timing.benchmark import benchmark as benchmark
+    from edge_van.timing.record import BenchmarkResult as BenchmarkResult
+    from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings
+    from edge_van.timing.run import BenchmarkOptions as BenchmarkOptions
+
+_HOMES = {
+    "bundle.bundle": ("Bundle", "open_bundle"),
+    "bundle.models": ("BundleModel",),
+    "bundle.recipe": ("Recipe",),
+    "bundle.records": ("Accuracy", "Manifest"),
+    "engines.build": ("BuiltEngines", "build"),
+    "engines.target": ("EnginesOptions",),
+    "errors": (
+        *("AccuracyGateError", "BundleError", "CheckpointError", "DataError", "EdgeVanError", "LatencyGateError"),
+        *("MissingRuntimeError", "UsageError", "VerificationError"),
+    ),
+    "evaluation.bundle": ("validate",),
+    "input_spec": ("InputSpec",),
+    "pipeline": ("QuantizeOptions", "quantize"),
+    "prediction.classifier": ("Classification", "Classifier", "open_classifier"),
+    "prediction.predict": ("PredictOptions", "Prediction", "predict"),
+    "prediction.scores": ("ClassScore",),
+    "progress": ("Terminal", "Work"),
+    "reports.collect": ("ReportOptions",),
+    "reports.report": ("WrittenReport", "report"),
+    "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
+    "timing.benchmark": ("benchmark",),
+    "timing.run": ("BenchmarkOptions",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Accuracy",
+    "AccuracyGateError",
+    "BenchmarkOptions",
+    "BenchmarkResult",
+    "BenchmarkSettings",
+    "BuiltEngines",
+    "Bundle",
+    "BundleError",
+    "BundleModel",
+    "CheckpointError",
+    "ClassScore",
+    "Classification",
+    "Classifier",
+    "DataError",
+    "EdgeVanError",
+    "EnginesOptions",
+    "InputSpec",
+    "LatencyGateError",
+    "Manifest",
+    "MissingRuntimeError",
+    "PredictOptions",
+    "Prediction",
+    "QuantizeOptions",
+    "Recipe",
+    "ReportOptions",
+    "Terminal",
+    "UsageError",
+    "VerificationError",
+    "Work",
+    "WrittenReport",
+    "__version__",
+    "benchmark",
+    "build",
+    "open_bundle",
+    "open_classifier",
+    "predict",
+    "quantize",
+    "report",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edge_van' has no attribute {name!r}")
+    value = getattr(import_module(f"edge_van.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ In: ``QuantizeOptions``. Out: a ``Bundle`` on disk. Each stage takes what the st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,180 +16,158 @@ import torch
 from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.recipe import Recipe
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
-    Accuracy,
-    CalibrationRecord,
-    Latency,
+    FoldRecord,
     Manifest,
-    SchemeResult,
 )
 from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import DataError, UsageError
-from edge_van.evaluation.accuracy import validate
-from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
-from edge_van.evaluation.schemes import measure_schemes
-from edge_van.export.models import ExportedModels, export_models
+from edge_van.evaluation.evidence import left_out, measure
+from edge_van.export.job import Exported, ExportJob, joined, take_probe
+from edge_van.export.models import export_fp32, export_int8
+from edge_van.export.tensorrt_models import export_tensorrt
 from edge_van.images.draw import hashes
 from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.images.stream import BrokenImage, stream
 from edge_van.input_spec import InputSpec
-from edge_van.machine import describe_machine, has_vnni, versions
+from edge_van.machine import describe_machine, versions
 from edge_van.model.fold import fold
-from edge_van.progress import SILENT, Reporter
-from edge_van.quantization.calibration import CalibrationImages, load_calibration
-from edge_van.quantization.recipe import Recipe
-from edge_van.runtimes import open_model
+from edge_van.model.van import VAN
+from edge_van.progress import UNWATCHED, Work
+from edge_van.quantization.calibration import Calibration, load_calibration
+from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.run import post_training, prepare
+from edge_van.quantization.scheme import for_openvino, get_scheme
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
-from edge_van.timing.latency import measure_latency
 
 TARGETS = ("openvino", "tensorrt")
-VALIDATE_BATCH = 32
-LATENCY_ROUNDS = 300
-LATENCY_S = 10.0
-"""A first look, with the gate of --min-speedup; ``edge-van benchmark`` takes a minute for each scenario."""
 SIZED_IMAGES = 8
-NEAR_CHANCE = 0.05
-"""An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
 FREE_SPACE_FACTOR = 4
 """A bundle holds the weights twice in float32 and up to four times in int8."""
 
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What ``edge-van quantize`` was asked for. Paths are as given; None means the default the README names."""
+    """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``."""
 
-    recipe: Recipe
-    variant: str | None = None
-    checkpoint: str | None = None  # a path, "imagenet1k" or "demo"; None is "demo"
-    data: Path | None = None
-    calibration: Path | None = None
-    output: Path | None = None
+    variant: str | None = None  # None: what the checkpoint's tensors say
     targets: tuple[str, ...] = TARGETS
     spec_overrides: dict[str, object] = field(default_factory=dict)
     seed: int = 0
     use_ema: bool = True
-    strict: bool = False
-    force: bool = False
+    force: bool = False  # replace a bundle that is there
 
     def __post_init__(self) -> None:
         unknown = [t for t in self.targets if t not in TARGETS]
         if unknown or not self.targets:
             raise UsageError(f"--target is one or more of {', '.join(TARGETS)}; got {', '.join(unknown) or 'none'}")
 
+
+@dataclass(frozen=True)
+class _Source:
+    """A checkpoint as it was read, with the InputSpec that was asked for."""
+
+    loaded: LoadedCheckpoint
+    spec: InputSpec
+    is_demo: bool
+
     @property
-    def is_demo(self) -> bool:
-        return self.checkpoint in (None, "demo")
+    def variant(self) -> str:
+        return self.loaded.variant or self.loaded.van.variant.name
 
 
-def quantize(options: QuantizeOptions, reporter: Reporter = SILENT) -> Bundle:
-    """Run the whole job and return the finished bundle. Nothing that looks finished is left by a failure.
+@dataclass(frozen=True)
+class _Data:
+    """Images to measure accuracy on, images to calibrate on, and the InputSpec with the classes' names."""
 
-    Raises the package's errors: ``UsageError`` for contradicting options, ``CheckpointError``, ``DataError``,
-    ``VerificationError``, ``BundleError``. The accuracy gate is the caller's: the bundle says what was measured.
+    held_out: ImageSet
+    training: ImageSet
+    spec: InputSpec
+    warnings: tuple[str, ...] = ()
+
+
+def quantize(
+    checkpoint: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    output: str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    options: QuantizeOptions | None = None,
+    work: Work = UNWATCHED,
+) -> Bundle:
+    """Turn a VAN checkpoint into a measured INT8 bundle. Nothing that looks finished is left by a failure.
+
+    ``checkpoint`` is a file, a Hugging Face folder, "imagenet1k", or "demo", which None is too. ``data`` are labelled
+    images, ``calibration`` others of the same kind, both a folder or zip of ``<class>/<image>``; a ``data`` with train/
+    beside val/ serves for both. ``output`` is the bundle's folder, by default ``van_VARIANT_int8``. ``recipe`` is a
+    record or a TOML file over the packaged one.
+
+    Raises ``UsageError`` for contradicting options, ``CheckpointError``, ``DataError``, ``VerificationError``,
+    ``BundleError``. Whether the accuracy is good enough is the caller's to judge: the bundle says what was measured.
     """
+    options = options or QuantizeOptions()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else Path(recipe))
     torch.manual_seed(options.seed)
     with ExitStack() as stack:
-        if options.output is not None:
-            BundleWriter(options.output, force=options.force)  # an output that is in the way is said before any work
-        loaded, spec = _load(options)
-        if options.is_demo:
-            why = "No --checkpoint: using" if options.checkpoint is None else "Using"
-            reporter.note(f"{why} the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
-        warnings = list(loaded.warnings)
-        for warning in warnings:
-            reporter.note(f"warning: {warning}")
-        held_out, training = _open_data(options, spec, loaded.van.num_classes, stack)
-        if spec.source_size is not None:
-            _require_source_size(held_out, spec)
-        if spec.classes is None:
-            spec = replace(spec, classes=held_out.classes)
-            names = ", ".join((held_out.classes or ())[:3])
-            warnings.append(
-                f"the checkpoint names no classes: its logits were taken to be in the order of the folders' names "
-                f"({names}, ...); give --classes FILE if they are not"
-            )
-            reporter.note(f"warning: {warnings[-1]}")
-        name = loaded.variant or loaded.van.variant.name
-        writer = stack.enter_context(BundleWriter(options.output or Path(f"van_{name}_int8"), force=options.force))
-        weight_bytes = sum(p.numel() * p.element_size() for p in loaded.van.parameters())
-        free_space_check(writer.output, FREE_SPACE_FACTOR * weight_bytes)
+        if output is not None:
+            BundleWriter(Path(output), force=options.force)  # an output that is in the way is said before any work
+        source = _load(None if checkpoint is None else str(checkpoint), options, work)
+        images = _open_data(source, _path(data), _path(calibration), stack)
+        work.warn(images.warnings)
+        folder = Path(f"van_{source.variant}_int8") if output is None else Path(output)
+        writer = stack.enter_context(BundleWriter(folder, force=options.force))
+        free_space_check(writer.output, FREE_SPACE_FACTOR * _weight_bytes(source.loaded.van))
 
-        calibration, record = _calibration(options, spec, held_out, training, reporter, warnings)
-        with reporter.stage("Folding BatchNorm away"):
-            folded, folding = fold(loaded.van, spec.size)
-        probed: list[BrokenImage] = []
-        exported = export_models(
-            writer.path,
-            folded,
-            calibration,
-            spec,
-            held_out,
-            options.recipe,
-            options.targets,
-            reporter,
-            strict=options.strict,
-            on_broken=probed.append,
-        )
-        warnings += exported.warnings
-        accuracy = latency = None
-        if "openvino" not in options.targets:
-            _note_broken(probed, "the schemes' SQNR", reporter, warnings)
-        else:
-            accuracy = _validate(writer, held_out, spec, folded.num_classes, options.strict, reporter, warnings)
-            latency = _latency(exported, reporter)
-            if not has_vnni():
-                warnings.append(NO_VNNI)
-        broken: list[BrokenImage] = []
-        schemes = measure_schemes(
-            writer.path,
-            exported.schemes,
-            FP32_ONNX,
-            held_out,
-            spec,
-            num_classes=folded.num_classes,
-            limit=options.recipe.tensorrt_images,
-            reporter=reporter,
-            strict=options.strict,
-            on_broken=broken.append,
-        )
-        if accuracy is None:  # else they are named already
-            _note_broken(broken, "the schemes' accuracy", reporter, warnings)
-        warnings += _accuracy_warnings(accuracy, schemes, folded.num_classes, options.recipe.max_drop_points)
+        ranges, range_warnings = _calibration(images, recipe, options.seed, work)
+        with work.reporter.stage("Folding BatchNorm away"):
+            folded, check = fold(source.loaded.van, images.spec.size)
+        prepared = prepare(folded, ranges.images, recipe, work)
+        probe = take_probe(images.held_out, images.spec, prepared, work)
+        job = ExportJob(writer.path, images.spec, prepared, probe, work)
+        exported = _export(job, recipe, options.targets)
+        evidence = measure(job, exported, images.held_out, recipe, options.targets)
+        warnings = (*source.loaded.warnings, *images.warnings, *range_warnings, *exported.warnings, *evidence.warnings)
         manifest = Manifest(
             schema_version=MANIFEST_SCHEMA_VERSION,
             edge_van_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            variant=name,
+            variant=source.variant,
             num_classes=folded.num_classes,
-            checkpoint=one_line(loaded.name),
-            checkpoint_sha256=loaded.sha256,
-            checkpoint_layout=loaded.layout,
-            input_spec=spec,
+            checkpoint=one_line(source.loaded.name),
+            checkpoint_sha256=source.loaded.sha256,
+            checkpoint_layout=source.loaded.layout,
+            input_spec=images.spec,
             method="ptq",
-            recipe=options.recipe.to_dict()
-            | {
-                "batch_norms_folded": folding.batch_norms_folded,
-                "kernels_cropped": folding.kernels_cropped,
-                "fold_max_relative_error": folding.max_relative_error,
-            },
-            calibration=record,
-            schemes=schemes,
+            recipe=recipe,
+            fold=FoldRecord(check.batch_norms_folded, check.kernels_cropped, check.max_relative_error),
+            calibration=ranges.record,
+            schemes=evidence.schemes,
             versions=versions(),
             files=(),
             machine=describe_machine(),
-            accuracy=accuracy,
-            latency=latency,
-            warnings=tuple(warnings),
+            accuracy=evidence.accuracy,
+            latency=evidence.latency,
+            warnings=warnings,
         )
         return writer.finish(manifest)
 
 
-def _load(options: QuantizeOptions) -> tuple[LoadedCheckpoint, InputSpec]:
-    if options.is_demo:
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _weight_bytes(van: VAN) -> int:
+    return sum(p.numel() * p.element_size() for p in van.parameters())
+
+
+def _load(checkpoint: str | None, options: QuantizeOptions, work: Work) -> _Source:
+    is_demo = checkpoint in (None, "demo")
+    if is_demo:
         if options.variant not in (None, "b0"):
             raise UsageError(
                 f"the embedded demo is a b0, not {options.variant}: give your own weights with --checkpoint FILE, or "
@@ -197,24 +176,23 @@ def _load(options: QuantizeOptions) -> tuple[LoadedCheckpoint, InputSpec]:
         loaded = load_checkpoint(asset(DEMO_CHECKPOINT))
     else:
         by_hand = [name for name, value in options.spec_overrides.items() if value is not None]
-        loaded = load_checkpoint(
-            str(options.checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand
-        )
+        loaded = load_checkpoint(str(checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand)
     spec = loaded.spec.with_overrides(**options.spec_overrides)
     if spec.classes is not None and len(spec.classes) != loaded.van.num_classes:
         raise UsageError(f"{len(spec.classes)} class names for a head of {loaded.van.num_classes} classes")
-    return loaded, spec
+    if is_demo:
+        why = "No --checkpoint: using" if checkpoint is None else "Using"
+        work.reporter.note(f"{why} the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
+    work.warn(loaded.warnings)
+    return _Source(loaded, spec, is_demo)
 
 
-def _open_data(
-    options: QuantizeOptions, spec: InputSpec, num_classes: int, stack: ExitStack
-) -> tuple[ImageSet, ImageSet]:
-    """(held out for validation, to calibrate on). ``--data`` may hold train/ and val/ (or test/) side by side."""
-    data, calibration = options.data, options.calibration
+def _open_data(source: _Source, data: Path | None, calibration: Path | None, stack: ExitStack) -> _Data:
+    """``data`` may hold train/ and val/ (or test/) side by side."""
     if data is not None:
         data, train = splits(data)
         calibration = calibration or train
-    if options.is_demo:
+    if source.is_demo:
         data = data or asset(DEMO_VALIDATION)
         calibration = calibration or asset(DEMO_CALIBRATION)
     if data is None:
@@ -224,9 +202,19 @@ def _open_data(
             f"calibration takes other images than accuracy is measured on, and {data} has no train/ beside a val/: "
             f"give training images with --calibration DIR|ZIP"
         )
-    held_out = stack.enter_context(open_images(data, classes=spec.classes, num_classes=num_classes))
-    training = stack.enter_context(open_images(calibration, classes=spec.classes, labelled=False))
-    return held_out, training
+    spec, classes = source.spec, source.spec.classes
+    held_out = stack.enter_context(open_images(data, classes=classes, num_classes=source.loaded.van.num_classes))
+    training = stack.enter_context(open_images(calibration, classes=classes, labelled=False))
+    if spec.source_size is not None:
+        _require_source_size(held_out, spec)
+    if classes is not None:
+        return _Data(held_out, training, spec)
+    names = ", ".join((held_out.classes or ())[:3])
+    warning = (
+        f"the checkpoint names no classes: its logits were taken to be in the order of the folders' names "
+        f"({names}, ...); give --classes FILE if they are not"
+    )
+    return _Data(held_out, training, replace(spec, classes=held_out.classes), (warning,))
 
 
 def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
@@ -237,92 +225,32 @@ def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
         raise DataError(f"{images.source}: {broken[0].name} does not do for --source-size: {broken[0].reason}")
 
 
-def _calibration(
-    options: QuantizeOptions,
-    spec: InputSpec,
-    held_out: ImageSet,
-    training: ImageSet,
-    reporter: Reporter,
-    warnings: list[str],
-) -> tuple[CalibrationImages, CalibrationRecord]:
-    recipe = options.recipe
-    with reporter.stage("Looking for images in both sets"):
-        excluded = hashes(held_out)
-    broken: list[BrokenImage] = []
-    with reporter.stage("Reading calibration images", recipe.samples) as advance:
-        images, record = load_calibration(
-            training,
-            spec,
-            samples=recipe.samples,
-            seed=options.seed,
-            batch=recipe.batch,
-            exclude_hashes=excluded,
-            strict=options.strict,
-            on_broken=broken,
-            progress=advance,
-        )
-    if record.images < recipe.samples:
-        warnings.append(f"calibrated on {record.images} images, {recipe.samples} were asked for")
-    _note_broken(broken, "calibration", reporter, warnings)
-    return images, record
+def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[Calibration, tuple[str, ...]]:
+    """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
+    with work.reporter.stage("Looking for images in both sets"):
+        excluded = hashes(images.held_out)
+    found = load_calibration(
+        images.training,
+        images.spec,
+        samples=recipe.samples,
+        seed=seed,
+        batch=recipe.batch,
+        exclude_hashes=excluded,
+        work=work,
+    )
+    warnings = left_out(found.broken, "calibration", work)
+    if found.record.images < recipe.samples:
+        warnings = (f"calibrated on {found.record.images} images, {recipe.samples} were asked for", *warnings)
+    return found, warnings
 
 
-def _note_broken(broken: list[BrokenImage], use: str, reporter: Reporter, warnings: list[str]) -> None:
-    for image in broken:
-        reporter.note(f"warning: {image.name} is broken and left out of {use}: {image.reason}")
-    if broken:
-        warnings.append(f"{len(broken)} broken images left out of {use}")
-
-
-def _validate(
-    writer: BundleWriter,
-    held_out: ImageSet,
-    spec: InputSpec,
-    num_classes: int,
-    strict: bool,
-    reporter: Reporter,
-    warnings: list[str],
-) -> Accuracy:
-    broken: list[BrokenImage] = []
-    batch = VALIDATE_BATCH if spec.source_size is None else 1  # the crop inside the graph is written for one image
-    with (
-        reporter.stage("Measuring accuracy", len(held_out)) as advance,
-        open_model("openvino", writer.path(FP32_IR), batch=batch) as fp32,
-        open_model("openvino", writer.path(INT8_IR), batch=batch) as int8,
-    ):
-        accuracy = validate(
-            fp32,
-            int8,
-            held_out,
-            spec,
-            num_classes=num_classes,
-            batch_size=batch,
-            strict=strict,
-            progress=advance,
-            on_broken=broken.append,
-        )
-    _note_broken(broken, "accuracy", reporter, warnings)
-    return accuracy
-
-
-def _accuracy_warnings(
-    accuracy: Accuracy | None, schemes: tuple[SchemeResult, ...], num_classes: int, max_drop_points: float
-) -> list[str]:
-    """What to doubt of the figures, though they pass."""
-    measured = [a for a in (accuracy, *(s.accuracy for s in schemes if s.quantized_layers)) if a is not None]
-    found = []
-    chance = 1.0 / num_classes
-    if measured and measured[0].top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
-        found.append(
-            f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
-            f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
-        )
-    said = (over_limit(a, max_drop_points) or doubts(a, max_drop_points) for a in measured)
-    return [*found, *(warning for warning in said if warning)]
-
-
-def _latency(exported: ExportedModels, reporter: Reporter) -> Latency:
-    with reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
-        return measure_latency(
-            exported.candidates, baseline="fp32", rounds=LATENCY_ROUNDS, min_seconds=LATENCY_S, progress=advance
-        )
+def _export(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
+    """Every file of the targets: the FP32 network, then one scheme after the other."""
+    parts = [export_fp32(job, with_openvino="openvino" in targets)]
+    if "openvino" in targets:
+        [quantized] = post_training(job.prepared, (for_openvino(recipe.openvino_scheme),), job.work)
+        parts.append(export_int8(job, quantized))
+    if "tensorrt" in targets:
+        schemes = tuple(map(get_scheme, recipe.tensorrt_schemes))
+        parts.append(export_tensorrt(job, recipe, post_training(job.prepared, schemes, job.work)))
+    return joined(parts)

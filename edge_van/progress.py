@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
@@ -71,6 +72,22 @@ def heard() -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     raise_again()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage needs to know of whoever asked for it: who watches, and whether a broken image is fatal."""
+
+    reporter: Reporter = SILENT
+    strict: bool = False
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """Tell the watcher; the stage returns the same texts as well."""
+        for text in texts:
+            self.reporter.note(f"warning: {text}")
+
+
+UNWATCHED = Work()
 
 
 class Terminal:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.recipe import Recipe
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,
     CalibrationRecord,
+    FoldRecord,
     Interval,
     Manifest,
     SchemeResult,
@@ -19,6 +21,18 @@ from edge_van.errors import EdgeVanError
 from edge_van.input_spec import InputSpec
 from edge_van.machine import Machine
 
+RECIPE = Recipe(
+    samples=300,
+    equalize_strength=0.5,
+    activation="gelu",
+    openvino_scheme="openvino",
+    tensorrt_schemes=("int8", "int8_pointwise"),
+    tensorrt_float="float16",
+    tensorrt_input="float32",
+    tensorrt_images=1000,
+    max_drop_points=1.0,
+    batch=25,
+)
 MANIFEST = Manifest(
     schema_version=MANIFEST_SCHEMA_VERSION,
     edge_van_version="0.1.0",
@@ -30,7 +44,8 @@ MANIFEST = Manifest(
     checkpoint_layout="official",
     input_spec=InputSpec(classes=("cat", "dog")),
     method="ptq",
-    recipe={"bits": 8, "percentile": 99.5, "symmetric": True, "name": "default"},
+    recipe=RECIPE,
+    fold=FoldRecord(12, 3, 7e-6),
     calibration=CalibrationRecord("folder", 300, 2, 0),
     schemes=(SchemeResult("openvino", "openvino/model.xml", False, ("conv",), 74, 31.5, 99.0, 64),),
     versions={"openvino": "2026.4.1"},

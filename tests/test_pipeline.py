@@ -121,8 +121,8 @@ def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
     for scheme in manifest.schemes[1:]:
         assert scheme.accuracy is not None
         assert scheme.accuracy.images == 24
-    assert manifest.recipe["samples"] == 20
-    assert manifest.recipe["batch_norms_folded"] == 12
+    assert manifest.recipe.samples == 20
+    assert manifest.fold.batch_norms_folded == 12
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 24
     assert manifest.latency is not None
@@ -188,7 +188,7 @@ def test_openvino_alone_with_overrides(runs: dict[str, Finished]) -> None:
     spec = manifest.input_spec
     assert (spec.size, spec.source_size, spec.crop) == ((32, 40), (64, 80), 0.8)
     assert (spec.mean, spec.std, spec.classes) == ((0.4, 0.4, 0.4), (0.3, 0.4, 0.5), CLASSES)
-    assert manifest.recipe["max_drop_points"] == 100
+    assert manifest.recipe.max_drop_points == 100
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 9
 

@@ -16,8 +16,9 @@ from edge_van.bundle.manifest import (
     encoded,
     read_manifest,
 )
+from edge_van.bundle.models import BundleModel, models_of
 from edge_van.bundle.records import Manifest
-from edge_van.errors import BundleError
+from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import (
     clear_errors,
@@ -45,6 +46,18 @@ class Bundle:
             raise BundleError(f"{relative} links out of the bundle {self.path}: make or copy the bundle again")
         return self.path / relative
 
+    def models(self) -> tuple[BundleModel, ...]:
+        """Every model there is, by every runtime that can run it; see ``BundleModel``."""
+        return models_of(self.manifest)
+
+    def model(self, runtime: str, precision: str) -> BundleModel:
+        """The model of that runtime and precision that is no scheme of TensorRT; ``UsageError`` where there is none."""
+        found = [m for m in self.models() if (m.runtime, m.precision) == (runtime, precision) and not m.is_engine]
+        if not found:
+            there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models()))
+            raise UsageError(f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}")
+        return found[0]
+
     def check(self, *relative: str) -> None:
         """Compare these listed files with their size and sha256; ``BundleError`` for the first that differs."""
         entries = {entry.path: entry for entry in self.manifest.files}
@@ -54,9 +67,14 @@ class Bundle:
                 raise BundleError(f"the bundle {self.path} is damaged: {problem.detail}")
 
 
-def open_bundle(path: Path) -> Bundle:
+def as_bundle(bundle: Bundle | str | Path) -> Bundle:
+    """``bundle`` itself, or the one in that folder."""
+    return bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+
+
+def open_bundle(path: str | Path) -> Bundle:
     """The bundle in folder ``path``; raises as ``read_manifest``. The files are not hashed: that is ``verify``."""
-    return Bundle(path, read_manifest(path))
+    return Bundle(Path(path), read_manifest(Path(path)))
 
 
 def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -> list[FileProblem]:

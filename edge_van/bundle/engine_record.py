@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge_van.bundle.layout import PLAN_NAME, RECORD_NAME
 from edge_van.errors import BundleError
+from edge_van.storage.json_format import JSONFormat, encode
 
 ENGINE_SCHEMA_VERSION = 1
 ENGINE_RUNTIMES = ("tensorrt", "tensorrt_rtx")
@@ -92,27 +91,22 @@ def write_engine(folder: Path, plan: bytes, onnx: Path, **fields: Any) -> Engine
         **fields,
     )
     (folder / PLAN_NAME).write_bytes(plan)
-    (folder / RECORD_NAME).write_bytes(encode_record(record))
+    (folder / RECORD_NAME).write_bytes(encode(record))
     return record
+
+
+ENGINE_FORMAT = JSONFormat(
+    EngineRecord,
+    kind="",
+    version=ENGINE_SCHEMA_VERSION,
+    oldest_version=1,
+    max_bytes=64 * 2**20,
+    called="engine record",
+    again="build the engine again",
+    error=BundleError,
+)
 
 
 def read_engine_record(folder: Path) -> EngineRecord:
     """The ``engine.json`` of an engine's folder; ``BundleError`` if it is missing, broken or of a newer version."""
-    path = folder / RECORD_NAME
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}): build the engine again") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path} is no engine record ({error}): build the engine again") from error
-    if not 1 <= record.schema_version <= ENGINE_SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has version {record.schema_version}, this edge-van reads up to {ENGINE_SCHEMA_VERSION}: upgrade "
-            f"edge-van, or build the engine again"
-        )
-    return record
-
-
-def encode_record(record: EngineRecord | EngineChoice) -> bytes:
-    """Readable JSON, the same bytes for the same record."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    return ENGINE_FORMAT.read(folder / RECORD_NAME)

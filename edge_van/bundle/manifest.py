@@ -12,12 +12,10 @@ from typing import Any
 import msgspec
 
 from edge_van.bundle.records import LARGEST, MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
-from edge_van.errors import BundleError, UsageError
-from edge_van.text import single_line
+from edge_van.errors import BundleError
+from edge_van.storage.json_format import JSONFormat, encode
 
 MANIFEST_NAME = "manifest.json"
-OLDEST_SCHEMA_VERSION = 1
-MAX_MANIFEST_BYTES = 64 * 2**20
 _AGAIN = "make the bundle again"
 _LARGEST_DROP = 100.001
 """Points; the formula of the interval may miss 100 by a rounding."""
@@ -30,13 +28,14 @@ def read_manifest(bundle_dir: Path) -> Manifest:
     """
     path = bundle_dir / MANIFEST_NAME
     try:
-        if not path.is_file():
-            raise BundleError(f"{bundle_dir} is no bundle, it has no {MANIFEST_NAME}: give a folder made by edge-van")
-        with path.open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
+        is_bundle = path.is_file()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
-    return decoded(raw, str(path))
+        raise BundleError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+    if not is_bundle:
+        raise BundleError(f"{bundle_dir} is no bundle, it has no {MANIFEST_NAME}: give a folder made by edge-van")
+    manifest = MANIFEST_FORMAT.read(path)
+    check_consistent(manifest, str(path))
+    return manifest
 
 
 def check_relative(path: str) -> str:
@@ -51,43 +50,55 @@ def manifest_schema() -> dict[str, Any]:
     return msgspec.json.schema(Manifest)
 
 
-class _Head(msgspec.Struct):
-    """What every manifest of every version starts from; read first, so that the rest may change."""
+def upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
+    """A manifest of version 1 as one of version 2, whose recipe is typed and whose fold has a record of its own."""
+    if version != 1:
+        raise ValueError(f"no manifest has version {version}")
+    flat = content["recipe"]
+    recipe = _RECIPE_OF_1 | {key: value for key, value in flat.items() if key in _RECIPE_OF_1}
+    recipe["tensorrt_schemes"] = [name for name in str(recipe["tensorrt_schemes"]).split(",") if name]
+    fold = {
+        "batch_norms_folded": flat.get("batch_norms_folded", 0),
+        "kernels_cropped": flat.get("kernels_cropped", 0),
+        "max_relative_error": flat.get("fold_max_relative_error", 0.0),
+    }
+    return content | {"schema_version": MANIFEST_SCHEMA_VERSION, "recipe": recipe, "fold": fold}
 
-    schema_version: int
-    edge_van_version: str = "of unknown version"
 
+_RECIPE_OF_1: dict[str, Any] = {
+    "samples": 300,
+    "equalize_strength": 0.5,
+    "activation": "gelu",
+    "openvino_scheme": "openvino",
+    "tensorrt_schemes": "int8,int8_pointwise",
+    "tensorrt_float": "float16",
+    "tensorrt_input": "float32",
+    "tensorrt_images": 1000,
+    "max_drop_points": 1.0,
+    "batch": 25,
+}
+"""A recipe of version 1 was any set of settings; these are what the defaults were where one is not named."""
 
-def decoded(raw: bytes, where: str) -> Manifest:
-    """The manifest in ``raw``, checked as ``read_manifest`` says; ``where`` opens every message."""
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where} is over {MAX_MANIFEST_BYTES // 2**20} MiB, no manifest is: make the bundle again")
-    try:
-        _check_version(msgspec.json.decode(raw, type=_Head), where)
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (UsageError, msgspec.ValidationError) as error:  # UsageError: the InputSpec's own check
-        reason = single_line(error)
-        raise BundleError(f"{where} is no valid manifest, {reason}: make the bundle again") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        at = "" if "byte" in str(error) else f" (byte {len(raw)})"
-        raise BundleError(f"{where} is broken JSON, {error}{at}: make or copy the bundle again") from error
-    except RecursionError as error:
-        raise BundleError(f"{where} is nested too deep for a manifest: make or copy the bundle again") from error
-    check_consistent(manifest, where)
-    return manifest
+MANIFEST_FORMAT = JSONFormat(
+    Manifest,
+    kind="",
+    version=MANIFEST_SCHEMA_VERSION,
+    oldest_version=1,
+    max_bytes=64 * 2**20,
+    called="manifest",
+    again="make or copy the bundle again",
+    error=BundleError,
+    upgrade=upgraded,
+)
 
 
 def check_consistent(manifest: Manifest, where: str) -> None:
     """What the types alone do not say; ``BundleError``, which begins with ``where``."""
     _check_entries(manifest.files, where)
-    classes, limit = manifest.input_spec.classes, manifest.recipe.get("max_drop_points", 1.0)
+    classes = manifest.input_spec.classes
     if manifest.num_classes < 1 or (classes is not None and len(classes) != manifest.num_classes):
         raise BundleError(
             f"{where} has {manifest.num_classes} classes and {len(classes or ())} names for them: make the bundle again"
-        )
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 <= limit <= 100.0:
-        raise BundleError(
-            f"{where} has a recipe with max_drop_points {limit!r}, no number from 0 to 100: make the bundle again"
         )
     for accuracy in (manifest.accuracy, *(scheme.accuracy for scheme in manifest.schemes)):
         if accuracy is not None:
@@ -123,19 +134,6 @@ def _check_latency(latency: Latency, where: str) -> None:
         raise BundleError(f"{where} has a latency with a time or ratio that is no positive number: {_AGAIN}")
 
 
-def _check_version(head: _Head, where: str) -> None:
-    if head.schema_version > MANIFEST_SCHEMA_VERSION:
-        raise BundleError(
-            f"{where} was made by a newer edge-van ({head.edge_van_version!r}, manifest version {head.schema_version}; "
-            f"this one reads up to {MANIFEST_SCHEMA_VERSION}): upgrade with pip install --upgrade edge-van"
-        )
-    if head.schema_version < OLDEST_SCHEMA_VERSION:
-        raise BundleError(
-            f"{where} has manifest version {head.schema_version}, this edge-van reads {OLDEST_SCHEMA_VERSION} to "
-            f"{MANIFEST_SCHEMA_VERSION}: make the bundle again"
-        )
-
-
 def _check_entries(files: tuple[FileEntry, ...], where: str) -> None:
     seen = {MANIFEST_NAME}
     for entry in files:
@@ -162,10 +160,10 @@ def _why_unsafe(path: str) -> str | None:
 def encoded(manifest: Manifest) -> bytes:
     """JSON that has been read back: what cannot be read again (an infinite number becomes null) is not written."""
     try:
-        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+        raw = encode(manifest)
     except (ValueError, OverflowError) as error:
         raise BundleError(f"the manifest cannot be written as JSON: {error}; mend that value") from error
-    decoded(raw, MANIFEST_NAME)
+    check_consistent(MANIFEST_FORMAT.decoded(raw, MANIFEST_NAME), MANIFEST_NAME)
     return raw
 
 
@@ -176,7 +174,7 @@ def listed_files(folder: Path) -> frozenset[str] | None:
     """
     try:
         with (folder / MANIFEST_NAME).open("rb") as file:
-            content = msgspec.json.decode(file.read(MAX_MANIFEST_BYTES), type=dict[str, Any])
+            content = msgspec.json.decode(file.read(MANIFEST_FORMAT.max_bytes), type=dict[str, Any])
     except (OSError, ValueError, RecursionError):
         return None
     if "edge_van_version" not in content:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge_van.bundle.engine_record import EngineSet
+from edge_van.bundle.recipe import Recipe
 from edge_van.input_spec import InputSpec
 from edge_van.machine import Machine
 
-MANIFEST_SCHEMA_VERSION = 1
+MANIFEST_SCHEMA_VERSION = 2
 LARGEST = 1e12
 """No figure is larger: milliseconds of thirty years."""
 
@@ -127,6 +128,15 @@ class SchemeResult:
 
 
 @dataclass(frozen=True)
+class FoldRecord:
+    """What folding did, and by how much the logits of the folded network differ from the checkpoint's, relatively."""
+
+    batch_norms_folded: int
+    kernels_cropped: int
+    max_relative_error: float
+
+
+@dataclass(frozen=True)
 class CalibrationRecord:
     """Which images set the ranges."""
 
@@ -154,7 +164,8 @@ class Manifest:
     checkpoint_layout: str
     input_spec: InputSpec
     method: str  # "ptq"
-    recipe: dict[str, str | int | float | bool]
+    recipe: Recipe
+    fold: FoldRecord
     calibration: CalibrationRecord
     schemes: tuple[SchemeResult, ...]
     versions: dict[str, str]

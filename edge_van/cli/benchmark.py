@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Collection
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +15,12 @@ import click
 
 from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.cli.types import Limit, Numbers, print_json
-from edge_van.errors import BundleError, MissingRuntimeError, UsageError
-from edge_van.text import file_name, one_line, without_folders
+from edge_van.errors import BundleError, UsageError
+from edge_van.progress import Terminal, Work
+from edge_van.text import file_name, one_line
 from edge_van.timing.record import SCENARIOS, TIMED_RUNTIMES, BenchmarkResult, Scenario
 
 if TYPE_CHECKING:
-    from edge_van.bundle.bundle import Bundle
     from edge_van.progress import Reporter
     from edge_van.timing.run import BenchmarkOptions
 
@@ -95,53 +92,61 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
 
     Next: edge-van report BUNDLE draws the result. Given to a later run as --baseline FILE, it is a regression gate.
     """
-    from edge_van.bundle.bundle import open_bundle
-    from edge_van.progress import Terminal
-    from edge_van.storage.files import replace_file
-    from edge_van.storage.folders import raised_on_termination
-    from edge_van.timing.record import encode_benchmark, read_benchmark
-    from edge_van.timing.run import run_benchmark
+    import edge_van
+    from edge_van.timing.benchmark import check_libraries, check_output
+    from edge_van.timing.record import read_benchmark
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:
         raise UsageError("--max-slowdown compares with an earlier result: give it with --baseline FILE")
     output = flags["output"] or (bundles[0] / BENCHMARK_NAME if len(bundles) == 1 else None)
     if output is None and not as_json:
         raise UsageError(f"the result of {len(bundles)} bundles lies in none of them: give --output FILE (or --json)")
-    _check_libraries()
+    check_libraries()
     before = None if flags["baseline"] is None else read_benchmark(flags["baseline"])
-    opened = [open_bundle(path) for path in bundles]
+    opened = [edge_van.open_bundle(path) for path in bundles]
     if output is not None:
-        _check_output(output, flags["baseline"], flags["force"])
-    options = _options(flags)
-    if before is not None:
-        options = _compared(before, opened, options)
-    reporter = Terminal()
+        check_output(output, flags["baseline"], force=flags["force"])
+    reporter, measured, written = Terminal(), list[BenchmarkResult](), None
     paths = {*bundles, flags["output"], flags["baseline"]}
-    with raised_on_termination():
-        result = run_benchmark(opened, options, reporter, _command(sys.argv[1:], paths))
-    result = replace(
-        result, skipped=tuple(replace(s, reason=without_folders(s.reason, bundles)) for s in result.skipped)
-    )
-    written = None
     try:
-        if output is not None:
-            replace_file(output, encode_benchmark(result))
-            written = output
+        edge_van.benchmark(
+            opened,
+            options=_options(flags),
+            baseline=before,
+            output=output,
+            command=_command(sys.argv[1:], paths),
+            work=Work(reporter),
+            on_result=measured.append,
+        )
+        written = output
     except BundleError as error:
-        if before is not None:  # the gate's error would be the only one that is shown
+        if measured and before is not None:  # the gate's error would be the only one that is shown
             reporter.note(f"warning: {error}")
         raise
     finally:  # minutes of work are shown though they could not be written
-        try:
-            if as_json:
-                print_json(result)
-            else:
-                from edge_van.cli.tables_benchmark import show_benchmark
+        for result in measured:
+            _show(result, written, bundles, as_json, before, flags["max_slowdown"] or _MAX_SLOWDOWN, reporter)
 
-                show_benchmark(result, written, bundles)
-        finally:  # a closed pipe must not hide the gate
-            if before is not None:
-                _gate(before, result, flags["max_slowdown"] or _MAX_SLOWDOWN, reporter)
+
+def _show(
+    result: BenchmarkResult,
+    written: Path | None,
+    bundles: tuple[Path, ...],
+    as_json: bool,
+    before: BenchmarkResult | None,
+    max_slowdown: float,
+    reporter: Reporter,
+) -> None:
+    try:
+        if as_json:
+            print_json(result)
+        else:
+            from edge_van.cli.tables_benchmark import show_benchmark
+
+            show_benchmark(result, written, bundles)
+    finally:  # a closed pipe must not hide the gate
+        if before is not None:
+            _gate(before, result, max_slowdown, reporter)
 
 
 def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float, reporter: Reporter) -> None:
@@ -164,28 +169,6 @@ def _command(words: list[str], paths: Collection[Path | None]) -> str:
         shown.append(f"{name}{equals}{file_name(Path(value)) if is_path else value}")
         flag = word
     return one_line(f"edge-van {shlex.join(shown)}")
-
-
-def _compared(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> BenchmarkOptions:
-    """``options`` with the baseline model of ``before``; refuses before minutes of work what cannot be compared."""
-    from edge_van.machine import describe_machine
-    from edge_van.timing.gate import require_same_conditions, require_same_models
-    from edge_van.timing.models import timed_models
-    from edge_van.timing.run import identity
-
-    require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
-    models, skipped = timed_models(bundles, options.runtimes)
-    require_same_models(before, [model.name for model in models], skipped)
-    return replace(options, against=before.baseline)
-
-
-def _check_libraries() -> None:
-    """Said before anything is measured."""
-    missing = [name for name in ("psutil", "cpuinfo") if find_spec(name) is None]
-    if missing:
-        raise MissingRuntimeError(
-            f"timing takes {' and '.join(missing)}, not installed here: pip install 'edge-van[benchmark]'"
-        )
 
 
 def _options(flags: dict[str, Any]) -> BenchmarkOptions:
@@ -218,31 +201,3 @@ def _options(flags: dict[str, Any]) -> BenchmarkOptions:
         startup=not flags["no_startup"],
         layers=not flags["no_layers"],
     )
-
-
-def _check_output(output: Path, baseline: Path | None, force: bool) -> None:
-    """Before minutes of work: an output that is in the way, or cannot be written."""
-    from edge_van.timing.record import read_benchmark
-
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")
-    if output.exists() and not output.is_file():
-        what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
-        raise UsageError(f"--output {output} {what}: give a file's path")
-    try:
-        with tempfile.TemporaryFile(dir=output.parent):  # what permissions do not tell: /proc, a read-only mount
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{output.parent} cannot be written to ({error.strerror}): give another file with --output"
-        ) from error
-    if baseline is not None and output.exists() and output.samefile(baseline):
-        raise UsageError(
-            f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "
-            f"another file with --output"
-        )
-    if output.exists() and not force:
-        try:
-            read_benchmark(output)
-        except UsageError as error:
-            raise UsageError(f"{output} is no result of edge-van benchmark: give --force to replace it") from error

@@ -14,6 +14,7 @@ import click
 
 from edge_van.cli.types import print_json
 from edge_van.errors import DataError
+from edge_van.progress import Terminal, Work
 
 if TYPE_CHECKING:
     from edge_van.prediction.predict import Failure
@@ -63,10 +64,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="A list of predictions as JSON on standard output.")
 def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """Classify images (files, folders or zip archives) with a bundle's model, and show where it looked."""
-    from edge_van.bundle.bundle import open_bundle
+    import edge_van
     from edge_van.prediction.predict import PredictOptions
-    from edge_van.prediction.predict import predict as run
-    from edge_van.progress import Terminal
 
     reporter = Terminal()
     failures: list[Failure] = []
@@ -76,8 +75,8 @@ def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any)
         what = f"the heat map of {failure.image} is missing" if failure.heat_map else f"{failure.image} cannot be used"
         reporter.note(f"{what}: {failure.reason}")
 
-    opened, options = open_bundle(bundle), PredictOptions(**flags)
-    found = run(opened, images, options, reporter, on_failure)
+    opened, options = edge_van.open_bundle(bundle), PredictOptions(**flags)
+    found = edge_van.predict(opened, images, options=options, work=Work(reporter), on_failure=on_failure)
     try:
         if as_json:
             print_json(found)

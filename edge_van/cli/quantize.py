@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from edge_van.bundle.recipe import ACTIVATIONS
 from edge_van.cli.types import POINTS, Limit, Sizes, Triple, class_names, print_json
 from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
-from edge_van.quantization.recipe import ACTIVATIONS
+from edge_van.progress import Terminal, Work
 
 _PATH = click.Path(path_type=Path)
 
@@ -50,10 +51,9 @@ def quantize(as_json: bool, **flags: Any) -> None:
     """Turn a VAN checkpoint into a measured INT8 bundle."""
     from dataclasses import replace
 
+    import edge_van
     from edge_van.evaluation.gates import LATENCY_ADVICE, bundle_gate
     from edge_van.pipeline import QuantizeOptions
-    from edge_van.pipeline import quantize as run
-    from edge_van.progress import Terminal
     from edge_van.quantization.recipe import load_recipe
 
     recipe = load_recipe(flags["recipe"])
@@ -62,19 +62,21 @@ def quantize(as_json: bool, **flags: Any) -> None:
     overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}
     options = QuantizeOptions(
-        recipe=recipe,
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
         spec_overrides=overrides,
-        **{
-            k: flags[k]
-            for k in ("variant", "checkpoint", "data", "calibration", "seed", "use_ema", "strict", "output", "force")
-        },
+        **{k: flags[k] for k in ("variant", "seed", "use_ema", "force")},
     )
     if flags["min_speedup"] is not None and "openvino" not in options.targets:
         raise UsageError(
             f"--min-speedup is a limit on OpenVINO's latency, and --target leaves it out: {LATENCY_ADVICE}"
         )
-    bundle = run(options, Terminal())
+    bundle = edge_van.quantize(
+        flags["checkpoint"],
+        recipe=recipe,
+        options=options,
+        work=Work(Terminal(), flags["strict"]),
+        **{k: flags[k] for k in ("data", "calibration", "output")},
+    )
     try:
         if as_json:
             print_json(bundle.manifest)

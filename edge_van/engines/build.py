@@ -15,22 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van.bundle.bundle import Bundle, update_manifest
-from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming, encode_record
+from edge_van.bundle.bundle import Bundle, as_bundle, update_manifest
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, SchemeTiming
 from edge_van.bundle.files import file_entry
 from edge_van.bundle.layout import PLAN_NAME, engines_folder
 from edge_van.bundle.manifest import read_manifest
+from edge_van.bundle.models import tensorrt_schemes
 from edge_van.bundle.records import Manifest, SchemeResult
 from edge_van.engines.choice import choose_engine
 from edge_van.engines.target import EnginesOptions, Target, find_target
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.engines.trtexec import build_engine_with_trtexec, time_engine
 from edge_van.errors import BundleError, EdgeVanError, UsageError
-from edge_van.progress import Advance, Reporter
+from edge_van.progress import UNWATCHED, Advance, Reporter, Work
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.storage.folders import (
     clear_errors,
 )
+from edge_van.storage.json_format import encode
 from edge_van.storage.new_folder import NewFolder
 from edge_van.timing.latency import measure_latency
 
@@ -47,16 +49,20 @@ class BuiltEngines:
     failed: dict[str, str]
 
 
-def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -> BuiltEngines:
-    """Build, time and choose. Engines of the same target that are there stay, if their graph is still the same.
+def build(
+    bundle: Bundle | str | Path, *, options: EnginesOptions | None = None, work: Work = UNWATCHED
+) -> BuiltEngines:
+    """Build a TensorRT engine of every scheme, prove its precision, time it where its GPU is, choose the fastest.
+    Engines of the same target that are there stay, if their graph is still the same.
 
-    What was built is kept and listed even where other schemes failed: those are in ``failed``, and it is the caller's
-    to end with an error. Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can
-    build here, ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
+       What was built is kept and listed even where other schemes failed: those are in ``failed``, and it is the caller's
+       to end with an error. Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can
+       build here, ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
     """
+    bundle, options, reporter = as_bundle(bundle), options or EnginesOptions(), work.reporter
     schemes = _schemes(bundle, options.schemes)
     target = find_target(options)
-    build = BuildOptions(
+    settings = BuildOptions(
         runtime=target.runtime,
         compute_capabilities=options.compute_capabilities,
         max_batch=options.max_batch,
@@ -64,14 +70,15 @@ def build_engines(bundle: Bundle, options: EnginesOptions, reporter: Reporter) -
         allow_fallback=options.allow_fallback,
     )
     bundle.check(*{s.file for s in schemes.values()})
-    tag = target.folder(build.compute_capabilities)
+    tag = target.folder(settings.compute_capabilities)
     output = bundle.path / engines_folder(tag)
-    with NewFolder(output, one_at_a_time=True) as new:  # a second build waits: each keeps what the one before it made
-        records, failed = _build_all(bundle, schemes, new.path, target, build, reporter)
+    with NewFolder(output, one_at_a_time=True) as new:  # each build keeps what the one before it made
+        records, failed = _build_all(bundle, schemes, new.path, target, settings, reporter)
         records |= _kept(bundle, output, new.path, records, tag)
-        choice = _choose(bundle, records, failed, new.path, target, build, options, reporter)
+        times = _times(records, new.path, target, settings.compute_capabilities, reporter)
+        choice = _choose(bundle, failed, times, options.max_drop_points, target)
         with clear_errors(output):
-            (new.path / ACTIVE_NAME).write_bytes(encode_record(choice))
+            (new.path / ACTIVE_NAME).write_bytes(encode(choice))
             prefix = f"{engines_folder(tag)}/"
             entries = tuple(
                 replace(file_entry(new.path, name), path=f"{prefix}{name}")
@@ -96,7 +103,7 @@ def _kept(
     manifest = read_manifest(bundle.path)  # as it is by now
     there = manifest.engines.get(tag)
     hashes = {entry.path: entry.sha256 for entry in manifest.files}
-    files = {s.name: s.file for s in manifest.schemes if s.target == "tensorrt"}
+    files = {scheme.name: scheme.file for scheme in tensorrt_schemes(manifest)}
     kept = {}
     for record in () if there is None else there.engines:
         name = record.scheme
@@ -118,7 +125,7 @@ def _is_whole(plan: Path, record: EngineRecord) -> bool:
 
 
 def _schemes(bundle: Bundle, names: tuple[str, ...]) -> dict[str, SchemeResult]:
-    there = {s.name: s for s in bundle.manifest.schemes if s.target == "tensorrt"}
+    there = {scheme.name: scheme for scheme in tensorrt_schemes(bundle.manifest)}
     if not there:
         raise BundleError(
             f"{bundle.path} holds no graph for TensorRT: make it with edge-van quantize --target openvino,tensorrt"
@@ -171,47 +178,54 @@ def _build_all(
     return records, {name: str(error) for name, error in failed.items()}
 
 
+@dataclass(frozen=True)
+class _Times:
+    """(median, p99) milliseconds by scheme, and of the others why there is none."""
+
+    ms: dict[str, tuple[float, float]]
+    notes: dict[str, str]
+
+
+def _times(
+    records: Mapping[str, EngineRecord], folder: Path, target: Target, cards: tuple[str, ...], reporter: Reporter
+) -> _Times:
+    if target.gpu is None:
+        return _Times({}, dict.fromkeys(records, "not timed: no GPU here"))
+    if cards and target.gpu.compute_capability not in cards:
+        why = f"not timed: the GPU here ({target.gpu.name}) is none it was built for"
+        return _Times({}, dict.fromkeys(records, why))
+    notes: dict[str, str] = {}
+    samples: dict[str, list[float]] = {name: [] for name in records}
+    for name in (*records, *reversed(list(records))):  # there and back: a GPU that warms up slows all alike
+        try:
+            samples[name] += _time(name, folder, target, reporter)
+            if not samples[name]:
+                notes[name] = "not timed: no inference was counted"
+        except EdgeVanError as error:
+            notes[name] = f"not timed: {error}"
+        except Exception as error:  # noqa: BLE001  whatever a driver does, the engines that were built are kept
+            notes[name] = f"not timed: {type(error).__name__}: {error}"
+    ms = {n: (float(np.median(s)), float(np.percentile(s, 99))) for n, s in samples.items() if n not in notes}
+    return _Times(ms, notes)
+
+
 def _choose(
-    bundle: Bundle,
-    records: dict[str, EngineRecord],
-    failed: dict[str, str],
-    folder: Path,
-    target: Target,
-    build: BuildOptions,
-    options: EnginesOptions,
-    reporter: Reporter,
+    bundle: Bundle, failed: Mapping[str, str], times: _Times, max_drop_points: float, target: Target
 ) -> EngineChoice:
     """Among the schemes with an engine; every row without a time says why."""
-    notes = {name: why for name, why in failed.items() if name not in records}  # else an earlier one is still there
-    times: dict[str, tuple[float, float]] = {}
-    cards = build.compute_capabilities
-    if target.gpu is None:
-        notes |= dict.fromkeys(records, "not timed: no GPU here")
-    elif cards and target.gpu.compute_capability not in cards:
-        notes |= dict.fromkeys(records, f"not timed: the GPU here ({target.gpu.name}) is none it was built for")
-    else:
-        samples: dict[str, list[float]] = {name: [] for name in records}
-        for name in (*records, *reversed(records)):  # there and back: a GPU that warms up slows all alike
-            try:
-                samples[name] += _time(name, folder, target, reporter)
-                if not samples[name]:
-                    notes[name] = "not timed: no inference was counted"
-            except EdgeVanError as error:
-                notes[name] = f"not timed: {error}"
-            except Exception as error:  # noqa: BLE001  whatever a driver does, the engines that were built are kept
-                notes[name] = f"not timed: {type(error).__name__}: {error}"
-        times = {n: (float(np.median(s)), float(np.percentile(s, 99))) for n, s in samples.items() if n not in notes}
+    timed = {*times.ms, *times.notes}  # a scheme that failed may have an engine of before
+    notes = {**{name: why for name, why in failed.items() if name not in timed}, **times.notes}
     table = []
     for scheme in bundle.manifest.schemes:
-        if scheme.name not in records and scheme.name not in failed:
+        if scheme.name not in timed and scheme.name not in failed:
             continue
         drop = None if scheme.accuracy is None else scheme.accuracy.top1_drop_points
-        median, p99 = times.get(scheme.name, (None, None))
+        median, p99 = times.ms.get(scheme.name, (None, None))
         table.append(SchemeTiming(scheme.name, drop, median, p99, notes.get(scheme.name, "")))
     timed_by = (
         "trtexec, GPU compute time" if target.tool is not None else "wall time with the copies to and from the GPU"
     )
-    return choose_engine(tuple(table), options.max_drop_points, timed_by if times else "")
+    return choose_engine(tuple(table), max_drop_points, timed_by if times.ms else "")
 
 
 def _time(name: str, folder: Path, target: Target, reporter: Reporter) -> tuple[float, ...]:

@@ -9,61 +9,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import SchemeResult
-from edge_van.evaluation.accuracy import validate_all
+from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
-from edge_van.input_spec import InputSpec
-from edge_van.progress import Reporter
-from edge_van.runtimes import Session, open_model
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.progress import Work
+from edge_van.runtimes.image_model import ImageModel
 
-BATCH = 16
+
+@dataclass(frozen=True)
+class MeasuredSchemes:
+    """All schemes, those of TensorRT with their accuracy, and the images that were left out."""
+
+    schemes: tuple[SchemeResult, ...]
+    broken: tuple[BrokenImage, ...] = ()
 
 
 def measure_schemes(
-    place: Callable[[str], Path],
     schemes: tuple[SchemeResult, ...],
-    reference: str,
+    open_graph: Callable[[str], ImageModel],
     images: ImageSet,
-    spec: InputSpec,
+    work: Work,
     *,
-    num_classes: int,
     limit: int,
-    reporter: Reporter,
-    strict: bool = False,
-    on_broken: Callable[[BrokenImage], None] | None = None,
-) -> tuple[SchemeResult, ...]:
-    """Measure TensorRT's schemes on ``limit`` images, evenly spread, against the float32 file ``reference``.
+) -> MeasuredSchemes:
+    """Measure TensorRT's schemes on ``limit`` images, evenly spread, against the FP32 graph.
 
-    Others are returned as they are. Broken images are left out and counted, or with ``strict`` are a ``DataError``.
+    ``open_graph`` opens an ONNX file of the bundle by its path there, to be computed exactly. Raises as
+    ``measure_accuracy``.
     """
-    host_spec = replace(spec, source_size=None)
     wanted = [s for s in schemes if s.target == "tensorrt"]
     if not wanted:
-        return schemes
-    with ExitStack() as stack, reporter.stage("Measuring TensorRT's graphs", min(limit, len(images))) as advance:
-        sessions: dict[str, Session] = {}
-        for file in (reference, *(s.file for s in wanted)):
-            if file not in sessions:
-                session = open_model("onnxruntime", place(file), exact=True)
-                sessions[file] = stack.enter_context(NormalizedSession(session, host_spec))
-        found = validate_all(
-            sessions[reference],
-            {s.name: sessions[s.file] for s in wanted},
+        return MeasuredSchemes(schemes)
+    with ExitStack() as stack:
+        opened = {file: stack.enter_context(open_graph(file)) for file in {FP32_ONNX, *(s.file for s in wanted)}}
+        measured = measure_accuracy(
+            opened[FP32_ONNX],
+            {s.name: opened[s.file] for s in wanted},
             images,
-            host_spec,
-            num_classes=num_classes,
-            batch_size=BATCH,
+            work,
+            title="Measuring TensorRT's graphs",
             limit=limit,
-            strict=strict,
-            progress=advance,
-            on_broken=on_broken,
         )
+    found = measured.accuracy
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
-    return tuple(
-        replace(s, accuracy=replace(found[s.name], classes=(), model=s.name)) if s.name in found else s for s in schemes
+    return MeasuredSchemes(
+        tuple(
+            replace(s, accuracy=replace(found[s.name], classes=(), model=s.name)) if s.name in found else s
+            for s in schemes
+        ),
+        measured.broken,
     )

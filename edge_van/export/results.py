@@ -1,34 +1,26 @@
 """What a scheme's graph computes against FP32, on a few held-out images.
 
-In: a graph or a file, the folded network, images. Out: a ``SchemeResult``.
+In: a graph or a file, a ``Probe``. Out: a ``SchemeResult``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_van.bundle.records import SchemeResult
-from edge_van.input_spec import InputSpec
-from edge_van.model.fold import FoldedVAN
-from edge_van.quantization.calibration import CalibrationImages
+from edge_van.export.job import ExportJob
 from edge_van.quantization.ptq import QuantizedVAN
-from edge_van.runtimes import open_model
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.runtimes.image_model import open_image_model
+from edge_van.runtimes.model_file import exact_graph
 from edge_van.statistics import agreement_percent, sqnr_db
 
 
 @torch.no_grad()
-def scheme_result(
-    quantized: QuantizedVAN, folded: FoldedVAN, probe: list[NDArray[np.uint8]], images: CalibrationImages, file: str
-) -> SchemeResult:
-    """Of a quantised graph, run as it is; ``probe`` are images (N, H, W, 3) that set no range."""
-    batches = [images.normalized(pixels) for pixels in probe]
-    reference = torch.cat([folded(batch) for batch in batches]).numpy()
-    logits = torch.cat([quantized.graph(batch) for batch in batches]).numpy()
+def scheme_result(job: ExportJob, quantized: QuantizedVAN, file: str) -> SchemeResult:
+    """Of a quantised graph, run as it is."""
+    images, reference = job.prepared.images, job.probe.logits
+    logits = torch.cat([quantized.graph(images.normalized(pixels)) for pixels in job.probe.pixels]).numpy()
     scheme = quantized.scheme
     return SchemeResult(
         name=scheme.name,
@@ -42,22 +34,11 @@ def scheme_result(
     )
 
 
-@torch.no_grad()
-def float_result(
-    name: str,
-    float_type: str,
-    file: str,
-    path: Path,
-    folded: FoldedVAN,
-    probe: list[NDArray[np.uint8]],
-    spec: InputSpec,
-    images: CalibrationImages,
-) -> SchemeResult:
+def float_result(job: ExportJob, name: str, float_type: str, file: str) -> SchemeResult:
     """Of a file that quantises nothing, run by ONNX Runtime."""
-    reference = torch.cat([folded(images.normalized(pixels)) for pixels in probe]).numpy()
-    with NormalizedSession(open_model("onnxruntime", path, exact=True), spec) as session:
-        [taken], [given] = session.inputs, session.outputs
-        logits = np.concatenate([session.run({taken.name: pixels})[given.name] for pixels in probe])
+    reference, path = job.probe.logits, job.place(file)
+    with open_image_model(exact_graph(path), job.spec, reference.shape[1]) as model:
+        logits = np.concatenate([model.logits(pixels) for pixels in job.probe.pixels])
     return SchemeResult(
         name=name,
         file=file,

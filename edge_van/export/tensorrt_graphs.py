@@ -14,8 +14,8 @@ import numpy as np
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import VerificationError
 from edge_van.export.precision import to_float16, with_uint8_input
-from edge_van.runtimes import open_model
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.runtimes.image_model import open_image_model
+from edge_van.runtimes.model_file import exact_graph
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def write_tensorrt_graph(
     return path
 
 
-def _logits(path: Path, spec: InputSpec, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    with NormalizedSession(open_model("onnxruntime", path, exact=True), spec) as session:
-        output: NDArray[np.float32] = session.run({session.inputs[0].name: pixels})[session.outputs[0].name]
-    return output
+def _logits(path: Path, spec: InputSpec, pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+    with open_image_model(exact_graph(path), spec, None) as model:
+        return model.logits(pixels)

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.errors import UsageError, VerificationError
-from edge_van.runtimes import Session
 from edge_van.runtimes.onnx_file import head_weights
-from edge_van.runtimes.stage_map import STAGE_MAP, STAGES, check_stage, map_size
+from edge_van.runtimes.stage_map import STAGES, check_stage, map_size
 
 if TYPE_CHECKING:
     from edge_van.model.fold import FoldedVAN
@@ -63,13 +62,6 @@ def similarity(first: Array, second: Array) -> float | None:
     if min(np.ptp(first), np.ptp(second)) <= CONSTANT:
         return None
     return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1.0, 1.0))
-
-
-def run_image(session: Session, pixels: NDArray[np.uint8]) -> tuple[Array, Array | None]:
-    """Logits (1, classes) of one image (H, W, 3); the map (1, C, H, W) of a session opened with ``stage_map``."""
-    output = session.run({session.inputs[0].name: pixels[None]})
-    logits = next(info.name for info in session.outputs if info.name != STAGE_MAP)
-    return output[logits], output.get(STAGE_MAP)
 
 
 class GradCAM:

@@ -13,25 +13,23 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_van.bundle.bundle import Bundle
-from edge_van.errors import BundleError, DataError, EdgeVanError, UsageError, VerificationError
+from edge_van.bundle.bundle import Bundle, as_bundle
+from edge_van.bundle.models import BundleModel
+from edge_van.errors import DataError, EdgeVanError, UsageError, VerificationError
 from edge_van.images.decode import BrokenImageError, decode
-from edge_van.input_spec import InputSpec
-from edge_van.prediction.gradcam import GradCAM, run_image
-from edge_van.prediction.model import PredictModel, choose_model
+from edge_van.prediction.gradcam import GradCAM
+from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
-from edge_van.prediction.softmax import softmax
+from edge_van.prediction.scores import ClassScore, class_names, rank
 from edge_van.prediction.sources import Source, open_sources, with_targets
-from edge_van.progress import Advance, Reporter
-from edge_van.runtimes import Session, open_model
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.progress import UNWATCHED, Advance, Reporter, Work
+from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 from edge_van.storage.files import locked, remove_leftovers, replace_file
 from edge_van.storage.folders import clear_errors
 from edge_van.text import shown
@@ -52,16 +50,6 @@ class PredictOptions:
     grad_cam: Path | None = None
     stage: int | None = None
     force: bool = False
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class: its index among the logits, its name, softmax probability and logit."""
-
-    index: int
-    name: str
-    probability: float
-    logit: float
 
 
 @dataclass(frozen=True)
@@ -97,121 +85,109 @@ class Failure:
 
 
 def predict(
-    bundle: Bundle,
-    paths: Sequence[Path],
-    options: PredictOptions,
-    reporter: Reporter,
-    on_failure: Callable[[Failure], None],
+    bundle: Bundle | str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    options: PredictOptions | None = None,
+    work: Work = UNWATCHED,
+    on_failure: Callable[[Failure], None] | None = None,
 ) -> list[Prediction]:
-    """Predict every image of ``paths``: files, folders and .zip archives of images, in the order given.
+    """Predict every one of ``images``: files, folders and .zip archives of images, in the order given.
 
     An image that cannot be used, or whose logits are not finite, goes to ``on_failure`` and is left out; so does one
-    whose heat map cannot be made or written, which keeps its answer. Raises ``UsageError`` for a path that is not
-    there, a heat map that exists already, or options that contradict each other; ``BundleError`` for a damaged file,
-    one that fits neither the manifest nor the runtime, or a folder for heat maps that cannot be written to;
-    ``MissingRuntimeError`` where the engine is not installed.
+    whose heat map cannot be made or written, which keeps its answer. Without ``on_failure`` the first one is a
+    ``DataError``.
+
+    Raises ``UsageError`` for a path that is not there, a heat map that exists already, or options that contradict each
+    other; ``BundleError`` for a damaged file, one that fits neither the manifest nor the runtime, or a folder for heat
+    maps that cannot be written to; ``MissingRuntimeError`` where the engine is not installed.
     """
+    bundle, options = as_bundle(bundle), options or PredictOptions()
+    on_failure = on_failure or _raise
     if options.grad_cam is None and (options.stage is not None or options.force):
         flag, does = ("--force", "replaces heat maps") if options.force else ("--stage", "says where Grad-CAM looks")
         raise UsageError(f"{flag} {does}: give --grad-cam DIR with it")
-    model = choose_model(bundle, options.runtime, options.precision, options.engine, options.scheme)
+    model = choose_model(
+        bundle,
+        runtime=options.runtime,
+        precision=options.precision,
+        engine=options.engine,
+        scheme=options.scheme,
+    )
     if options.grad_cam is not None and model.is_engine:
         raise UsageError(
             f"{model.runtime} shows no inner maps, from which Grad-CAM is made: leave --grad-cam out, or run the same "
             f"network with --runtime openvino or --runtime onnxruntime"
         )
+    paths = [Path(images)] if isinstance(images, str | Path) else [Path(path) for path in images]
     with ExitStack() as stack:
-        sources = open_sources(stack, paths, reporter.note)
+        sources = open_sources(stack, paths, work.reporter.note)
         if options.grad_cam is not None:
             sources = with_targets(sources, options.grad_cam, force=options.force)
         bundle.check(*model.files)
-        cam = None
+        cam, stage_map = None, dict[str, Any]()
         if options.grad_cam is not None:
-            cam = GradCAM(bundle, stage=options.stage, graph=model.head_graph)
-        session, spec = _open(bundle, model, cam)
-        stack.enter_context(session)
+            cam = GradCAM(bundle, stage=options.stage, graph=model.graph)
+            stage_map = {"stage_map": cam.stage}
+        opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **stage_map))
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
-        run = _Run(bundle, model, session, spec, cam, options, on_failure)
-        found = []
-        for source in _watched(sources, reporter, stack):
+        run = _Run(opened, model, class_names(bundle), cam, options, on_failure)
+        found: list[Prediction] = []
+        blank: list[str] = []
+        for source in _watched(sources, work.reporter, stack):
             try:
-                found.append(run.one(source))
+                prediction, is_blank = run.one(source)
             except BrokenImageError as error:
                 on_failure(Failure(source.name, error.reason))
             except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
                 on_failure(Failure(source.name, str(error)))
-        if cam is not None and run.blank:
+            else:
+                found.append(prediction)
+                blank += [source.name] if is_blank else []
+        if cam is not None and blank:
             written = sum(prediction.grad_cam is not None for prediction in found)
-            reporter.note(
-                f"{len(run.blank)} of {written} heat maps are all zero, the first is that of {run.blank[0]}: "
+            work.reporter.note(
+                f"{len(blank)} of {written} heat maps are all zero, the first is that of {blank[0]}: "
                 f"nothing in the map of stage {cam.stage} speaks for the class; another --stage may show more"
             )
         return found
 
 
-def _open(bundle: Bundle, model: PredictModel, cam: GradCAM | None) -> tuple[Session, InputSpec]:
-    """The session, which takes uint8 (1, H, W, 3), and the spec by which an image becomes that."""
-    options: dict[str, Any] = {} if cam is None else {"stage_map": cam.stage}
-    session = open_model(model.runtime, bundle.file(model.file), **options)
-    spec = bundle.manifest.input_spec
-    if model.runtime == "openvino":
-        return session, spec  # its preprocessing, with a source_size the resize too, is in the graph
-    spec = replace(spec, source_size=None)
-    return NormalizedSession(session, spec), spec
+def _raise(failure: Failure) -> None:
+    what = f"the heat map of {failure.image} cannot be made" if failure.heat_map else f"{failure.image} cannot be used"
+    raise DataError(f"{what}: {failure.reason}")
 
 
 @dataclass(frozen=True)
 class _Run:
     """An opened model and all that one image's prediction needs."""
 
-    bundle: Bundle
-    model: PredictModel
-    session: Session
-    spec: InputSpec
+    opened: ImageModel
+    model: BundleModel
+    names: tuple[str, ...]
     cam: GradCAM | None
     options: PredictOptions
     on_failure: Callable[[Failure], None]
-    blank: list[str] = field(default_factory=list)
-    """The images whose heat map is all zero so far."""
 
-    def one(self, source: Source) -> Prediction:
-        data = source.read()
-        pixels = decode(data, self.spec)
-        logits, inner = run_image(self.session, pixels)
-        scores = rank(logits[0], self._names(logits), self.options.top_k)
-        heat_map = None
-        if self.cam is not None and source.grad_cam is not None and inner is not None:
+    def one(self, source: Source) -> tuple[Prediction, bool]:
+        """The prediction, and whether its heat map is all zero."""
+        data, spec = source.read(), self.opened.spec
+        pixels = decode(data, spec)
+        logits, maps = self.opened.logits_and_maps(pixels[None])
+        scores = rank(logits[0], self.names, self.options.top_k)
+        heat_map, is_blank = None, False
+        if self.cam is not None and source.grad_cam is not None and maps is not None:
             try:
-                [heat] = self.cam.heat_maps(inner, np.array([scores[0].index]))
-                seen = pixels if self.spec.source_size is None else decode(data, replace(self.spec, source_size=None))
+                [heat] = self.cam.heat_maps(maps, np.array([scores[0].index]))
+                seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
                 _save(overlay(seen, heat), source.grad_cam, force=self.options.force)
             except EdgeVanError as error:
                 self.on_failure(Failure(source.name, str(error), heat_map=True))
             else:
                 heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
-                if not heat.any():
-                    self.blank.append(source.name)
-        return Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime)
-
-    def _names(self, logits: NDArray[Any]) -> tuple[str, ...]:
-        count = self.bundle.manifest.num_classes
-        if logits.shape != (1, count):
-            raise BundleError(
-                f"{self.model.file} returns {logits.shape} logits for one image, the checkpoint it was made from has "
-                f"{count} classes: make the bundle again"
-            )
-        return self.spec.classes or tuple(f"class {i}" for i in range(count))
-
-
-def rank(logits: NDArray[Any], names: Sequence[str], top_k: int) -> tuple[ClassScore, ...]:
-    """The ``top_k`` highest of the logits (classes,), or all where there are fewer; a tie goes to the lower index.
-
-    ``VerificationError`` for logits that are not finite.
-    """
-    values, probabilities = logits.astype(np.float64), softmax(logits)
-    order = np.argsort(-values, kind="stable")[:top_k]
-    return tuple(ClassScore(int(i), names[i], float(probabilities[i]), float(values[i])) for i in order)
+                is_blank = not heat.any()
+        return Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime), is_blank
 
 
 def _make_folder(folder: Path, sources: Sequence[Source]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from edge_van.images.draw import draw_balanced, fingerprint
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
-from edge_van.progress import Advance
+from edge_van.progress import UNWATCHED, Work
 from edge_van.text import one_line
 
 
@@ -59,6 +59,14 @@ class CalibrationImages(Sequence[Tensor]):
         return (images / 255.0 - self._mean) / self._std
 
 
+class Calibration(NamedTuple):
+    """The images that set the ranges, what is recorded of them, and those that were broken."""
+
+    images: CalibrationImages
+    record: CalibrationRecord
+    broken: tuple[BrokenImage, ...]
+
+
 def load_calibration(
     images: ImageSet,
     spec: InputSpec,
@@ -67,37 +75,33 @@ def load_calibration(
     seed: int,
     batch: int,
     exclude_hashes: frozenset[str] = frozenset(),
-    strict: bool = False,
-    on_broken: list[BrokenImage] | None = None,
-    progress: Advance | None = None,
-) -> tuple[CalibrationImages, CalibrationRecord]:
+    work: Work = UNWATCHED,
+) -> Calibration:
     """Draw ``samples`` images, class-balanced where classes are known, and decode them at the network's size.
 
-    Images whose bytes hash into ``exclude_hashes`` (those accuracy is reported on) are left out and counted. A broken
-    image goes to ``on_broken`` and the draw goes on to the next; with ``strict`` it is a ``DataError``, and so is a
-    draw that leaves no image.
+    Images whose bytes hash into ``exclude_hashes`` (those accuracy is reported on) are left out and counted. The draw
+    goes on to the next for a broken image; with ``work.strict`` it is a ``DataError``, and so is a draw that leaves no
+    image.
     """
+    # calibration sees what the network sees: with a fixed source size the resize still happens here
+    host_spec, strict = replace(spec, source_size=None), work.strict
     stats = StreamStats()
     parts: list[NDArray[np.uint8]] = []
-    # calibration sees what the network sees: with a fixed source size the resize still happens here
-    host_spec = replace(spec, source_size=None)
     decoded = asked = 0
-    while True:
-        # a shorter draw is the start of a longer one: only what is new is decoded
-        draw = draw_balanced(images, samples + len(stats.broken), seed=seed, exclude_hashes=exclude_hashes)
-        if strict and draw.unreadable:
-            raise DataError(f"{images.source}: {draw.unreadable[0].name} is broken: {draw.unreadable[0].reason}")
-        new, asked = draw.indices[asked:], len(draw.indices)
-        for part in stream(images, host_spec, batch_size=batch, indices=new, strict=strict, stats=stats):
-            parts.append(part.images)
-            decoded += len(part.images)
-            if progress is not None:
-                progress(len(part.images))
-        if not new or decoded >= samples:
-            break
-    broken = [*draw.unreadable, *stats.broken]
-    if on_broken is not None:
-        on_broken.extend(broken)
+    with work.reporter.stage("Reading calibration images", samples) as advance:
+        while True:
+            # a shorter draw is the start of a longer one: only what is new is decoded
+            draw = draw_balanced(images, samples + len(stats.broken), seed=seed, exclude_hashes=exclude_hashes)
+            if strict and draw.unreadable:
+                raise DataError(f"{images.source}: {draw.unreadable[0].name} is broken: {draw.unreadable[0].reason}")
+            new, asked = draw.indices[asked:], len(draw.indices)
+            for part in stream(images, host_spec, batch_size=batch, indices=new, strict=strict, stats=stats):
+                parts.append(part.images)
+                decoded += len(part.images)
+                advance(len(part.images))
+            if not new or decoded >= samples:
+                break
+    broken = (*draw.unreadable, *stats.broken)
     if not parts:
         raise DataError(
             f"{images.source}: no image is left for calibration ({draw.excluded} are also in the validation images, "
@@ -109,4 +113,4 @@ def load_calibration(
     record = CalibrationRecord(
         one_line(images.source.name), len(pixels), draw.left_out, seed, fingerprint(used), fingerprint(exclude_hashes)
     )
-    return CalibrationImages(pixels, spec, batch), record
+    return Calibration(CalibrationImages(pixels, spec, batch), record, broken)

@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
 from edge_van.images.decode import BrokenImageError, decode
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import stream
-from edge_van.prediction.gradcam import GradCAM, run_image, similarity
+from edge_van.prediction.gradcam import GradCAM, similarity
 from edge_van.prediction.overlay import overlay
 from edge_van.progress import Reporter
 from edge_van.reports.pictures import at_least, jpeg
 from edge_van.reports.record import CAMPair, CAMs
-from edge_van.runtimes import Session, open_model
+from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.statistics import evenly_spread
 from edge_van.text import one_line
@@ -34,16 +33,16 @@ _BATCH = 25
 
 @dataclass(frozen=True)
 class _Model:
-    """A session with the map of a stage, and the Grad-CAM of its network."""
+    """A model with the map of a stage, and the Grad-CAM of its network."""
 
-    session: Session
+    opened: ImageModel
     cam: GradCAM
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-        """Predicted classes (N,), maps (N, C, H, W) of images (N, H, W, 3), one at a time: the IR takes batch 1."""
-        results = [run_image(self.session, image) for image in images]
-        maps = [inner for _, inner in results if inner is not None]
-        return np.concatenate([logits for logits, _ in results]).argmax(1), np.concatenate(maps)
+        """Predicted classes (N,), maps (N, C, H, W) of images (N, H, W, 3)."""
+        logits, maps = self.opened.logits_and_maps(images)
+        assert maps is not None  # it was opened with a stage
+        return logits.argmax(1), maps
 
 
 @dataclass(frozen=True)
@@ -101,15 +100,16 @@ def cams_of(
 
 
 def _open(stack: ExitStack, bundle: Bundle) -> _Models:
+    fp32, int8 = (bundle.model("openvino", precision) for precision in ("fp32", "int8"))
     fp32_cam = GradCAM(bundle)
     # before the last stage the gradient is that of the float32 network for both
     last = fp32_cam.stage == STAGES[-1]
-    int8_cam = GradCAM(bundle, stage=fp32_cam.stage, graph=OPENVINO_ONNX) if last else fp32_cam
-    sessions = [
-        stack.enter_context(open_model("openvino", bundle.file(file), stage_map=fp32_cam.stage))
-        for file in (FP32_IR, INT8_IR)
+    int8_cam = GradCAM(bundle, stage=fp32_cam.stage, graph=int8.graph) if last else fp32_cam
+    opened = [
+        stack.enter_context(open_bundle_model(bundle, model, batch=1, stage_map=fp32_cam.stage))
+        for model in (fp32, int8)
     ]
-    return _Models(_Model(sessions[0], fp32_cam), _Model(sessions[1], int8_cam))
+    return _Models(_Model(opened[0], fp32_cam), _Model(opened[1], int8_cam))
 
 
 def _pair(bundle: Bundle, images: ImageSet, index: int, names: Sequence[str], models: _Models) -> CAMPair | None:

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_IR, INT8_IR
-from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.images.decode import decode
 from edge_van.images.sets import ImageSet, open_images, splits
@@ -26,12 +24,11 @@ from edge_van.progress import Reporter
 from edge_van.reports.cams import cams_of
 from edge_van.reports.pictures import at_least, jpeg
 from edge_van.reports.record import CAMs, Explanation, Flip, TopClass
-from edge_van.runtimes import Session, open_model
+from edge_van.runtimes.image_model import open_bundle_model
 from edge_van.statistics import evenly_spread
 from edge_van.text import one_line, without_folders
 
 MOST_FLIPS = 12
-BATCH = 32
 _KINDS: tuple[Literal["lost", "gained", "both_wrong"], ...] = ("lost", "gained", "both_wrong")
 
 
@@ -65,28 +62,27 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
     """
     manifest = bundle.manifest
     spec = manifest.input_spec
-    if not {FP32_IR, INT8_IR} <= {entry.path for entry in manifest.files}:
+    if {"fp32", "int8"} - {model.precision for model in bundle.models() if model.runtime == "openvino"}:
         raise NoModelsError(
             f"{bundle.path} has no OpenVINO models to run images through: leave --data out, or make the bundle with "
             f"--target openvino"
         )
     machine = describe_machine()
-    bundle.check(FP32_IR, INT8_IR, *(f"{f[:-4]}.bin" for f in (FP32_IR, INT8_IR)))
     broken: list[BrokenImage] = []
     with ExitStack() as stack:
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
         )
-        batch = BATCH if spec.source_size is None else 1  # the crop inside the graph is written for one image
         fp32, int8 = (
-            stack.enter_context(open_model("openvino", bundle.file(f), batch=batch)) for f in (FP32_IR, INT8_IR)
+            stack.enter_context(open_bundle_model(bundle, bundle.model("openvino", precision)))
+            for precision in ("fp32", "int8")
         )
         indices = evenly_spread(len(images), image_limit)
         found: list[_Candidate] = []
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
-            for part in stream(images, spec, batch_size=batch, indices=indices, on_broken=broken.append):
-                by_fp32, by_int8 = (_probabilities(s, part.images, batch, manifest) for s in (fp32, int8))
+            for part in stream(images, spec, batch_size=fp32.batch, indices=indices, on_broken=broken.append):
+                by_fp32, by_int8 = (softmax(model.logits(part.images)) for model in (fp32, int8))
                 found += _flipped(by_fp32, by_int8, part.indices, part.labels)
                 seen += len(part.labels)
                 advance(len(part.labels))
@@ -136,21 +132,6 @@ def _flipped(
         )
         for i in np.flatnonzero(tops[0] != tops[1])
     ]
-
-
-def _probabilities(session: Session, images: NDArray[np.uint8], batch: int, manifest: Manifest) -> NDArray[np.float64]:
-    """Softmax of the logits of (N, H, W, 3), (N, classes). A short batch is filled up: the engine's batch is fixed."""
-    count = len(images)
-    if count < batch:
-        images = np.concatenate([images, np.repeat(images[-1:], batch - count, 0)])
-    output = session.run({session.inputs[0].name: np.ascontiguousarray(images)})
-    logits = output[session.outputs[0].name][:count]
-    if logits.shape != (count, manifest.num_classes):
-        raise BundleError(
-            f"a model returns {logits.shape} logits for {count} images, the checkpoint it was made from has "
-            f"{manifest.num_classes} classes: make the bundle again"
-        )
-    return softmax(logits)
 
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:

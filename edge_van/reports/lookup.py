@@ -187,4 +187,4 @@ def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
 
 def limit_points(manifest: Manifest) -> float:
     """The recipe's largest allowed top-1 drop, in points."""
-    return float(manifest.recipe.get("max_drop_points", 1.0))
+    return manifest.recipe.max_drop_points

@@ -13,13 +13,14 @@ import msgspec
 
 from edge_van.bundle.layout import REPORT_JSON
 from edge_van.bundle.manifest import check_consistent as check_manifest
+from edge_van.bundle.manifest import upgraded
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
 from edge_van.machine import Machine
-from edge_van.storage.json_format import JSONFormat
+from edge_van.storage.json_format import JSONFormat, encode
 from edge_van.timing.record import BenchmarkResult, check_consistent
 
-REPORT_SCHEMA_VERSION = 1
+REPORT_SCHEMA_VERSION = 2
 REPORT_KIND = "edge-van report"
 
 Status = Literal["good", "reservations", "no", "not_judged"]
@@ -159,8 +160,23 @@ class Report:
     comparisons: tuple[Comparison, ...] = ()
 
 
+def _upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
+    """A report of version 1 held manifests of version 1."""
+    for side in content["sides"]:
+        if side["manifest"] is not None:
+            side["manifest"] = upgraded(side["manifest"], version)
+    return content | {"schema_version": REPORT_SCHEMA_VERSION}
+
+
 REPORT_FORMAT = JSONFormat(
-    Report, REPORT_KIND, REPORT_SCHEMA_VERSION, 1, 1024 * 2**20, "report", "make the report again"
+    Report,
+    REPORT_KIND,
+    version=REPORT_SCHEMA_VERSION,
+    oldest_version=1,
+    max_bytes=1024 * 2**20,
+    called="report",
+    again="make the report again",
+    upgrade=_upgraded,
 )
 
 
@@ -204,7 +220,7 @@ def encode_report(report: Report) -> bytes:
     ``VerificationError`` for what could not be read again: a figure that is no number becomes null in JSON.
     """
     try:
-        raw = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+        raw = encode(report)
         _check(REPORT_FORMAT.decoded(raw, Path(REPORT_JSON)), Path(REPORT_JSON))
     except (ValueError, OverflowError, EdgeVanError) as error:
         raise VerificationError(f"the report is not written, as it could not be read again: {error}") from error

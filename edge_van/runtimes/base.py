@@ -85,6 +85,13 @@ class Session(ABC):
         """
         raise UsageError(f"{self.runtime}: the time of each layer is read from OpenVINO and ONNX Runtime only")
 
+    def sibling(self) -> Session:
+        """A session with a request of its own on the same loaded model, for another thread; the caller's to close.
+
+        ``UsageError`` where the engine has no such.
+        """
+        raise UsageError(f"{self.runtime}: only OpenVINO runs several requests of one loaded model at once")
+
     @abstractmethod
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a feed that fits."""

@@ -24,3 +24,8 @@ class ModelFile:
     def open(self, **options: Any) -> Session:
         """A new session, the caller's to close; ``options`` over its own. Raises as ``open_model``."""
         return open_model(self.runtime, self.path, **{**self.options, **options})
+
+
+def exact_graph(path: Path) -> ModelFile:
+    """An ONNX file that ONNX Runtime computes exactly as it is written."""
+    return ModelFile(path.name, "onnxruntime", path, {"exact": True})

@@ -69,6 +69,10 @@ class OpenVINOSession(Session):
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
+        self._begin()
+
+    def _begin(self) -> None:
+        """A request of the compiled model, with memory bound to its outputs."""
         self.threads = int(self._model.get_property("INFERENCE_NUM_THREADS"))
         self.streams = int(self._model.get_property("NUM_STREAMS"))
         self._queue: Any = None
@@ -79,6 +83,12 @@ class OpenVINOSession(Session):
         self.inputs = tuple(_info(port, f"input_{i}") for i, port in enumerate(self._model.inputs))
         self.outputs = tuple(_info(port, f"output_{i}") for i, port in enumerate(self._model.outputs))
         self._results = [self._bind_output(i, info) for i, info in enumerate(self.outputs)]
+
+    def sibling(self) -> OpenVINOSession:
+        other = object.__new__(OpenVINOSession)
+        other._model = self._model
+        other._begin()
+        return other
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for i, info in enumerate(self.inputs):

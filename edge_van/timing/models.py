@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, PLAN_NAME
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.models import BundleModel, Takes
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.text import one_line
@@ -43,10 +44,11 @@ class TimedModel:
 
 @dataclass(frozen=True)
 class _Wanted:
+    """A bundle's model, and how it is timed: by the runtime's ``options``, under a ``precision`` of its own."""
+
+    model: BundleModel
     precision: str
-    file: str
-    runtime: str  # of ``open_model``
-    options: dict[str, object]
+    options: dict[str, object] = field(default_factory=dict)
     target: str = ""  # of an engine, where the bundle has several
 
 
@@ -104,34 +106,27 @@ def _require_at_most(most: int, count: int, what: str) -> None:
 
 
 def _timed(bundle: Bundle, bundle_name: str, name: str, runtime: str, wanted: _Wanted) -> TimedModel:
-    files = [wanted.file, *([f"{wanted.file[:-4]}.bin"] if wanted.file.endswith(".xml") else [])]
-    bundle.check(*files)
+    model = wanted.model
+    bundle.check(*model.files)
     sizes = {entry.path: entry.size_bytes for entry in bundle.manifest.files}
-    model_file = ModelFile(name, wanted.runtime, bundle.file(wanted.file), dict(wanted.options))
     return TimedModel(
         bundle=bundle_name,
         runtime=runtime,
         precision=wanted.precision,
-        file=wanted.file,
-        model_file=model_file,
-        file_bytes=sum(sizes[f] for f in files),
-        takes=_takes(bundle, runtime),
+        file=model.file,
+        model_file=ModelFile(name, model.runtime, bundle.file(model.file), dict(wanted.options)),
+        file_bytes=sum(sizes[f] for f in model.files),
+        takes=TAKES[model.takes],
         settings=NO_SPIN if runtime == "onnxruntime" else "",
     )
 
 
-def _takes(bundle: Bundle, runtime: str) -> str:
-    """What an image is when it reaches the model: the less is done inside, the less is timed."""
-    if runtime == "openvino":
-        resized = "resized and " if bundle.manifest.input_spec.source_size is not None else ""
-        return f"uint8 NHWC, {resized}normalised inside"
-    if runtime.startswith("tensorrt") and bundle.manifest.recipe.get("tensorrt_input") == "uint8":
-        return "uint8 NHWC, normalised inside"
-    return "float NCHW, normalised before"
-
-
-def _has(bundle: Bundle, file: str) -> bool:
-    return any(entry.path == file for entry in bundle.manifest.files)
+TAKES: dict[Takes, str] = {
+    "camera": "uint8 NHWC, resized and normalised inside",
+    "pixels": "uint8 NHWC, normalised inside",
+    "floats": "float NCHW, normalised before",
+}
+"""What an image is when it reaches the model: the less is done inside, the less is timed."""
 
 
 def _require(module: str, extra: str, title: str) -> None:
@@ -139,19 +134,26 @@ def _require(module: str, extra: str, title: str) -> None:
         raise MissingRuntimeError(f"{title} is not installed: pip install 'edge-van[{extra}]'")
 
 
+def _found(bundle: Bundle, runtime: str, precision: str, file: str) -> BundleModel | Skipped:
+    for model in bundle.models():
+        if (model.runtime, model.file) == (runtime, file):
+            return model
+    return Skipped(f"{runtime}-{precision}", f"the bundle has no {file}")
+
+
 def _openvino(bundle: Bundle) -> list[_Wanted | Skipped]:
     _require("openvino", "openvino", "OpenVINO")
     from edge_van.runtimes.openvino import has_bf16
 
     found: list[_Wanted | Skipped] = []
-    for precision, file in (("fp32", FP32_IR), ("int8", INT8_IR)):
-        if not _has(bundle, file):
-            found.append(Skipped(f"openvino-{precision}", f"the bundle has no {file}"))
+    for precision, mixed, file in (("fp32", "bf16", FP32_IR), ("int8", "int8_bf16", INT8_IR)):
+        model = _found(bundle, "openvino", precision, file)
+        if isinstance(model, Skipped):
+            found.append(model)
             continue
-        found.append(_Wanted(precision, file, "openvino", {}))
-        mixed = {"fp32": "bf16", "int8": "int8_bf16"}[precision]
+        found.append(_Wanted(model, precision))
         if has_bf16():
-            found.append(_Wanted(mixed, file, "openvino", {"precision": "bf16"}))
+            found.append(_Wanted(model, mixed, {"precision": "bf16"}))
         else:
             found.append(Skipped(f"openvino-{mixed}", "this CPU has no BF16 units"))
     return found
@@ -161,53 +163,44 @@ def _onnxruntime(bundle: Bundle) -> list[_Wanted | Skipped]:
     _require("onnxruntime", "onnxruntime", "ONNX Runtime")
     found: list[_Wanted | Skipped] = []
     for precision, file in (("fp32", FP32_ONNX), ("int8", OPENVINO_ONNX)):
-        if _has(bundle, file):
-            found.append(_Wanted(precision, file, "onnxruntime", {"exact": False, "spin": False}))
+        model = _found(bundle, "onnxruntime", precision, file)
+        if isinstance(model, Skipped):
+            found.append(model)
         else:
-            found.append(Skipped(f"onnxruntime-{precision}", f"the bundle has no {file}"))
+            found.append(_Wanted(model, precision, {"exact": False, "spin": False}))
     return found
 
 
-def _torch(bundle: Bundle) -> list[_Wanted | Skipped]:
+def _torch(bundle: Bundle, **options: object) -> list[_Wanted | Skipped]:
     for module in ("torch", "onnx"):
         _require(module, "quantize", module)
-    if not _has(bundle, FP32_ONNX):
-        return [Skipped("torch-fp32", f"the bundle has no {FP32_ONNX}")]
-    return [_Wanted("fp32", FP32_ONNX, "torch", {})]
+    model = _found(bundle, "torch", "fp32", FP32_ONNX)
+    return [model if isinstance(model, Skipped) else _Wanted(model, "fp32", options)]
 
 
 def _torch_compile(bundle: Bundle) -> list[_Wanted | Skipped]:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         raise MissingRuntimeError("torch.compile needs a C++ compiler: install g++")
-    return [
-        _Wanted(w.precision, w.file, w.runtime, {"compile": True}) if isinstance(w, _Wanted) else w
-        for w in _torch(bundle)
-    ]
+    return _torch(bundle, compile=True)
 
 
 def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
     def find(bundle: Bundle) -> list[_Wanted | Skipped]:
-        engines = [
-            (tag, record)
-            for tag, found in bundle.manifest.engines.items()
-            for record in found.engines
-            if record.runtime == runtime
-        ]
+        engines = [model for model in bundle.models() if model.is_engine and model.runtime == runtime]
         if not engines:
             return [Skipped(runtime, "the bundle has no engines for it: make them with edge-van build")]
         from edge_van.runtimes.cuda import device
 
         gpu = device()
-        several = len({tag for tag, _ in engines}) > 1
+        several = len({model.target for model in engines}) > 1
         wanted: list[_Wanted | Skipped] = []
-        for tag, record in engines:
-            target = tag if several else ""
-            if gpu.compute_capability not in record.compute_capabilities:
-                name = "-".join(filter(None, (runtime, target, record.scheme)))
+        for model in engines:
+            target = str(model.target) if several else ""
+            if gpu.compute_capability not in model.compute_capabilities:
+                name = "-".join(filter(None, (runtime, target, model.scheme)))
                 wanted.append(Skipped(name, f"built for other GPUs than this {gpu.name}"))
             else:
-                file = f"tensorrt/{tag}/{record.scheme}/{PLAN_NAME}"
-                wanted.append(_Wanted(record.scheme, file, runtime, {}, target))
+                wanted.append(_Wanted(model, str(model.scheme), target=target))
         return wanted
 
     return find

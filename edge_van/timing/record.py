@@ -36,16 +36,20 @@ TIMED_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt
 class BenchmarkSettings:
     """How the run was asked for: what a second run needs to be the same."""
 
-    scenarios: tuple[Scenario, ...]
-    threads: int | None  # CPU threads an engine may use; None: the engine's own choice
-    streams: int  # requests in flight at once in the offline scenario
-    batches: tuple[int, ...]  # of the offline scenario
-    multi_stream_samples: int  # images in one query of the multi-stream scenario
-    warmup_runs: int
-    samples: int  # rounds of the single-stream and the multi-stream scenario
-    min_duration_s: float  # of a scenario, whose batches share it in offline: rounds go on until this and the count
-    seed: int
-    max_duration_s: float  # or until this is over (offline: for each batch); a median's least rounds are always taken
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    threads: int | None = None  # CPU threads an engine may use; None: the engine's own choice
+    streams: int = 1  # requests in flight at once in the offline scenario
+    batches: tuple[int, ...] = (1, 4, 8, 16, 32)  # of the offline scenario
+    multi_stream_samples: int = 8  # images in one query of the multi-stream scenario
+    warmup_runs: int = 10
+    samples: int = 662  # rounds of the single-stream and the multi-stream scenario
+    min_duration_s: float = (
+        60.0  # of a scenario, whose batches share it in offline: rounds go on until this and the count
+    )
+    seed: int = 0
+    max_duration_s: float = (
+        120.0  # or until this is over (offline: for each batch); a median's least rounds are always taken
+    )
     offline_slices: int = 10  # rounds of each batch size: a stretch of time of each model, in turns with the others
 
 

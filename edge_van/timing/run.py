@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,7 +55,7 @@ MIN_ROUNDS = 20
 class BenchmarkOptions:
     """What ``edge-van benchmark`` was asked for."""
 
-    settings: BenchmarkSettings
+    settings: BenchmarkSettings = field(default_factory=BenchmarkSettings)
     runtimes: tuple[str, ...] | None = None  # None: all that are here
     against: str | None = None  # the model that ratios are taken to; None: the first FP32 one, else the first
     startup: bool = True

@@ -137,13 +137,13 @@ def test_a_file_put_there_at_the_last_moment_is_kept(tmp_path: Path, monkeypatch
 def test_without_force_a_bundle_put_there_at_the_last_moment_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, put = make(tmp_path / "other", b"of another run"), edge_van.bundle.bundle.put_in_place
+    other, put = make(tmp_path / "other", b"of another run"), edge_van.storage.new_folder.put_in_place
 
     def meanwhile(*arguments: Any) -> None:
         shutil.copytree(other.path, tmp_path / "out")
         put(*arguments)
 
-    monkeypatch.setattr(edge_van.bundle.bundle, "put_in_place", meanwhile)
+    monkeypatch.setattr(edge_van.storage.new_folder, "put_in_place", meanwhile)
     with pytest.raises(UsageError, match="exists"):
         make(tmp_path / "out", b"new")
     assert open_bundle(tmp_path / "out").file("openvino/model.bin").read_bytes() == b"of another run"

@@ -14,12 +14,12 @@ from edge_van.bundle.engine_record import (
     EngineRecord,
     PrecisionRow,
     SchemeTiming,
-    encode_record,
     read_engine_record,
 )
 from edge_van.bundle.layout import RECORD_NAME
 from edge_van.engines.choice import choose_engine, over_the_limit
 from edge_van.errors import BundleError
+from edge_van.storage.json_format import encode
 
 RECORD = EngineRecord(
     schema_version=ENGINE_SCHEMA_VERSION,
@@ -39,7 +39,7 @@ RECORD = EngineRecord(
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
-    (tmp_path / RECORD_NAME).write_bytes(encode_record(RECORD))
+    (tmp_path / RECORD_NAME).write_bytes(encode(RECORD))
     assert read_engine_record(tmp_path) == RECORD
 
 
@@ -53,7 +53,7 @@ def test_a_broken_record(tmp_path: Path, content: bytes | None) -> None:
 
 def test_a_record_of_the_future(tmp_path: Path) -> None:
     newer = replace(RECORD, schema_version=ENGINE_SCHEMA_VERSION + 1)
-    (tmp_path / RECORD_NAME).write_bytes(encode_record(newer))
+    (tmp_path / RECORD_NAME).write_bytes(encode(newer))
     with pytest.raises(BundleError, match="upgrade edge-van"):
         read_engine_record(tmp_path)
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_van.bundle.bundle import open_bundle, update_manifest
-from edge_van.bundle.manifest import manifest_schema, read_manifest
+from edge_van.bundle.manifest import MANIFEST_FORMAT, manifest_schema, read_manifest
+from edge_van.bundle.recipe import (
+    ACTIVATIONS,
+    SCHEME_NAMES,
+    TENSORRT_FLOATS,
+    TENSORRT_INPUTS,
+    TENSORRT_SCHEME_NAMES,
+    Recipe,
+)
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     Accuracy,
     CalibrationRecord,
     ClassChange,
     FileEntry,
+    FoldRecord,
     Interval,
     Latency,
     LatencyRow,
@@ -88,7 +97,20 @@ latency = rows.flatmap(
 )  # fmt: skip
 machine = st.builds(Machine, text, text, count, count, number, tuple_of(text), text, text, words, number)
 scheme = st.builds(SchemeResult, text, text, st.booleans(), tuple_of(text), count, number, number, count)
-recipe = st.dictionaries(text, text | st.integers(-(2**63), 2**64 - 1) | number | st.booleans(), max_size=3)
+recipe = st.builds(
+    Recipe,
+    samples=st.integers(1, 100_000),
+    equalize_strength=st.floats(0.0, 1.0),
+    activation=st.sampled_from(ACTIVATIONS),
+    openvino_scheme=st.sampled_from(SCHEME_NAMES),
+    tensorrt_schemes=st.lists(st.sampled_from(TENSORRT_SCHEME_NAMES), min_size=1, unique=True).map(tuple),
+    tensorrt_float=st.sampled_from(TENSORRT_FLOATS),
+    tensorrt_input=st.sampled_from(TENSORRT_INPUTS),
+    tensorrt_images=st.integers(1, 100_000),
+    max_drop_points=st.floats(0.0, 100.0),
+    batch=st.integers(1, 256),
+)
+folded = st.builds(FoldRecord, count, count, number)
 
 
 def with_as_many_classes(manifest: Manifest) -> Manifest:
@@ -98,9 +120,13 @@ def with_as_many_classes(manifest: Manifest) -> Manifest:
 
 manifests = st.builds(
     Manifest, st.just(MANIFEST_SCHEMA_VERSION), text, text, text, count, text, text, text, spec, text, recipe,
+    folded,
     st.builds(CalibrationRecord, text, count, count, count), tuple_of(scheme), words, files, machine,
     st.none() | accuracy, st.none() | latency, tuple_of(text),
 ).map(with_as_many_classes)  # fmt: skip
+
+
+RECIPE = msgspec.to_builtins(MANIFEST.recipe)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +134,10 @@ manifests = st.builds(
     [
         ({"num_classes": -5}, "-5 classes"),
         ({"num_classes": 7}, "7 classes and 2 names"),
-        ({"recipe": {"max_drop_points": "abc"}}, "max_drop_points 'abc', no number"),
-        ({"recipe": {"max_drop_points": True}}, "no number"),
-        ({"recipe": {"max_drop_points": -0.1}}, "no number from 0 to 100"),
-        ({"recipe": {"max_drop_points": 1e300}}, "no number from 0 to 100"),
+        ({"recipe": RECIPE | {"max_drop_points": "abc"}}, "recipe.max_drop_points"),
+        ({"recipe": RECIPE | {"max_drop_points": True}}, "recipe.max_drop_points"),
+        ({"recipe": RECIPE | {"max_drop_points": -0.1}}, "a number from 0 to 100; got -0.1"),
+        ({"recipe": RECIPE | {"max_drop_points": 1e300}}, "a number from 0 to 100; got 1e.300"),
     ],
 )
 def test_a_manifest_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -217,7 +243,7 @@ def test_any_other_content_is_a_bundle_error(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("where", "value", "word"),
     [
-        (("schema_version",), 2, "newer edge-van ('0.1.0'"),
+        (("schema_version",), 3, "written by edge-van 0.1.0"),
         (("schema_version",), 0, "version 0"),
         (("schema_version",), "1", "schema_version"),
         (("num_classes",), "10", "$.num_classes"),
@@ -251,8 +277,8 @@ def test_a_newer_manifest_need_not_look_like_ours(tmp_path: Path) -> None:
 
 def test_broken_json_is_named_with_its_position(tmp_path: Path) -> None:
     for content, word in (
-        (b'{"schema_version": 1,,', "byte 21"),
-        (b'{"schema_version": 1', "byte 20"),
+        (b'{"schema_version": 2,,', "byte 21"),
+        (b'{"schema_version": 2', "byte 20"),
         (b'{"x":' * 100_000, "nested too deep"),
         (b'{"schema_version": 1, "edge_van_version": "\xff"}', "byte 0xff"),
     ):
@@ -268,7 +294,7 @@ def test_what_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             open_bundle(path)
         one_line(caught, str(path), "is no bundle")
     bundle = make(tmp_path / "out")
-    monkeypatch.setattr("edge_van.bundle.manifest.MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr("edge_van.bundle.manifest.MANIFEST_FORMAT", replace(MANIFEST_FORMAT, max_bytes=100))
     with pytest.raises(BundleError, match="is over"):
         open_bundle(bundle.path)
 
@@ -278,3 +304,29 @@ def test_the_schema_describes_the_manifest() -> None:
     properties = schema["$defs"]["Manifest"]["properties"]
     assert set(properties) == set(Manifest.__dataclass_fields__)
     json.dumps(schema)
+
+
+def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
+    """One that edge-van of before wrote for its demo: its recipe was flat, and held what the fold did."""
+    old = Path(__file__).with_name("manifest_version_1.json")
+    (tmp_path / "manifest.json").write_bytes(old.read_bytes())
+    read, raw = read_manifest(tmp_path), json.loads(old.read_bytes())
+    assert (read.schema_version, raw["schema_version"]) == (MANIFEST_SCHEMA_VERSION, 1)
+    flat = raw["recipe"]
+    assert read.fold == FoldRecord(
+        flat.pop("batch_norms_folded"), flat.pop("kernels_cropped"), flat.pop("fold_max_relative_error")
+    )
+    assert read.recipe.tensorrt_schemes == ("int8", "int8_pointwise")
+    assert {**asdict(read.recipe), "tensorrt_schemes": "int8,int8_pointwise"} == flat
+    assert [entry.path for entry in read.files] == [entry["path"] for entry in raw["files"]]
+    assert read.accuracy is not None
+    assert read.accuracy.top1_int8_percent == raw["accuracy"]["top1_int8_percent"]
+
+
+@pytest.mark.parametrize("recipe", [{"samples": 0}, {"tensorrt_schemes": "int9"}, 3, None, {"max_drop_points": "1"}])
+def test_a_broken_recipe_of_version_1_is_one_line(tmp_path: Path, recipe: object) -> None:
+    content = json.loads(Path(__file__).with_name("manifest_version_1.json").read_bytes())
+    (tmp_path / "manifest.json").write_text(json.dumps({**content, "recipe": recipe}))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(tmp_path)
+    one_line(caught, "is no manifest")

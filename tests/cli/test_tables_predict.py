@@ -12,7 +12,8 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import FileEntry
 from edge_van.cli.tables_predict import show_predictions
-from edge_van.prediction.predict import ClassScore, HeatMap, Prediction, PredictOptions
+from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
+from edge_van.prediction.scores import ClassScore
 
 TENSORRT = "onnx/model_int8.onnx"
 IMAGE = Path("my images/a.png")
@@ -28,7 +29,7 @@ def bundle(*, openvino: bool = True, activation: str = "gelu") -> Bundle:
         MANIFEST,
         files=tuple(FileEntry(name, 1, "ab" * 32) for name in files),
         schemes=(*((_SCHEME,) if openvino else ()), scheme, plain),
-        recipe={**MANIFEST.recipe, "activation": activation},
+        recipe=replace(MANIFEST.recipe, activation=activation),
     )
     return Bundle(Path("the bundle"), content)
 

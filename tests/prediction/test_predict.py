@@ -33,7 +33,7 @@ from edge_van.input_spec import InputSpec
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
-from edge_van.prediction.predict import ClassScore, rank
+from edge_van.prediction.scores import ClassScore, rank
 from edge_van.runtimes import RUNTIMES, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import get_type_hints
 
-import msgspec
 import pytest
 
-from edge_van.bundle.records import Manifest
+from edge_van.bundle.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe
 from edge_van.errors import UsageError
-from edge_van.quantization.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe, load_recipe
+from edge_van.quantization.recipe import load_recipe
 
 DEFAULT = Recipe(
     samples=300,
@@ -51,14 +49,6 @@ def test_names_are_those_of_the_schemes() -> None:
 
     assert tuple(SCHEMES) == SCHEME_NAMES
     assert tuple(name for name, scheme in SCHEMES.items() if scheme.symmetric) == TENSORRT_SCHEME_NAMES
-
-
-def test_to_dict_fits_the_manifest() -> None:
-    values = dataclasses.replace(DEFAULT, tensorrt_schemes=("int8", "int8_pointwise")).to_dict()
-    assert values["tensorrt_schemes"] == "int8,int8_pointwise"
-    assert list(values) == [field.name for field in dataclasses.fields(Recipe)]
-    kind = get_type_hints(Manifest)["recipe"]
-    assert msgspec.json.decode(msgspec.json.encode(values), type=kind) == values
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,6 @@ def manifest(*, drop: float = 0.05, half: float = 0.45, created: str = MANIFEST.
         "created": created,
         "num_classes": len(CLASSES),
         "input_spec": InputSpec(size=(64, 64), crop=1.0, classes=CLASSES),
-        "recipe": {"max_drop_points": 1.0},
         "calibration": replace(MANIFEST.calibration, validation_sha256="ef" * 32),
         "schemes": (
             scheme("openvino", 28.4, None, target="openvino"),

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from bundle_samples import MANIFEST
 from hostile import explanation
 from pages import bare, plots, report_of, table_of, text_of
 from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, engines, manifest
@@ -200,7 +201,7 @@ def test_whose_gradient_a_heat_map_has_is_said(
     found = explanation()
     assert found.cams is not None
     found = replace(found, cams=replace(found.cams, stage=stage))
-    content = manifest(recipe={"max_drop_points": 1.0, "activation": activation})
+    content = manifest(recipe=replace(MANIFEST.recipe, activation=activation))
     text = text_of(page_of(report_of(Side("demo", content, explanation=found))), "attention")
     assert said in text
     assert not_said not in text

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from edge_van.bundle.engine_record import ENGINE_SCHEMA_VERSION, EngineRecord, encode_record
+from edge_van.bundle.engine_record import ENGINE_SCHEMA_VERSION, EngineRecord
 from edge_van.bundle.layout import RECORD_NAME
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes import cuda, open_model
@@ -17,6 +17,7 @@ from edge_van.runtimes import tensorrt as trt_runtime
 from edge_van.runtimes.cuda import Device, checked, device
 from edge_van.runtimes.tensorrt import check_fits, load_tensorrt
 from edge_van.runtimes.tensorrt_rtx import TensorRTRTXSession
+from edge_van.storage.json_format import encode
 
 RECORD = EngineRecord(
     schema_version=ENGINE_SCHEMA_VERSION,
@@ -40,7 +41,7 @@ ADA = Device("NVIDIA GeForce RTX 4090", "8.9")
 def plan(tmp_path: Path) -> Path:
     path = tmp_path / "model.engine"
     path.write_bytes(b"plan")
-    (tmp_path / RECORD_NAME).write_bytes(encode_record(RECORD))
+    (tmp_path / RECORD_NAME).write_bytes(encode(RECORD))
     return path
 
 
@@ -127,7 +128,7 @@ def test_a_plan_the_library_refuses(plan: Path, monkeypatch: pytest.MonkeyPatch)
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(trt_runtime, "device", lambda: ADA)
     version = load_tensorrt("tensorrt_rtx").__version__
-    (plan.parent / RECORD_NAME).write_bytes(encode_record(replace(RECORD, version=version)))
+    (plan.parent / RECORD_NAME).write_bytes(encode(replace(RECORD, version=version)))
     with pytest.raises(BundleError, match=r"cannot open model\.engine on this GPU \(NVIDIA GeForce RTX 4090\)"):
         open_model("tensorrt_rtx", plan)
 

@@ -80,7 +80,7 @@ def _gradient(cams: CAMs, manifest: Manifest | None) -> str:
             "exactly, INT8's straight through the quantiser of the head's input."
         )
     network = "the FP32 network"
-    if manifest is not None and manifest.recipe.get("activation") == "hardswish":
+    if manifest is not None and manifest.recipe.activation == "hardswish":
         network = "the FP32 network with its GELU, where INT8 computes hard-swish,"
     return (
         f"The gradient is that of {network} behind this stage, for both models, each at its own map "

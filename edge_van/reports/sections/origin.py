@@ -6,6 +6,7 @@ In: a side of a report and the runs, or the report. Out: blocks of its page.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 
 from edge_van.bundle.engine_record import EngineSet
 from edge_van.bundle.records import Manifest
@@ -148,13 +149,16 @@ def _doubts(run: BenchmarkResult) -> Block:
 
 def _bundle(m: Manifest) -> tuple[tuple[str, str], ...]:
     spec, calibration = m.input_spec, m.calibration
-    recipe = ", ".join(f"{key} {value}" for key, value in sorted(m.recipe.items()))
+    settings = {**asdict(m.recipe), **asdict(m.fold)}
+    recipe = ", ".join(
+        f"{key} {','.join(value) if isinstance(value, tuple) else value}" for key, value in sorted(settings.items())
+    )
     return (
         ("network", f"VAN-{m.variant}, {m.num_classes:,} classes, {spec.size[0]} x {spec.size[1]} px"),
         ("checkpoint", f"{m.checkpoint} ({m.checkpoint_layout}), sha256 {m.checkpoint_sha256[:16]}…"),
         ("calibrated on", f"{calibration.images:,} images of {calibration.data}, seed {calibration.seed}"),
         ("made", f"{m.created} by edge-van {m.edge_van_version}"),
-        ("method", f"{m.method}; {recipe}" if recipe else m.method),
+        ("method", f"{m.method}; {recipe}"),
     )
 
 

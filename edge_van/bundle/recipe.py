@@ -1,0 +1,85 @@
+"""``Recipe``: the settings of one quantisation, as a bundle records them. Imports no torch.
+
+In: values. Out: a frozen record that checks itself; ``quantization.recipe`` reads one from a TOML file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_van.errors import UsageError
+
+SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
+"""The names in ``edge_van.quantization.scheme.SCHEMES``, kept here because that module needs torch; a test compares."""
+
+TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
+"""The symmetric ones: TensorRT takes no zero point but 0."""
+
+TENSORRT_FLOATS = ("float16", "float32")
+TENSORRT_INPUTS = ("float32", "uint8")
+ACTIVATIONS = ("gelu", "hardswish")
+MAX_SAMPLES = 100_000
+MAX_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is calibrated, how, and how much accuracy it may cost.
+
+    samples            calibration images, 1 to 100000
+    equalize_strength  exponent of the channel equalisation, 0 (none) to 1 (complete)
+    activation         "gelu" as trained, or "hardswish", faster and not quite the same function
+    openvino_scheme    the scheme of the OpenVINO model
+    tensorrt_schemes   the schemes of the Q/DQ ONNX files, one file each
+    tensorrt_float     what the rest of those graphs computes in: "float16" or "float32"
+    tensorrt_input     "float32" (N, 3, H, W), normalised, or "uint8" (N, H, W, 3) with the normalisation inside
+    tensorrt_images    validation images each of those graphs is measured on, 1 to 100000
+    max_drop_points    the largest top-1 drop, FP32 minus INT8, in percentage points, 0 to 100
+    batch              images per calibration step, 1 to 256
+    """
+
+    samples: int
+    equalize_strength: float
+    activation: str
+    openvino_scheme: str
+    tensorrt_schemes: tuple[str, ...]
+    tensorrt_float: str
+    tensorrt_input: str
+    tensorrt_images: int
+    max_drop_points: float
+    batch: int
+
+    def __post_init__(self) -> None:
+        _check_count("samples", self.samples, MAX_SAMPLES)
+        _check_count("batch", self.batch, MAX_BATCH)
+        _check_count("tensorrt_images", self.tensorrt_images, MAX_SAMPLES)
+        _check_number("equalize_strength", self.equalize_strength, 1)
+        _check_number("max_drop_points", self.max_drop_points, 100)
+        if self.activation not in ACTIVATIONS:
+            raise UsageError(f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        if self.openvino_scheme not in SCHEME_NAMES:
+            raise UsageError(f"openvino_scheme is one of {', '.join(SCHEME_NAMES)}; got {self.openvino_scheme!r}")
+        for key, known in (("tensorrt_float", TENSORRT_FLOATS), ("tensorrt_input", TENSORRT_INPUTS)):
+            if (value := getattr(self, key)) not in known:
+                raise UsageError(f"{key} is one of {', '.join(known)}; got {value!r}")
+        names = self.tensorrt_schemes
+        if (
+            not isinstance(names, tuple)
+            or not names
+            or any(name not in TENSORRT_SCHEME_NAMES for name in names)
+            or len(set(names)) < len(names)
+        ):
+            raise UsageError(
+                f"tensorrt_schemes is a list of {', '.join(TENSORRT_SCHEME_NAMES)}, each at most once; got {names!r}"
+            )
+
+
+def _check_count(name: str, value: object, largest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise UsageError(f"{name} is a whole number from 1 to {largest}; got {value!r}")
+
+
+def _check_number(name: str, value: object, largest: int) -> None:
+    # a boolean is an int to Python; NaN fails every comparison, so it is refused by the range
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise UsageError(f"{name} is a number from 0 to {largest}; got {value!r}")

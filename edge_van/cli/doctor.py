@@ -1,0 +1,36 @@
+"""``edge-van doctor``: whether the install, or a bundle, is whole.
+
+In: arguments. Out: a list of checks on standard output; an error that counts those that failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_van.cli.types import print_json
+from edge_van.errors import BundleError, MissingRuntimeError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", type=_PATH, required=False)
+@click.option("--json", "as_json", is_flag=True)
+def doctor(bundle: Path | None, as_json: bool) -> None:
+    """What is installed and works; with BUNDLE, whether every file of it is whole."""
+    from edge_van.doctor import inspect_bundle, inspect_install
+
+    checks = inspect_install() if bundle is None else inspect_bundle(bundle)
+    if as_json:
+        print_json(checks)
+    else:
+        from edge_van.cli.tables import show_checks
+
+        show_checks(checks)
+    # what is not installed may not be needed, but a bundle needs every file it lists
+    failed = [c.name for c in checks if c.status == "broken" or (bundle is not None and c.status != "ok")]
+    if failed:
+        kind, of = (MissingRuntimeError, "") if bundle is None else (BundleError, f" of {bundle}")
+        raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")

@@ -1,0 +1,104 @@
+"""What is measured of a bundle's files before its manifest is written.
+
+In: an ``ExportJob`` and what it exported, held-out images. Out: ``Evidence``: accuracy, latency, what to doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from edge_van.bundle.recipe import Recipe
+from edge_van.bundle.records import Accuracy, Latency, SchemeResult
+from edge_van.evaluation.accuracy import Measured, measure_accuracy
+from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
+from edge_van.evaluation.schemes import measure_schemes
+from edge_van.export.job import Exported, ExportJob
+from edge_van.images.sets import ImageSet
+from edge_van.images.stream import BrokenImage
+from edge_van.input_spec import InputSpec
+from edge_van.machine import has_vnni
+from edge_van.progress import Work
+from edge_van.runtimes.image_model import ImageModel, open_image_model
+from edge_van.runtimes.model_file import exact_graph
+from edge_van.timing.latency import measure_latency
+
+GRAPH_BATCH = 16
+"""Images that ONNX Runtime computes a graph on at once."""
+LATENCY_ROUNDS = 300
+LATENCY_S = 10.0
+"""A first look, with the gate of --min-speedup; ``edge-van benchmark`` takes a minute for each scenario."""
+NEAR_CHANCE = 0.05
+"""An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of the files."""
+
+    accuracy: Accuracy | None
+    latency: Latency | None
+    schemes: tuple[SchemeResult, ...]
+    warnings: tuple[str, ...]
+
+
+def left_out(broken: Sequence[BrokenImage], use: str, work: Work) -> tuple[str, ...]:
+    """Each is named to whoever watches, their number is recorded."""
+    work.warn(f"{image.name} is broken and left out of {use}: {image.reason}" for image in broken)
+    return (f"{len(broken)} broken images left out of {use}",) if broken else ()
+
+
+def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Recipe, targets: Sequence[str]) -> Evidence:
+    """Accuracy and latency of OpenVINO's models, accuracy of every graph for TensorRT."""
+    work, num_classes = job.work, job.probe.logits.shape[1]
+    accuracy = latency = None
+    warnings: tuple[str, ...] = ()
+    if "openvino" in targets:
+        measured = _openvino_accuracy(exported, job.spec, num_classes, held_out, work)
+        accuracy = measured.accuracy["int8"]
+        warnings = left_out(measured.broken, "accuracy", work)
+        with work.reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
+            latency = measure_latency(
+                exported.models, baseline="fp32", rounds=LATENCY_ROUNDS, min_seconds=LATENCY_S, progress=advance
+            )
+        if not has_vnni():
+            warnings = (*warnings, NO_VNNI)
+    else:
+        warnings = left_out(job.probe.broken, "the schemes' SQNR", work)
+
+    def open_graph(file: str) -> ImageModel:
+        return open_image_model(exact_graph(job.place(file)), job.spec, num_classes, batch=GRAPH_BATCH)
+
+    graphs = measure_schemes(exported.schemes, open_graph, held_out, work, limit=recipe.tensorrt_images)
+    if accuracy is None:  # else they are named already
+        warnings = (*warnings, *left_out(graphs.broken, "the schemes' accuracy", work))
+    doubtful = _accuracy_warnings(accuracy, graphs.schemes, num_classes, recipe.max_drop_points)
+    return Evidence(accuracy, latency, graphs.schemes, (*warnings, *doubtful))
+
+
+def _openvino_accuracy(
+    exported: Exported, spec: InputSpec, num_classes: int, held_out: ImageSet, work: Work
+) -> Measured:
+    files = {model.name: model for model in exported.models}
+    with ExitStack() as stack:
+        fp32, int8 = (
+            stack.enter_context(open_image_model(files[name], spec, num_classes)) for name in ("fp32", "int8")
+        )
+        return measure_accuracy(fp32, {"int8": int8}, held_out, work)
+
+
+def _accuracy_warnings(
+    accuracy: Accuracy | None, schemes: tuple[SchemeResult, ...], num_classes: int, max_drop_points: float
+) -> list[str]:
+    """What to doubt of the figures, though they pass."""
+    measured = [a for a in (accuracy, *(s.accuracy for s in schemes if s.quantized_layers)) if a is not None]
+    found = []
+    chance = 1.0 / num_classes
+    if measured and measured[0].top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
+        found.append(
+            f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
+            f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
+        )
+    said = (over_limit(a, max_drop_points) or doubts(a, max_drop_points) for a in measured)
+    return [*found, *(warning for warning in said if warning)]

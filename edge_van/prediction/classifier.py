@@ -1,0 +1,140 @@
+"""A bundle's model as a function of one image, for programs; safe to call from several threads.
+
+In: a bundle and which of its models. Out: a ``Classifier``, whose answers are ``Classification`` records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import LifoQueue
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.bundle.bundle import Bundle, as_bundle
+from edge_van.errors import DataError, UsageError
+from edge_van.images.decode import decode
+from edge_van.images.sets import MAX_BYTES
+from edge_van.prediction.model import choose_model
+from edge_van.prediction.scores import ClassScore, class_names, rank
+from edge_van.runtimes.image_model import ImageModel, open_bundle_model
+
+MAX_WORKERS = 256
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What the model says of one image: its logits (classes,), float, and the classes' names in their order."""
+
+    logits: NDArray[Any]
+    names: tuple[str, ...]
+
+    @property
+    def top1(self) -> ClassScore:
+        """The class with the highest logit."""
+        return self.top(1)[0]
+
+    def top(self, count: int = 5) -> tuple[ClassScore, ...]:
+        """The ``count`` highest classes, or all where there are fewer; ``VerificationError`` for logits not finite."""
+        if count < 1:
+            raise UsageError(f"top takes a number of classes of 1 or more; got {count!r}")
+        return rank(self.logits, self.names, count)
+
+
+class Classifier:
+    """A context manager, and a function of one image. Callers wait for one of its ``workers``."""
+
+    def __init__(self, models: list[ImageModel], names: tuple[str, ...], stack: ExitStack) -> None:
+        self.spec, self.workers, self._names, self._stack = models[0].spec, len(models), names, stack
+        self._idle: LifoQueue[ImageModel] = LifoQueue()
+        for model in models:
+            self._idle.put(model)
+
+    def __call__(self, image: str | Path | bytes | NDArray[np.uint8]) -> Classification:
+        """Classify one image: a file, its bytes, or pixels uint8 (H, W, 3), RGB, as ``spec`` resizes and crops them.
+
+        Raises ``DataError`` for an image that cannot be read or has another size, ``BundleError`` for a model that
+        does not fit its manifest.
+        """
+        pixels = image if isinstance(image, np.ndarray) else decode(_content(image), self.spec)
+        height, width = self.spec.source_size or self.spec.size
+        if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
+            raise DataError(
+                f"the pixels are {pixels.dtype} {pixels.shape}, the model takes uint8 ({height}, {width}, 3): resize "
+                f"and crop them, or give the file"
+            )
+        with self._worker() as model:
+            return Classification(model.logits(pixels[None])[0], self._names)
+
+    @contextmanager
+    def _worker(self) -> Iterator[ImageModel]:
+        model = self._idle.get()
+        try:
+            yield model
+        finally:
+            self._idle.put(model)
+
+    def close(self) -> None:
+        """Let go of the model's memory, once every call is answered."""
+        for _ in range(self.workers):
+            self._idle.get()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_classifier(
+    bundle: Bundle | str | Path,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    engine: str | None = None,
+    scheme: str | None = None,
+    threads: int | None = None,
+    workers: int = 1,
+) -> Classifier:
+    """Open a bundle's model for classifying: by default OpenVINO's INT8 model.
+
+    ``runtime``, ``precision``, ``engine`` and ``scheme`` choose as ``edge-van predict`` does. ``threads`` are the CPU
+    threads of the engine, by default its own choice. ``workers`` is how many calls are computed at once; each has its
+    share of the threads. One answers a single caller soonest, as many as cores answer several callers faster.
+
+    Raises ``UsageError`` for a model that is not there or a runtime that has no several workers, ``BundleError`` for a
+    damaged file, ``MissingRuntimeError`` without the engine.
+    """
+    if not 1 <= workers <= MAX_WORKERS:
+        raise UsageError(f"workers is a number from 1 to {MAX_WORKERS}; got {workers!r}")
+    bundle = as_bundle(bundle)
+    model = choose_model(bundle, runtime, precision, engine, scheme)
+    options: dict[str, Any] = {} if model.is_engine else {"threads": threads}
+    if workers > 1:
+        if model.runtime != "openvino":
+            raise UsageError(f"{model.runtime} computes one call at a time: leave workers out, or take openvino")
+        options["streams"] = workers
+    with ExitStack() as stack:
+        first = stack.enter_context(open_bundle_model(bundle, model, batch=1, **options))
+        models = [first, *(stack.enter_context(first.sibling()) for _ in range(workers - 1))]
+        return Classifier(models, class_names(bundle), stack.pop_all())
+
+
+def _content(image: str | Path | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    path = Path(image)
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{path} has {size} bytes, over the limit of {MAX_BYTES}: give an image")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): give an image file") from error

@@ -1,0 +1,55 @@
+"""Equalise, calibrate, convert: from a folded network to the quantised graphs of a recipe.
+
+In: a ``FoldedVAN``, calibration images, a ``Recipe``. Out: ``Prepared``, and of it one ``QuantizedVAN`` a scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch.fx import GraphModule
+
+from edge_van.bundle.recipe import Recipe
+from edge_van.model.fold import FoldedVAN
+from edge_van.progress import Work
+from edge_van.quantization.calibration import CalibrationImages
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.hardswish import with_hardswish
+from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
+from edge_van.quantization.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every scheme starts from. ``folded`` is the float network that all are compared with."""
+
+    folded: FoldedVAN
+    equalized: FoldedVAN  # the same function but for a recipe's activation, with ranges that quantise better
+    captured: GraphModule  # of ``equalized``
+    images: CalibrationImages
+
+
+def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: Work) -> Prepared:
+    """Put in the recipe's activation, equalise the channels, capture the graph."""
+    with work.reporter.stage("Equalising channels"):
+        source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
+        equalized = equalize(source, images, strength=recipe.equalize_strength)
+        return Prepared(folded, equalized, capture(equalized), images)
+
+
+def post_training(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
+    """Each scheme's graph in turn, the one with most roles first.
+
+    The images run again only where a scheme's ranges are not known yet. Raises as ``calibrate`` and ``convert``.
+    """
+    calibrated: Calibrated | None = None
+    for scheme in sorted(schemes, key=lambda s: -len(s.roles)):
+        if calibrated is None or not calibrated.serves(scheme):
+            with work.reporter.stage(f"Calibrating {scheme.name}", len(prepared.images.pixels)) as advance:
+                calibrated = calibrate(
+                    prepared.equalized, prepared.images, scheme, captured=prepared.captured, progress=advance
+                )
+        with work.reporter.stage(f"Quantising {scheme.name}"):
+            quantized = convert(calibrated, scheme)
+        yield quantized

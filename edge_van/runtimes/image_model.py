@@ -1,0 +1,109 @@
+"""A model of any runtime as one that takes images: uint8 (N, H, W, 3), RGB, as many as there are.
+
+In: a ``Session`` of one input, an ``InputSpec``. Out: logits (N, classes), and on request the map of a stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.models import BundleModel
+from edge_van.errors import BundleError
+from edge_van.input_spec import InputSpec
+from edge_van.runtimes import Session
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.runtimes.stage_map import STAGE_MAP
+
+Pixels = NDArray[np.uint8]
+Logits = NDArray[np.floating[Any]]
+BATCH = 32
+"""Images that a model of a free batch size is given at once."""
+
+
+class ImageModel:
+    """A context manager that closes the session. One caller at a time.
+
+    ``spec`` is what images are decoded by: without a ``source_size`` where the resize is not inside. ``batch`` is how
+    many are run at once; what is over or under it is split, or filled up for an engine of a fixed batch size.
+    """
+
+    def __init__(
+        self, session: Session, spec: InputSpec, num_classes: int | None, *, batch: int = BATCH, name: str = "the model"
+    ) -> None:
+        """``name`` is what messages call it. ``BundleError`` for a model of several inputs."""
+        self.session, self.spec, self.num_classes, self.name = NormalizedSession(session, spec), spec, num_classes, name
+        self._engine = session
+        [self._input] = self.session.inputs
+        self._fixed = self._input.shape[0]
+        self.batch = self._fixed or batch
+        self._logits = next(info.name for info in session.outputs if info.name != STAGE_MAP)
+
+    def logits(self, images: Pixels) -> Logits:
+        """(N, classes) for uint8 images (N, H, W, 3); ``BundleError`` for a model of another number of classes."""
+        return self.logits_and_maps(images)[0]
+
+    def logits_and_maps(self, images: Pixels) -> tuple[Logits, NDArray[Any] | None]:
+        """(N, classes), and the maps (N, C, H, W) where the session was opened with ``stage_map``."""
+        parts = [self._run(images[i : i + self.batch]) for i in range(0, len(images), self.batch)]
+        logits = np.concatenate([part[self._logits] for part in parts])
+        return logits, np.concatenate([part[STAGE_MAP] for part in parts]) if STAGE_MAP in parts[0] else None
+
+    def _run(self, images: Pixels) -> dict[str, NDArray[Any]]:
+        count = len(images)
+        if self._fixed and count < self._fixed:
+            images = np.concatenate([images, np.repeat(images[-1:], self._fixed - count, 0)])
+        found = self.session.run({self._input.name: np.ascontiguousarray(images)})
+        shape, wanted = found[self._logits].shape, (len(images), self.num_classes or found[self._logits].shape[-1])
+        if shape != wanted:
+            raise BundleError(
+                f"{self.name} returns {shape} logits for {len(images)} images, its checkpoint has {self.num_classes} "
+                f"classes: make the bundle again"
+            )
+        return {name: values[:count] for name, values in found.items()}
+
+    def sibling(self) -> ImageModel:
+        """Another on the same loaded model, for another thread; ``UsageError`` where the engine has no such."""
+        return ImageModel(self._engine.sibling(), self.spec, self.num_classes, batch=self.batch, name=self.name)
+
+    def close(self) -> None:
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_image_model(
+    file: ModelFile, spec: InputSpec, num_classes: int | None, *, batch: int = BATCH, **options: Any
+) -> ImageModel:
+    """Open a model file of a VAN; ``options`` are those of its runtime. Raises as ``open_model``.
+
+    Only an OpenVINO model has the resize of a ``source_size`` inside, and its crop is written for one image.
+    """
+    if file.runtime == "openvino":
+        batch = batch if spec.source_size is None else 1
+        options["batch"] = batch
+    else:
+        spec = replace(spec, source_size=None)
+    return ImageModel(file.open(**options), spec, num_classes, batch=batch, name=file.name)
+
+
+def open_bundle_model(bundle: Bundle, model: BundleModel, *, batch: int = BATCH, **options: Any) -> ImageModel:
+    """Open a model of a bundle; its files are hashed before they are run: ``BundleError`` for a damaged one.
+
+    ONNX Runtime computes a Q/DQ graph exactly as it is written, unless ``options`` say ``exact=False``.
+    """
+    bundle.check(*model.files)
+    file, manifest = ModelFile(model.file, model.runtime, bundle.file(model.file)), bundle.manifest
+    return open_image_model(file, manifest.input_spec, manifest.num_classes, batch=batch, **options)

@@ -1,0 +1,113 @@
+"""Times bundles and keeps the result: what ``edge-van benchmark`` does, for programs.
+
+In: bundles, ``BenchmarkOptions``. Out: a ``BenchmarkResult``, also as a file that a report reads.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge_van.bundle.bundle import Bundle, as_bundle
+from edge_van.bundle.layout import BENCHMARK_NAME
+from edge_van.errors import MissingRuntimeError, UsageError
+from edge_van.machine import describe_machine
+from edge_van.progress import UNWATCHED, Work
+from edge_van.storage.files import replace_file
+from edge_van.storage.folders import raised_on_termination
+from edge_van.text import without_folders
+from edge_van.timing.gate import require_same_conditions, require_same_models
+from edge_van.timing.models import timed_models
+from edge_van.timing.record import BenchmarkResult, encode_benchmark, read_benchmark
+from edge_van.timing.run import BenchmarkOptions, identity, run_benchmark
+
+
+def benchmark(
+    bundles: Bundle | str | Path | Sequence[Bundle | str | Path],
+    *,
+    options: BenchmarkOptions | None = None,
+    baseline: BenchmarkResult | None = None,
+    output: str | Path | None = None,
+    command: str = "",
+    work: Work = UNWATCHED,
+    on_result: Callable[[BenchmarkResult], None] | None = None,
+) -> BenchmarkResult:
+    """Time every model of the bundles that runs here, in turns, and write the result to ``output``.
+
+    Without ``output`` that is ``benchmark.json`` in a single bundle, where ``edge_van.report`` finds it; of several
+    bundles nothing is written. ``baseline`` is an earlier result that this one will be compared with: what could not
+    be is refused before anything is measured. ``command`` goes into the record as it is. ``on_result`` gets the result
+    before it is written, so that minutes of work are not lost with a full disk.
+
+    Raises ``UsageError`` for options that contradict each other or ``baseline``, ``MissingRuntimeError`` where nothing
+    can run or a runtime that was named is not here, ``BundleError`` for a damaged file or a result that cannot be
+    written.
+    """
+    check_libraries()
+    given = [bundles] if isinstance(bundles, Bundle | str | Path) else list(bundles)
+    opened = [as_bundle(bundle) for bundle in given]
+    if output is None and len(opened) == 1:
+        output = opened[0].path / BENCHMARK_NAME
+    options = options or BenchmarkOptions()
+    if baseline is not None:
+        options = _compared(baseline, opened, options)
+    with raised_on_termination():
+        result = run_benchmark(opened, options, work.reporter, command)
+    folders = [bundle.path for bundle in opened]
+    skipped = tuple(replace(s, reason=without_folders(s.reason, folders)) for s in result.skipped)
+    result = replace(result, skipped=skipped)
+    if on_result is not None:
+        on_result(result)
+    if output is not None:
+        replace_file(Path(output), encode_benchmark(result))
+    return result
+
+
+def _compared(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> BenchmarkOptions:
+    """``options`` with the baseline model of ``before``; refuses before minutes of work what cannot be compared."""
+    require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
+    models, skipped = timed_models(bundles, options.runtimes)
+    require_same_models(before, [model.name for model in models], skipped)
+    return replace(options, against=before.baseline)
+
+
+def check_libraries() -> None:
+    """``MissingRuntimeError`` for what timing itself takes; said before anything is measured."""
+    missing = [name for name in ("psutil", "cpuinfo") if find_spec(name) is None]
+    if missing:
+        raise MissingRuntimeError(
+            f"timing takes {' and '.join(missing)}, not installed here: pip install 'edge-van[benchmark]'"
+        )
+
+
+def check_output(output: Path, baseline: Path | None = None, *, force: bool = False) -> None:
+    """``UsageError``, before minutes of work, for an output that is in the way or cannot be written.
+
+    ``baseline`` is the file of the result that this one will be compared with, which it must not replace; ``force``
+    allows to replace a file that is no result.
+    """
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")
+    if output.exists() and not output.is_file():
+        what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
+        raise UsageError(f"--output {output} {what}: give a file's path")
+    try:
+        with tempfile.TemporaryFile(dir=output.parent):  # what permissions do not tell: /proc, a read-only mount
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{output.parent} cannot be written to ({error.strerror}): give another file with --output"
+        ) from error
+    if baseline is not None and output.exists() and output.samefile(baseline):
+        raise UsageError(
+            f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "
+            f"another file with --output"
+        )
+    if output.exists() and not force:
+        try:
+            read_benchmark(output)
+        except UsageError as error:
+            raise UsageError(f"{output} is no result of edge-van benchmark: give --force to replace it") from error
