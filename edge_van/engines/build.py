@@ -53,11 +53,11 @@ def build(
     bundle: Bundle | str | Path, *, options: EnginesOptions | None = None, work: Work = UNWATCHED
 ) -> BuiltEngines:
     """Build a TensorRT engine of every scheme, prove its precision, time it where its GPU is, choose the fastest.
-    Engines of the same target that are there stay, if their graph is still the same.
+    Engines of the same target that are there stay, if their graph is still the same. What was built is kept and
+    listed even where other schemes failed: those are in ``failed``, and it is the caller's to end with an error.
 
-       What was built is kept and listed even where other schemes failed: those are in ``failed``, and it is the caller's
-       to end with an error. Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can
-       build here, ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
+    Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can build here,
+    ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
     """
     bundle, options, reporter = as_bundle(bundle), options or EnginesOptions(), work.reporter
     schemes = _schemes(bundle, options.schemes)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_van.errors import UsageError
-from edge_van.runtimes.base import Session, TensorInfo
+
+if TYPE_CHECKING:
+    from edge_van.runtimes.base import Session, TensorInfo
 
 RUNTIMES: dict[str, str] = {
     "openvino": "edge_van.runtimes.openvino:OpenVINOSession",
@@ -35,7 +37,14 @@ def open_model(runtime: str, path: Path, **options: Any) -> Session:
     Raises ``UsageError`` for an unknown runtime, ``MissingRuntimeError`` where its library is not installed,
     ``BundleError`` for a file it cannot load.
     """
-    return cast(Session, session_class(runtime)(path, **options))
+    return cast("Session", session_class(runtime)(path, **options))
+
+
+def __getattr__(name: str) -> Any:
+    """The base takes numpy, which the start of the command line does without."""
+    if name not in ("Session", "TensorInfo"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("edge_van.runtimes.base"), name)
 
 
 __all__ = ["RUNTIMES", "Session", "TensorInfo", "open_model", "session_class"]
