@@ -51,7 +51,7 @@ def demo(size: int) -> tuple[LoadedCheckpoint, InputSpec]:
 def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25) -> CalibrationImages:
     """The images ``edge-van quantize`` would draw with seed 0."""
     with open_images(train, classes=spec.classes) as images:
-        return load_calibration(images, spec, samples=samples, seed=0, batch=batch)[0]
+        return load_calibration(images, spec, samples=samples, seed=0, batch=batch).images
 
 
 def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: CalibrationImages, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,27 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule
 
 from edge_van.bundle.engine_record import EngineRecord
-from edge_van.bundle.layout import FP32_ONNX, PLAN_NAME
+from edge_van.bundle.layout import PLAN_NAME
 from edge_van.bundle.recipe import Recipe
 from edge_van.engines.tensorrt import BuildOptions, build_engine
 from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.float16_range import float16_logits, largest_activation
-from edge_van.export.models import export_models
+from edge_van.export.job import ExportJob, take_probe
 from edge_van.images.sets import ImageSet, open_images
 from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
-from edge_van.progress import Terminal
+from edge_van.pipeline import export_files
+from edge_van.progress import Terminal, Work
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import calibrate, convert
 from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.run import prepare
 from edge_van.quantization.scheme import get_scheme
+from edge_van.runtimes.image_model import ImageModel, open_image_model
+from edge_van.runtimes.model_file import exact_graph
 from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 
 BATCH = 20
@@ -136,12 +141,17 @@ def main() -> None:
                 (root / relative).parent.mkdir(parents=True, exist_ok=True)
                 return root / relative
 
-            exported = export_models(place, folded, images, spec, test, recipe, ("tensorrt",), reporter)
+            work = Work(reporter)
+            prepared = prepare(folded, images, recipe, work)
+            probe = take_probe(test, spec, prepared, work)
+            exported = export_files(ExportJob(place, spec, prepared, probe, work), recipe, ("tensorrt",))
             schemes = exported.schemes
             if variant == "b0":
-                schemes = measure_schemes(
-                    place, schemes, FP32_ONNX, test, spec, num_classes=10, limit=len(test), reporter=reporter
-                )
+
+                def graph(file: str, place: Callable[[str], Path] = place) -> ImageModel:
+                    return open_image_model(exact_graph(place(file)), spec, 10, batch=16)
+
+                schemes = measure_schemes(schemes, graph, test, work, limit=len(test)).schemes
                 for s in schemes:
                     assert s.accuracy is not None
                     accuracy.append(s)

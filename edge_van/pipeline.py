@@ -129,7 +129,7 @@ def quantize(
         prepared = prepare(folded, ranges.images, recipe, work)
         probe = take_probe(images.held_out, images.spec, prepared, work)
         job = ExportJob(writer.path, images.spec, prepared, probe, work)
-        exported = _export(job, recipe, options.targets)
+        exported = export_files(job, recipe, options.targets)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
         warnings = (*source.loaded.warnings, *images.warnings, *range_warnings, *exported.warnings, *evidence.warnings)
         manifest = Manifest(
@@ -244,7 +244,7 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
     return found, warnings
 
 
-def _export(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
+def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
     parts = [export_fp32(job, with_openvino="openvino" in targets)]
     if "openvino" in targets:

@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +26,16 @@ from PIL import Image
 import edge_van.bundle.bundle
 import edge_van.evaluation.bundle
 import edge_van.pipeline
+from edge_van.bundle import writer
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
+from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.recipe import Recipe
 from edge_van.errors import BundleError
-from edge_van.export.models import FP32_IR, INT8_IR, ExportedModels
+from edge_van.evaluation import evidence
+from edge_van.evaluation.accuracy import Measured
+from edge_van.export.job import Exported, ExportJob
 from edge_van.pipeline import QuantizeOptions, quantize
-from edge_van.progress import Advance
+from edge_van.progress import SILENT, Advance, Reporter, Work
 from edge_van.quantization.recipe import load_recipe
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import MIN_ROUNDS
@@ -268,32 +273,46 @@ class At:
         self.notes.append(text)
 
 
-def replay(done: Finished) -> Callable[..., ExportedModels]:
-    """A stand-in for ``export_models``: the files and records of a real run."""
-
-    def export(place: Callable[[str], Path], *arguments: Any, **options: Any) -> ExportedModels:
-        with arguments[-1].stage("Exporting"):
-            for entry in done.bundle.manifest.files:
-                with place(entry.path).open("wb") as file:
-                    file.write((done.bundle.path / entry.path).read_bytes())
-        models = (ModelFile("fp32", "openvino", place(FP32_IR)), ModelFile("int8", "openvino", place(INT8_IR)))
-        return ExportedModels(done.bundle.manifest.schemes, models)
-
-    return export
-
-
 @pytest.fixture
 def replayed(runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_van.pipeline, "export_models", replay(runs["json"]))
-    monkeypatch.setattr(edge_van.pipeline, "LATENCY_ROUNDS", MIN_ROUNDS)
-    monkeypatch.setattr(edge_van.pipeline, "LATENCY_S", 0.0)
+    """The files and records of a real run stand in for exporting, and latency is measured for a moment."""
+    done = runs["json"]
+
+    def export(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
+        with job.work.reporter.stage("Exporting"):
+            for entry in done.bundle.manifest.files:
+                with job.place(entry.path).open("wb") as file:
+                    file.write((done.bundle.path / entry.path).read_bytes())
+        models = tuple(
+            ModelFile(name, "openvino", job.place(file)) for name, file in (("fp32", FP32_IR), ("int8", INT8_IR))
+        )
+        return Exported(done.bundle.manifest.schemes, models)
+
+    monkeypatch.setattr(edge_van.pipeline, "export_files", export)
+    monkeypatch.setattr(evidence, "LATENCY_ROUNDS", MIN_ROUNDS)
+    monkeypatch.setattr(evidence, "LATENCY_S", 0.0)
+
+
+Quantize = Callable[..., Bundle]
 
 
 @pytest.fixture
-def options(root: Path, tmp_path: Path) -> QuantizeOptions:
-    recipe = replace(load_recipe(), samples=6)
-    checkpoint = str(root / "n.safetensors")
-    return QuantizeOptions(recipe, checkpoint=checkpoint, data=root / "data", output=tmp_path / "new" / "b")
+def small_job(root: Path, tmp_path: Path) -> Quantize:
+    """``quantize`` of the narrow checkpoint on a few images; keyword arguments over that."""
+
+    def job(
+        reporter: Reporter = SILENT, *, force: bool = False, seed: int = 0, samples: int = 6, **given: Any
+    ) -> Bundle:
+        usual = {"data": root / "data", "output": tmp_path / "new" / "b"}
+        return quantize(
+            root / "n.safetensors",
+            recipe=replace(load_recipe(), samples=samples),
+            options=QuantizeOptions(force=force, seed=seed),
+            work=Work(reporter),
+            **{**usual, **given},
+        )
+
+    return job
 
 
 def interrupt() -> None:
@@ -302,25 +321,25 @@ def interrupt() -> None:
 
 @pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_interrupt_at_any_stage(options: QuantizeOptions, tmp_path: Path, stage: str) -> None:
+def test_an_interrupt_at_any_stage(small_job: Quantize, tmp_path: Path, stage: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        quantize(options, At(stage, interrupt))
+        small_job(At(stage, interrupt))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("replayed")
-def test_an_interrupt_leaves_the_old_bundle(options: QuantizeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = quantize(options)
+def test_an_interrupt_leaves_the_old_bundle(small_job: Quantize, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = small_job()
     before = tree(bundle.path.parent)
     with pytest.raises(KeyboardInterrupt):
-        quantize(replace(options, force=True), At("Measuring accuracy", interrupt))
+        small_job(At("Measuring accuracy", interrupt), force=True)
     assert tree(bundle.path.parent) == before
     with monkeypatch.context() as patch:
-        patch.setattr(edge_van.bundle.bundle, "write_durably", lambda *a: interrupt())
+        patch.setattr(writer, "write_durably", lambda *a: interrupt())
         with pytest.raises(KeyboardInterrupt):
-            quantize(replace(options, force=True))
+            small_job(force=True)
     assert tree(bundle.path.parent) == before
-    replaced = quantize(replace(options, force=True, seed=5))
+    replaced = small_job(force=True, seed=5)
     assert open_bundle(replaced.path).manifest.calibration.seed == 5
 
 
@@ -372,24 +391,24 @@ def fill(disk: Path, spare: int) -> None:
 
 @pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize(("stage", "spare"), [("Exporting", 200_000), ("Measuring latency", 0)])
-def test_a_disk_that_runs_full(options: QuantizeOptions, small_disk: Path, stage: str, spare: int) -> None:
+def test_a_disk_that_runs_full(small_job: Quantize, small_disk: Path, stage: str, spare: int) -> None:
     """While the models are written, and when only the manifest is missing."""
     with pytest.raises(BundleError, match="the disk is full"):
-        quantize(replace(options, output=small_disk / "b"), At(stage, lambda: fill(small_disk, spare)))
+        small_job(At(stage, lambda: fill(small_disk, spare)), output=small_disk / "b")
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_disk_that_is_too_small_from_the_start(options: QuantizeOptions, small_disk: Path) -> None:
+def test_a_disk_that_is_too_small_from_the_start(small_job: Quantize, small_disk: Path) -> None:
     fill(small_disk, 100_000)
     with pytest.raises(BundleError, match="MiB are free"):
-        quantize(replace(options, output=small_disk / "b"))
+        small_job(output=small_disk / "b")
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_disk_that_is_read_only(options: QuantizeOptions, small_disk: Path) -> None:
+def test_a_disk_that_is_read_only(small_job: Quantize, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(BundleError, match="cannot be written"):
-        quantize(replace(options, output=small_disk / "b"))
+        small_job(output=small_disk / "b")
 
 
 def _png(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
@@ -425,15 +444,14 @@ def broken_images(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("replayed")
-def test_odd_images_are_read_and_broken_ones_named(options: QuantizeOptions, tmp_path: Path, root: Path) -> None:
+def test_odd_images_are_read_and_broken_ones_named(small_job: Quantize, tmp_path: Path, root: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(root / "data", data)
     odd_images(data / "val" / "ant", 0)
     broken = broken_images(data / "val" / "bee")
     in_training = broken_images(data / "train" / "cow")[:2]  # the empty one has the bytes of that in val/: left out
     reporter = At()
-    options = replace(options, data=data, recipe=replace(options.recipe, samples=1000))
-    manifest = quantize(options, reporter).manifest
+    manifest = small_job(reporter, data=data, samples=1000).manifest
     assert manifest.accuracy is not None
     assert manifest.accuracy.broken == 3
     assert manifest.accuracy.images == 24 + 5
@@ -464,10 +482,10 @@ def test_strict_is_said_before_any_export(command: Run, root: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("replayed")
-def test_a_folder_whose_name_is_no_text(options: QuantizeOptions, root: Path, tmp_path: Path) -> None:
+def test_a_folder_whose_name_is_no_text(small_job: Quantize, root: Path, tmp_path: Path) -> None:
     data = tmp_path / "v\udcff"
     shutil.copytree(root / "data" / "val", data)
-    manifest = quantize(replace(options, data=data, calibration=root / "data" / "train")).manifest
+    manifest = small_job(data=data, calibration=root / "data" / "train").manifest
     assert manifest.accuracy is not None
     assert manifest.accuracy.data == "v\\udcff"
 
@@ -498,7 +516,7 @@ def test_strict_validate(command: Run, root: Path, runs: dict[str, Finished], tm
 def test_the_gate_of_quantize_keeps_the_bundle(
     command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge_van.pipeline, "validate", lambda *a, **k: ACCURACY)
+    monkeypatch.setattr(evidence, "measure_accuracy", lambda *a, **k: Measured({"int8": ACCURACY}, ()))
     flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
     code, out, err = command("quantize", *flags, "--output", tmp_path / "b", "--max-drop", 0.5, "--json")
     assert code == 3

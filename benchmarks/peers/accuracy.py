@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edge_van.bundle.records import Accuracy
-from edge_van.evaluation.accuracy import validate_all
+from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
-from edge_van.progress import Terminal
-from edge_van.runtimes.normalized import NormalizedSession
+from edge_van.progress import Terminal, Work
+from edge_van.runtimes.image_model import ImageModel
 from peers.peer import Peer
 
 
@@ -28,21 +28,19 @@ def measure(
     fp32 = next(peer for peer in peers if peer.name == baseline)
     found: dict[str, Accuracy] = {}
     with open_images(test, classes=spec.classes) as images:
-        count = len(images) if limit is None else min(limit, len(images))
         for peer in (p for p in peers if p is not fp32):
             with ExitStack() as stack:
-                reference, session = (
-                    stack.enter_context(NormalizedSession(p.open(threads), spec)) for p in (fp32, peer)
+                reference, other = (
+                    ImageModel(stack.enter_context(p.open(threads)), spec, classes, batch=1, name=p.name)
+                    for p in (fp32, peer)
                 )
-                advance = stack.enter_context(Terminal().stage(f"Accuracy of {peer.name}", count))
-                found |= validate_all(
+                measured = measure_accuracy(
                     reference,
-                    {peer.name: session},
+                    {peer.name: other},
                     images,
-                    spec,
-                    num_classes=classes,
-                    batch_size=1,
+                    Work(Terminal()),
+                    title=f"Accuracy of {peer.name}",
                     limit=limit,
-                    progress=advance,
                 )
+                found |= measured.accuracy
     return found

@@ -186,7 +186,7 @@ def test_what_cannot_be_written_is_shown_but_not_said_to_be_there(
     def full(path: Path, content: bytes) -> None:
         raise BundleError(f"{path} cannot be written: the disk is full")
 
-    monkeypatch.setattr("edge_van.storage.files.replace_file", full)
+    monkeypatch.setattr("edge_van.timing.benchmark.replace_file", full)
     code, out, err = command(bundle, *QUICK, "--output", tmp_path / "r.json")
     assert code == 1
     assert "the disk is full" in error_line(err)
@@ -205,7 +205,7 @@ def test_a_device_is_no_file_to_replace(command: Run, bundle: Path, flags: tuple
 def test_missing_libraries_are_said_before_anything_is_measured(
     command: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_van.cli.benchmark.find_spec", lambda name: None if name == "psutil" else True)
+    monkeypatch.setattr("edge_van.timing.benchmark.find_spec", lambda name: None if name == "psutil" else True)
     code, out, err = command(bundle, *QUICK)
     assert (code, out) == (5, "")
     assert "timing takes psutil, not installed here: pip install 'edge-van[benchmark]'" in error_line(err)

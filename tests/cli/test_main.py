@@ -17,8 +17,7 @@ import torch
 from bundle_samples import MANIFEST, make
 from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, run
 
-import edge_van.pipeline
-import edge_van.runtimes
+import edge_van
 from edge_van import doctor
 from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import (
@@ -32,6 +31,7 @@ from edge_van.errors import (
 )
 from edge_van.input_spec import InputSpec
 from edge_van.model.complexity import best_dilation
+from edge_van.runtimes import model_file
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -254,7 +254,7 @@ def test_exit_codes(command: Run, monkeypatch: pytest.MonkeyPatch, error: Except
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(edge_van.pipeline, "quantize", fail)
+    monkeypatch.setattr(edge_van, "quantize", fail)
     assert command("quantize") == (code, "", "edge-van: error: no\n")
 
 
@@ -262,7 +262,7 @@ def test_an_interrupt_is_130(command: Run, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(edge_van.pipeline, "quantize", interrupted)
+    monkeypatch.setattr(edge_van, "quantize", interrupted)
     code, out, err = command("quantize")
     assert (code, out) == (130, "")
     assert err.strip() == "edge-van: interrupted; nothing half-written was left"
@@ -272,7 +272,7 @@ def test_a_defect_of_ours_is_one_line_too(command: Run, monkeypatch: pytest.Monk
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr(edge_van.pipeline, "quantize", fail)
+    monkeypatch.setattr(edge_van, "quantize", fail)
     code, _, err = command("quantize")
     assert code == 1
     assert error_line(err) == (
@@ -478,7 +478,7 @@ def test_validate_measures_no_damaged_bundle(
                 writer.path(f"{name}/model.{ending}").write_bytes(b"whole")
         bundle = writer.finish(replace(MANIFEST, num_classes=3, input_spec=InputSpec(classes=CLASSES)))
     (bundle.path / kind / f"model.{part}").write_bytes(b"whale")
-    monkeypatch.setattr(edge_van.runtimes, "open_model", opened)
+    monkeypatch.setattr(model_file, "open_model", opened)
     code, out, err = command("validate", bundle.path, "--data", shared / "data" / "val")
     assert (code, out) == (1, "")
     line = error_line(err)

@@ -176,7 +176,7 @@ def test_a_slim_install_says_what_to_install(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bundle_folder(tmp_path / "a", manifest())
-    monkeypatch.setattr("edge_van.cli.report.find_spec", lambda name: None)
+    monkeypatch.setattr("edge_van.reports.report.find_spec", lambda name: None)
     code, _, err = run(capfd, monkeypatch, "report", folder)
     assert code == 5
     assert "pip install 'edge-van[report]'" in error_line(err)

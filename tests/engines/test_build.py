@@ -22,18 +22,18 @@ from PIL import Image
 from edge_van.bundle.bundle import Bundle, open_bundle, update_manifest, verify
 from edge_van.bundle.engine_record import EngineRecord
 from edge_van.bundle.layout import LOG_NAME, PLAN_NAME
+from edge_van.bundle.models import engine_of
 from edge_van.bundle.records import SchemeResult
 from edge_van.bundle.writer import BundleWriter
 from edge_van.engines import build as engines
 from edge_van.engines import target as engine_target
-from edge_van.engines.build import ACTIVE_NAME, build_engines
+from edge_van.engines.build import ACTIVE_NAME, build
 from edge_van.engines.target import EnginesOptions
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
-from edge_van.evaluation import bundle as validate_bundle
 from edge_van.export.precision import to_float16
 from edge_van.input_spec import InputSpec
-from edge_van.progress import SILENT, Terminal
-from edge_van.runtimes import Session, open_model
+from edge_van.progress import Terminal, Work
+from edge_van.runtimes import Session, model_file, open_model
 from edge_van.runtimes.cuda import Device
 
 pytest.importorskip("tensorrt_rtx")
@@ -61,7 +61,7 @@ def bundle(graphs: dict[str, Path], tmp_path: Path) -> Bundle:
 
 
 def test_engines_are_built_and_listed(bundle: Bundle) -> None:
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     updated, tag = built.bundle, built.target
     assert tag.startswith(TAG)
     assert built.failed == {}
@@ -77,12 +77,12 @@ def test_engines_are_built_and_listed(bundle: Bundle) -> None:
     assert {f.path for f in bundle.manifest.files} < listed
 
     # one scheme built again leaves the other where it is; what the caller's manifest lacks by now is not lost
-    again = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+    again = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
     assert verify(again) == []
     assert {e.scheme for e in again.manifest.engines[tag].engines} == {"int8", "int8_pointwise"}
     assert {row.scheme for row in again.manifest.engines[tag].choice.table} == {"int8", "int8_pointwise"}
     options = EnginesOptions(compute_capabilities=("8.6",), schemes=("int8",))
-    other = build_engines(bundle, options, SILENT).bundle
+    other = build(bundle, options=options).bundle
     assert len(other.manifest.engines) == 2
     assert verify(other) == []
     assert not list((bundle.path / "tensorrt").glob(".*"))
@@ -105,7 +105,7 @@ def fails_for(*broken: str, error: type[BaseException] = VerificationError) -> C
 
 def test_one_that_cannot_be_built_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     assert built.failed == {"int8": "no kernel for it"}
     found = built.bundle.manifest.engines[built.target]
     rows = {row.scheme: row.note for row in found.choice.table}
@@ -119,10 +119,10 @@ def test_one_that_cannot_be_built_is_said(bundle: Bundle, monkeypatch: pytest.Mo
 def test_when_nothing_can_be_built_the_bundle_stays(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+    before = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
     monkeypatch.setattr(engines, "build_engine", fails_for("int8", "int8_pointwise"))
     with pytest.raises(VerificationError, match="no kernel"):
-        build_engines(before, CARDS, Terminal())
+        build(before, options=CARDS, work=Work(Terminal()))
     assert verify(before) == []
     assert open_bundle(bundle.path).manifest == before.manifest
     [logs] = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines() if "builder's logs" in line]
@@ -135,23 +135,23 @@ def test_an_interrupt_leaves_what_was_there(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, there_before: bool
 ) -> None:
     if there_before:
-        bundle = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+        bundle = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
     monkeypatch.setattr(engines, "build_engine", fails_for("int8_pointwise", error=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        build_engines(bundle, CARDS, SILENT)
+        build(bundle, options=CARDS)
     assert verify(bundle) == []
     assert open_bundle(bundle.path).manifest == bundle.manifest
     assert not list((bundle.path / "tensorrt").glob(".*"))
 
 
 def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build_engines(bundle, CARDS, SILENT)
+    before = build(bundle, options=CARDS)
     plan = bundle.path / "tensorrt" / before.target / "int8" / PLAN_NAME
     content = plan.read_bytes()
     monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", lambda name, *_: (1.0 if name == "int8" else 2.0,))
-    built = build_engines(before.bundle, CARDS, SILENT)
+    built = build(before.bundle, options=CARDS)
     assert built.failed == {"int8": "no kernel for it"}
     assert built.bundle.manifest.engines[built.target].choice.active == "int8"  # it can still be chosen
     assert {e.scheme for e in built.bundle.manifest.engines[built.target].engines} == {"int8", "int8_pointwise"}
@@ -161,38 +161,38 @@ def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, m
 
 
 def test_a_damaged_engine_is_not_taken_over(bundle: Bundle) -> None:
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     plan = bundle.path / "tensorrt" / built.target / "int8" / PLAN_NAME
     data = bytearray(plan.read_bytes())
     data[len(data) // 2] ^= 1
     plan.write_bytes(data)
-    again = build_engines(built.bundle, replace(CARDS, schemes=("int8_pointwise",)), SILENT)
+    again = build(built.bundle, options=replace(CARDS, schemes=("int8_pointwise",)))
     assert [e.scheme for e in again.bundle.manifest.engines[built.target].engines] == ["int8_pointwise"]
     assert not plan.exists()
 
 
 def test_files_and_manifest_change_together(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT).bundle
+    before = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
 
     def full(*_: object, **__: object) -> Bundle:
         raise OSError(errno.ENOSPC, "No space left on device", str(bundle.path / "manifest.json"))
 
     monkeypatch.setattr(engines, "update_manifest", full)
     with pytest.raises(BundleError, match="the disk is full"):
-        build_engines(bundle, CARDS, SILENT)
+        build(bundle, options=CARDS)
     assert verify(before) == []
     assert open_bundle(bundle.path).manifest == before.manifest
 
 
 def test_an_engine_of_a_graph_that_changed_is_not_kept(bundle: Bundle) -> None:
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     stale = tuple(
         replace(e, onnx_sha256="0" * 64) if e.scheme == "int8" else e
         for e in built.bundle.manifest.engines[built.target].engines
     )
     changed = replace(built.bundle.manifest.engines[built.target], engines=stale)
     bundle = update_manifest(built.bundle, engines={built.target: changed})
-    again = build_engines(bundle, replace(CARDS, schemes=("int8_pointwise",)), SILENT).bundle
+    again = build(bundle, options=replace(CARDS, schemes=("int8_pointwise",))).bundle
     assert [e.scheme for e in again.manifest.engines[built.target].engines] == ["int8_pointwise"]
     assert verify(again) == []
 
@@ -203,7 +203,7 @@ def test_the_fastest_within_the_limit_is_active(bundle: Bundle, monkeypatch: pyt
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", lambda name, *_: times[name])
     for limit, active in ((1.0, "int8"), (0.3, "int8_pointwise"), (0.1, None)):
-        built = build_engines(bundle, replace(CARDS, max_drop_points=limit), SILENT)
+        built = build(bundle, options=replace(CARDS, max_drop_points=limit))
         choice = built.bundle.manifest.engines[built.target].choice
         assert choice.active == active
         assert [row.median_ms for row in choice.table] == [pytest.approx(1.1), pytest.approx(2.1)]
@@ -217,7 +217,7 @@ def test_what_cannot_be_timed_is_kept_and_not_chosen(bundle: Bundle, monkeypatch
 
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", timing)
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     found = built.bundle.manifest.engines[built.target]
     assert [e.scheme for e in found.engines] == ["int8", "int8_pointwise"]
     assert found.choice.active == "int8_pointwise"
@@ -235,7 +235,7 @@ def test_whatever_happens_while_timing_the_engines_are_kept(
 
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", timing)
-    built = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT)
+    built = build(bundle, options=replace(CARDS, schemes=("int8",)))
     choice = built.bundle.manifest.engines[built.target].choice
     assert (choice.active, choice.reason, choice.timed_by) == (None, "no engine was timed", "")
     assert choice.table[0].note.startswith(
@@ -275,7 +275,7 @@ def test_a_signal_ends_a_real_build(bundle: Bundle, number: signal.Signals) -> N
 def test_engines_for_another_card_are_not_timed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_target, "device", lambda: Device("NVIDIA GeForce RTX 3090", "8.6"))
     monkeypatch.setattr(engines, "_time", lambda *_: pytest.fail("it was timed"))
-    built = build_engines(bundle, replace(CARDS, schemes=("int8",)), SILENT)
+    built = build(bundle, options=replace(CARDS, schemes=("int8",)))
     [row] = built.bundle.manifest.engines[built.target].choice.table
     assert row.note == "not timed: the GPU here (NVIDIA GeForce RTX 3090) is none it was built for"
 
@@ -300,14 +300,14 @@ def test_what_cannot_be_built(
 ) -> None:
     expected = (kind, MissingRuntimeError) if options == EnginesOptions() else kind
     with pytest.raises(expected, match=message):
-        build_engines(bundle, options, SILENT)
+        build(bundle, options=options)
     assert verify(bundle) == []
 
 
 def test_a_bundle_without_graphs(bundle: Bundle) -> None:
     bare = replace(bundle, manifest=replace(bundle.manifest, schemes=()))
     with pytest.raises(BundleError, match="holds no graph for TensorRT"):
-        build_engines(bare, CARDS, SILENT)
+        build(bare, options=CARDS)
 
 
 def test_the_command(bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +341,7 @@ def test_the_command_ends_with_an_error_where_a_scheme_is_missing(
 
 @pytest.fixture
 def with_engines(bundle: Bundle) -> tuple[Bundle, str]:
-    built = build_engines(bundle, CARDS, SILENT)
+    built = build(bundle, options=CARDS)
     found = built.bundle.manifest.engines[built.target]
     chosen = replace(found, choice=replace(found.choice, active="int8_pointwise"))
     return update_manifest(built.bundle, engines={built.target: chosen}), built.target
@@ -375,7 +375,7 @@ def test_an_engine_is_validated_against_the_float_graph(
     code, out, err = run(capfd, monkeypatch, *flags)
     assert (code, out) == (5, "")  # the real one
     assert "no NVIDIA GPU" in error_line(err)
-    monkeypatch.setattr(validate_bundle, "open_model", on_the_gpu)
+    monkeypatch.setattr(model_file, "open_model", on_the_gpu)
     code, out, err = run(capfd, monkeypatch, *flags)
     assert code == 0, err
     assert opened == [f"tensorrt/{tag}/{runs}/{PLAN_NAME}"]
@@ -388,12 +388,12 @@ def test_an_engine_that_is_not_there(
     bundle, tag = with_engines
     found = bundle.manifest.engines[tag]
     for target, scheme, message in (
-        ("orin", None, f"has no engines for 'orin'; it has {tag}"),
+        ("orin", None, f"no engines for 'orin', only for {tag}"),
         (tag, "fp16", "has no engine of the scheme 'fp16'; it has int8, int8_pointwise"),
     ):
         with pytest.raises(UsageError, match=message):
-            validate_bundle.find_engine(bundle, target, scheme)
+            engine_of(bundle.manifest, target, scheme)
     none = replace(found, choice=replace(found.choice, active=None, reason="not timed"))
     bundle = update_manifest(bundle, engines={tag: none})
     with pytest.raises(UsageError, match=r"is active \(not timed\): give --scheme int8\|int8_pointwise"):
-        validate_bundle.find_engine(bundle, tag, None)
+        engine_of(bundle.manifest, tag, None)

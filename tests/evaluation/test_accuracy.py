@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -14,22 +15,25 @@ import torch
 from openvino import opset13 as ops
 from PIL import Image
 from torch import Tensor, nn
+from watching import Watching
 
+from edge_van.bundle.records import Accuracy
 from edge_van.errors import BundleError, DataError, UsageError
-from edge_van.evaluation.accuracy import validate
+from edge_van.evaluation.accuracy import Measured, measure_accuracy
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.decode import decode
-from edge_van.images.sets import open_images
-from edge_van.images.stream import BrokenImage
+from edge_van.images.sets import ImageSet, open_images
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, Block
 from edge_van.model.variants import Variant
+from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import Session, open_model
+from edge_van.runtimes.image_model import ImageModel
 from edge_van.statistics import paired_drop_interval
 
 SPEC = InputSpec(size=(32, 32), crop=1.0)
@@ -106,6 +110,25 @@ def fill(root: Path, names: tuple[str, ...]) -> Path:
     return root
 
 
+def measure(
+    fp32: Session,
+    int8: Session,
+    images: ImageSet,
+    *,
+    num_classes: int = 6,
+    limit: int | None = None,
+    strict: bool = False,
+    watch: list[int] | None = None,
+) -> Measured:
+    first, second = (ImageModel(session, SPEC, num_classes, name=name) for session, name in ((fp32, "a"), (int8, "b")))
+    work = Work(Watching(watch), strict)
+    return measure_accuracy(first, {"int8": first if int8 is fp32 else second}, images, work, limit=limit)
+
+
+def validate(fp32: Session, int8: Session, images: ImageSet, **options: Any) -> Accuracy:
+    return measure(fp32, int8, images, **options).accuracy["int8"]
+
+
 @pytest.fixture
 def pair(six: Models) -> Iterator[tuple[Session, Session]]:
     first, second = six.opened(5)
@@ -130,7 +153,7 @@ def test_figures_are_those_of_all_logits_at_once(six: Models, zoo: Path, pair: t
     n = len(labels)
     done: list[int] = []
     with open_images(zoo) as images:  # 24 images by batches of 5: the last one is short
-        record = validate(*pair, images, SPEC, num_classes=6, batch_size=5, progress=done.append)
+        record = validate(*pair, images, watch=done)
     assert (record.data, record.images, record.broken) == ("zoo", n, 0)
     assert done == [5, 5, 5, 5, 4]
     first, second = fp32.argmax(1), int8.argmax(1)
@@ -155,7 +178,7 @@ def test_figures_are_those_of_all_logits_at_once(six: Models, zoo: Path, pair: t
 def test_class_changes_add_up(six: Models, zoo: Path, pair: tuple[Session, Session]) -> None:
     fp32, int8, labels = all_logits(six, zoo)
     with open_images(zoo) as images:
-        record = validate(*pair, images, SPEC, num_classes=6, batch_size=5)
+        record = validate(*pair, images)
     assert [change.name for change in record.classes] == list(NAMES)
     assert sum(change.images for change in record.classes) == record.images
     for c, change in enumerate(record.classes):
@@ -174,7 +197,7 @@ def test_class_changes_add_up(six: Models, zoo: Path, pair: tuple[Session, Sessi
 
 def test_a_model_against_itself_loses_nothing(six: Models, zoo: Path) -> None:
     with open_model("openvino", six.fp32) as session, open_images(zoo) as images:
-        record = validate(session, session, images, SPEC, num_classes=6, batch_size=1)
+        record = validate(session, session, images)
     assert record.top1_drop_points == 0
     assert record.top1_drop_interval.low <= 0 <= record.top1_drop_interval.high
     assert (record.agreement_percent, record.logit_sqnr_db) == (100.0, 200.0)
@@ -183,8 +206,8 @@ def test_a_model_against_itself_loses_nothing(six: Models, zoo: Path) -> None:
 
 def test_swapped_models_turn_the_drop_around(zoo: Path, pair: tuple[Session, Session]) -> None:
     with open_images(zoo) as images:
-        there = validate(*pair, images, SPEC, num_classes=6, batch_size=5)
-        back = validate(*pair[::-1], images, SPEC, num_classes=6, batch_size=5)
+        there = validate(*pair, images)
+        back = validate(*pair[::-1], images)
     assert back.top1_drop_points == pytest.approx(-there.top1_drop_points)
     assert back.top1_drop_interval.low == pytest.approx(-there.top1_drop_interval.high)
     assert back.agreement_percent == there.agreement_percent
@@ -194,27 +217,27 @@ def test_four_classes_have_no_top_5(six: Models, tmp_path: Path) -> None:
     paths = [with_fewer_classes(p, tmp_path / f"{p.stem}.xml", 4) for p in (six.fp32, six.int8)]
     first, second = Models(*paths).opened(5)
     with first, second, open_images(fill(tmp_path / "few", NAMES[:4])) as images:
-        record = validate(first, second, images, SPEC, num_classes=4, batch_size=5)
+        record = validate(first, second, images, num_classes=4)
         assert (record.top5_fp32_percent, record.top5_int8_percent) == (None, None)
         assert record.images == 16
         with pytest.raises(BundleError) as caught:
-            validate(first, second, images, SPEC, num_classes=6, batch_size=5)
-        assert "FP32 model returns 4 classes and the INT8 model 4" in str(caught.value)
-        assert "has 6: make the bundle again" in str(caught.value)
+            validate(first, second, images)
+        assert "a returns (5, 4) logits for 5 images" in str(caught.value)
+        assert "has 6 classes: make the bundle again" in str(caught.value)
     with (
         open_model("openvino", paths[0], batch=5) as first,
         open_model("openvino", six.int8, batch=5) as wider,
         open_images(tmp_path / "few") as images,
-        pytest.raises(BundleError, match=r"4 classes and .* model 6, "),
+        pytest.raises(BundleError, match=r"b returns \(5, 6\) logits for 5 images, its checkpoint has 4"),
     ):
-        validate(first, wider, images, SPEC, num_classes=4, batch_size=5)
+        validate(first, wider, images, num_classes=4)
 
 
 @pytest.mark.parametrize("limit", [1, 6, 99])
 def test_limit_gives_every_class_its_share(zoo: Path, pair: tuple[Session, Session], limit: int) -> None:
     done: list[int] = []
     with open_images(zoo) as images:
-        record = validate(*pair, images, SPEC, num_classes=6, batch_size=5, limit=limit, progress=done.append)
+        record = validate(*pair, images, limit=limit, watch=done)
     assert record.images == sum(done) == min(limit, 24)
     if limit == 6:
         assert len(record.classes) >= 5
@@ -223,24 +246,22 @@ def test_limit_gives_every_class_its_share(zoo: Path, pair: tuple[Session, Sessi
 
 def test_a_limit_of_nothing_is_refused(zoo: Path, pair: tuple[Session, Session]) -> None:
     with open_images(zoo) as images, pytest.raises(UsageError, match="--limit takes at least 1 image, got 0"):
-        validate(*pair, images, SPEC, num_classes=6, batch_size=5, limit=0)
+        validate(*pair, images, limit=0)
 
 
 def test_a_broken_image_is_counted_and_named(tmp_path: Path, pair: tuple[Session, Session]) -> None:
     root = fill(tmp_path / "zoo", NAMES)
     (root / "bee" / "1.png").write_bytes(b"no image")
-    broken: list[BrokenImage] = []
     done: list[int] = []
     with open_images(root) as images:
-        record = validate(
-            *pair, images, SPEC, num_classes=6, batch_size=5, progress=done.append, on_broken=broken.append
-        )
+        measured = measure(*pair, images, watch=done)
+        record = measured.accuracy["int8"]
         assert (record.images, record.broken) == (23, 1)
         assert sum(done) == 24
-        assert [b.name for b in broken] == ["bee/1.png"]
+        assert [b.name for b in measured.broken] == ["bee/1.png"]
         assert {change.name: change.images for change in record.classes}["bee"] == PER_CLASS - 1
         with pytest.raises(DataError, match=r"bee/1\.png .* cannot be used"):
-            validate(*pair, images, SPEC, num_classes=6, batch_size=5, strict=True)
+            validate(*pair, images, strict=True)
 
 
 def test_nothing_readable_and_nothing_labelled_are_data_errors(tmp_path: Path, pair: tuple[Session, Session]) -> None:
@@ -248,9 +269,9 @@ def test_nothing_readable_and_nothing_labelled_are_data_errors(tmp_path: Path, p
         (tmp_path / "bad" / name).mkdir(parents=True)
         (tmp_path / "bad" / name / "x.png").write_bytes(b"no image")
     with open_images(tmp_path / "bad") as images, pytest.raises(DataError, match="none of the 6 images could be read"):
-        validate(*pair, images, SPEC, num_classes=6, batch_size=5)
+        validate(*pair, images)
     flat = tmp_path / "flat"
     flat.mkdir()
     Image.fromarray(noise((*SPEC.size, 3), 0)).save(flat / "x.png")
     with open_images(flat, labelled=False) as images, pytest.raises(DataError, match="accuracy needs labelled images"):
-        validate(*pair, images, SPEC, num_classes=6, batch_size=5)
+        validate(*pair, images)

@@ -21,14 +21,16 @@ from edge_van.bundle.records import SchemeResult
 from edge_van.checkpoint.load import load_checkpoint
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.engines.tensorrt import BuildOptions, build_engine
-from edge_van.export.models import export_models
+from edge_van.export.job import ExportJob, take_probe
 from edge_van.images.sets import open_images
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant
-from edge_van.progress import SILENT
+from edge_van.pipeline import export_files
+from edge_van.progress import UNWATCHED
 from edge_van.quantization.calibration import load_calibration
 from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.run import prepare
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = ("8.6", "8.9", "12.0")
@@ -55,9 +57,11 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return root / relative
 
     with open_images(root, labelled=False) as images:
-        calibration, _ = load_calibration(images, demo.spec, samples=4, seed=0, batch=4)
+        calibration = load_calibration(images, demo.spec, samples=4, seed=0, batch=4).images
         recipe = replace(load_recipe(), samples=4)
-        found = export_models(place, folded, calibration, demo.spec, images, recipe, ("tensorrt",), SILENT)
+        prepared = prepare(folded, calibration, recipe, UNWATCHED)
+        probe = take_probe(images, demo.spec, prepared, UNWATCHED)
+        found = export_files(ExportJob(place, demo.spec, prepared, probe, UNWATCHED), recipe, ("tensorrt",))
     assert found.warnings == ()
     return request.param, (root, {s.name: s for s in found.schemes})
 

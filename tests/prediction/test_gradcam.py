@@ -25,7 +25,7 @@ from edge_van.images.decode import decode
 from edge_van.images.sets import open_images
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, stage_sizes
-from edge_van.prediction.gradcam import GradCAM, default_stage, grad_cam, run_image, similarity
+from edge_van.prediction.gradcam import GradCAM, default_stage, grad_cam, similarity
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.onnx_file import head_weights
@@ -180,18 +180,6 @@ def test_head_of_a_quantised_graph_is_its_own(timed_bundle: Bundle) -> None:
     for file, weights in ((FP32_ONNX, exact), (OPENVINO_ONNX, rounded)):
         gradients = GradCAM(timed_bundle, stage=4, graph=file).gradients(maps, classes)
         assert np.array_equal(gradients[:, :, 0, 0] * 4, weights[classes])
-
-
-def test_one_image_is_run_with_and_without_the_map(demo_bundle: Bundle, pixels: np.ndarray) -> None:
-    with open_model("openvino", demo_bundle.file(FP32_IR)) as plain, opened("openvino", demo_bundle, 3) as mapped:
-        logits, nothing = run_image(plain, pixels[0])
-        same, inner = run_image(mapped, pixels[0])
-        expected = mapped.run({"images": pixels[:1]})
-    assert nothing is None
-    assert logits.shape == (1, 10)
-    assert np.allclose(logits, same, atol=1e-4)
-    assert np.array_equal(same, expected["logits"])
-    assert np.array_equal(inner, expected[STAGE_MAP])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

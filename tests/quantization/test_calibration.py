@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from watching import Watching
 
 from edge_van.errors import DataError
 from edge_van.images.decode import decode
 from edge_van.images.sets import ImageSet, open_images
-from edge_van.images.stream import BrokenImage
 from edge_van.input_spec import InputSpec
+from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 
 SPEC = InputSpec(size=(12, 16), mean=(0.1, 0.4, 0.7), std=(0.2, 0.5, 1.0))
@@ -100,7 +101,7 @@ def test_a_negative_index_counts_from_the_end() -> None:
 
 def test_pixels_are_the_decoded_images_balanced_by_class(album: ImageSet) -> None:
     done: list[int] = []
-    images, record = load_calibration(album, SPEC, samples=6, seed=0, batch=4, progress=done.append)
+    images, record, _ = load_calibration(album, SPEC, samples=6, seed=0, batch=4, work=Work(Watching(done)))
     assert images.pixels.shape == (6, *SPEC.size, 3)
     assert images.pixels.dtype == np.uint8
     assert done == [4, 2]
@@ -120,7 +121,7 @@ def test_the_seed_decides_the_pixels(album: ImageSet) -> None:
 
 def test_images_accuracy_is_reported_on_are_left_out(album: ImageSet) -> None:
     excluded = frozenset(album.content_hash(i) for i in range(len(album)) if i % 4 in (0, 2))
-    images, record = load_calibration(album, SPEC, samples=99, seed=0, batch=4, exclude_hashes=excluded)
+    images, record, _ = load_calibration(album, SPEC, samples=99, seed=0, batch=4, exclude_hashes=excluded)
     assert (record.images, record.left_out) == (6, 6)
     kept = {decode(album.read(i), SPEC).tobytes() for i in range(len(album)) if i % 4 in (1, 3)}
     assert {p.tobytes() for p in images.pixels} == kept
@@ -128,8 +129,8 @@ def test_images_accuracy_is_reported_on_are_left_out(album: ImageSet) -> None:
 
 def test_a_fixed_source_size_is_resized_here(album: ImageSet) -> None:
     fixed = replace(SPEC, source_size=(20, 24))
-    images, _ = load_calibration(album, fixed, samples=4, seed=1, batch=4)
-    plain, _ = load_calibration(album, SPEC, samples=4, seed=1, batch=4)
+    images, _, _ = load_calibration(album, fixed, samples=4, seed=1, batch=4)
+    plain, _, _ = load_calibration(album, SPEC, samples=4, seed=1, batch=4)
     assert np.array_equal(images.pixels, plain.pixels)
 
 
@@ -141,9 +142,8 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def test_broken_images_are_named_and_left_out(damaged: Path) -> None:
-    broken: list[BrokenImage] = []
     with open_images(damaged) as images:
-        pixels, record = load_calibration(images, SPEC, samples=6, seed=0, batch=2, on_broken=broken)
+        pixels, record, broken = load_calibration(images, SPEC, samples=6, seed=0, batch=2)
     assert len(pixels.pixels) == record.images == 5
     assert [b.name for b in broken] == ["elm/0.png"]
     assert "damaged PNG" in broken[0].reason
@@ -153,10 +153,9 @@ def test_the_draw_goes_on_past_a_broken_image(damaged: Path) -> None:
     """Also past one that cannot even be read; both are named once."""
     (damaged / "oak" / "0.png").unlink()
     (damaged / "oak" / "0.png").symlink_to(damaged / "nowhere")
-    broken: list[BrokenImage] = []
     with open_images(damaged) as images:
-        pixels, record = load_calibration(images, SPEC, samples=4, seed=0, batch=2, on_broken=broken)
-        whole, _ = load_calibration(images, SPEC, samples=6, seed=0, batch=2)
+        pixels, record, broken = load_calibration(images, SPEC, samples=4, seed=0, batch=2)
+        whole, _, _ = load_calibration(images, SPEC, samples=6, seed=0, batch=2)
     assert len(pixels.pixels) == record.images == 4
     assert len({b.name for b in broken}) == len(broken)
     assert {b.name for b in broken} <= {"elm/0.png", "oak/0.png"}
@@ -167,12 +166,12 @@ def test_strict_stops_at_an_image_that_cannot_be_read(damaged: Path) -> None:
     (damaged / "elm" / "0.png").unlink()
     (damaged / "elm" / "0.png").symlink_to(damaged / "nowhere")
     with open_images(damaged) as images, pytest.raises(DataError, match=r"elm/0\.png is broken: it cannot be read"):
-        load_calibration(images, SPEC, samples=6, seed=0, batch=2, strict=True)
+        load_calibration(images, SPEC, samples=6, seed=0, batch=2, work=Work(strict=True))
 
 
 def test_strict_stops_at_a_broken_image(damaged: Path) -> None:
     with open_images(damaged) as images, pytest.raises(DataError, match=r"elm/0\.png .* cannot be used"):
-        load_calibration(images, SPEC, samples=6, seed=0, batch=2, strict=True)
+        load_calibration(images, SPEC, samples=6, seed=0, batch=2, work=Work(strict=True))
 
 
 def test_nothing_left_is_a_data_error_that_says_why(tmp_path: Path, album: ImageSet) -> None:
