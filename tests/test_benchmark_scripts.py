@@ -176,7 +176,7 @@ def test_onnx_runtime_quantises_the_unfolded_network(
         assert kinds.count("QuantizeLinear") > 10
 
 
-def test_the_readme_tables_hold_every_model_and_every_size() -> None:
+def test_the_tables_hold_every_model_and_every_size() -> None:
     machine = {"cpu": "CPU", "logical_cores": 2, "flags": ["avx2"], "versions": {"openvino": "2026"}}
     source = {"machine": machine, "command": "python benchmarks/x.py", "size_px": 64, "calibration_images": 4}
     accuracy = {

@@ -1,4 +1,4 @@
-"""The README's tables, a function a result.
+"""The tables of ``docs/numbers.md``, a function a result.
 
 In: the parsed JSON files of one script, one a machine. Out: lines of Markdown.
 """

@@ -1,6 +1,6 @@
 """The tables of ``ptq_accuracy.py``, ``cpu_latency.py`` and ``ptq_cost.py``: what one chooses a model by.
 
-In: their results. Out: lines of Markdown.
+In: their results. Out: lines of Markdown; ``summary`` is the README's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ CHOSEN_BY = ("nncf_defaults_unfolded", "openvino", "asymmetric", "int8", "int8_p
 """Models one chooses between; the others show the reason of a choice."""
 ON_THE_CPU = ("nncf_defaults_unfolded", "openvino", "asymmetric", "hardswish_openvino")
 """Those of them that are run by OpenVINO; the rest are TensorRT's graphs."""
+IN_SHORT = (
+    ("nncf_defaults_unfolded", "nncf_defaults", "INT8, NNCF's defaults"),
+    ("openvino", "openvino", "**INT8, edge-van**"),
+    ("hardswish_openvino", "hardswish_openvino", "INT8, edge-van with `--activation hardswish`"),
+)
+"""The README's rows: a model's name in the results of accuracy and of latency, and its words."""
 REASONS = (
     ("openvino", "what ships"),
     ("openvino_not_equalised", "... without equalisation"),
@@ -30,7 +36,9 @@ def accuracy(results: Results) -> list[str]:
     """The tables of ``ptq_accuracy.py``: what one chooses by, from the first machine; the reasons, from all."""
     first = results[0]
     lines = [
-        f"**Accuracy**: VAN-B0 on CIFAR-10 at {first['size_px']} px, {first['images']:,} test images, "
+        "## Accuracy",
+        "",
+        f"VAN-B0 on CIFAR-10 at {first['size_px']} px, {first['images']:,} test images, "
         f"{first['calibration_images']} calibration images; FP32 top-1 {first['fp32_top1_percent']:.2f} %.",
         "",
         "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
@@ -53,31 +61,65 @@ def accuracy(results: Results) -> list[str]:
     return [*lines, "", *sources(results)]
 
 
+def summary(accuracies: Results, latencies: Results) -> list[str]:
+    """What INT8 costs and buys, in four rows of one machine: the first whose results have both."""
+    a = accuracies[0]
+    machine = a["machine"]
+    found = next(r for r in latencies if r["machine"]["cpu"] == machine["cpu"])
+    tops = {r["model"]: r for r in a["rows"] if r["computed_by"] == "openvino"}
+    times = {r["name"]: r for r in found["ratios"]["fp32"]}
+    runs = found["runs"]
+    [rounds] = {run["rounds"] for run in runs}
+    lines = [
+        f"| VAN-B0 | top-1 %, {a['size_px']} px | drop in points | ms, {found['size_px']} px | times as fast |",
+        "|---|---|---|---|---|",
+        f"| FP32 | {a['fp32_top1_percent']:.2f} | - | {times['fp32']['median_ms']:.2f} | 1.00 |",
+    ]
+    for name, timed, title in IN_SHORT:
+        top, row = tops[name], times[timed]
+        cells = (title, f"{top['top1_percent']:.2f}", _drop(top), f"{row['median_ms']:.2f}", ratio(row))
+        lines.append(f"| {' | '.join(cells)} |")
+    used = ", ".join(f"{name} {machine['versions'][name]}" for name in ("openvino", "nncf"))
+    return [
+        *lines,
+        "",
+        f"- Machine: {machine['logical_cores']} cores of {cpu(a)}; {used}.",
+        f"- Top-1: {a['images']:,} CIFAR-10 test images at {a['size_px']} px. In brackets: the drop's 95 % interval.",
+        f"- Latency: OpenVINO at {found['size_px']} px, batch 1, {len(runs)} interleaved runs of {rounds} rounds.",
+        "- Times as fast: median of FP32 / INT8, paired by round. "
+        "In brackets: outermost ends of the runs' 95 % intervals.",
+    ]
+
+
 def _sqnr(result: dict[str, Any], model: str, computed_by: str) -> str:
     [row] = [r for r in result["rows"] if (r["model"], r["computed_by"]) == (model, computed_by)]
     return f"{row['logit_sqnr_db']:.1f}"
 
 
 def _accuracy_row(r: dict[str, Any]) -> str:
-    drop = f"{r['drop_points']:+.2f} ({r['drop_low']:+.2f} to {r['drop_high']:+.2f})"
     cells = (
         TITLES[r["model"]],
         COMPUTED[r["computed_by"]],
         f"{r['top1_percent']:.2f}",
-        drop,
+        _drop(r),
         f"{r['agreement_percent']:.2f}",
         f"{r['logit_sqnr_db']:.1f}",
     )
     return f"| {' | '.join(cells)} |"
 
 
+def _drop(r: dict[str, Any]) -> str:
+    return f"{r['drop_points']:+.2f} ({r['drop_low']:+.2f} to {r['drop_high']:+.2f})"
+
+
 def latency(results: Results) -> list[str]:
     """The tables of ``cpu_latency.py``, one a machine."""
     lines = [
-        f"**Latency**: VAN-B0 at {results[0]['size_px']} px, OpenVINO, batch 1, interleaved, in a new "
-        f"random order each round where nothing else is said; ratios are medians of "
-        f"paired ratios, in brackets the lowest and highest end of the runs' 95 % intervals. Over 1 is faster. Ours "
-        f"take the camera's bytes, NNCF's model the float input it has.",
+        "## Latency",
+        "",
+        f"VAN-B0 at {results[0]['size_px']} px, OpenVINO, batch 1, interleaved, in a new random order each round where "
+        f"nothing else is said. Ratios are medians of paired ratios, in brackets the lowest and highest end of the "
+        f"runs' 95 % intervals; over 1 is faster. Ours take the camera's bytes, NNCF's model the float input it has.",
         "",
     ]
     for result in results:
@@ -98,7 +140,9 @@ def cost(results: Results) -> list[str]:
     v, stages = result["validation"], result["quantize_stages_s"]
     exports = sum(s for stage, s in stages.items() if stage.startswith("Exporting"))
     return [
-        f"**Cost**: `edge-van quantize` of the demo at {result['size_px']} px with {result['calibration_images']} "
+        "## Cost",
+        "",
+        f"`edge-van quantize` of the demo at {result['size_px']} px with {result['calibration_images']} "
         f"images and both exports took {result['quantize_without_measuring_s']:.0f} s ({exports:.0f} s of them to "
         f"write and check the files), {result['quantize_s']:.0f} s with accuracy and latency measured; peak memory "
         f"{result['quantize_peak_gib']:.2f} GiB. `edge-van validate` on {v['images']:,} images ran "

@@ -20,12 +20,14 @@ def peers(results: Results) -> list[str]:
         timed, fp32 = result["latency"], next(iter(result["accuracy"].values()))
         heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
         lines += [
-            f"**Peers**: the demo checkpoint through other tools, as their documentation shows it; accuracy on "
+            "## Peers",
+            "",
+            f"The demo checkpoint through other tools, as their documentation shows it. Accuracy: "
             f"{fp32['images']:,} CIFAR-10 images at {result['size_px']} px (FP32 top-1 "
-            f"{fp32['top1_fp32_percent']:.2f} %), {result['calibration_images']} calibration images; latency with "
+            f"{fp32['top1_fp32_percent']:.2f} %), {result['calibration_images']} calibration images. Latency: "
             f"{result['threads']} threads, batch 1, all in turns in one process, "
-            f"{len(timed[0]['runs']) if timed else 0} runs, beside it that alone where "
-            f"the two are over a tenth apart; over 1 is faster.",
+            f"{len(timed[0]['runs']) if timed else 0} runs; beside it the latency of the model alone, where the two "
+            f"are over a tenth apart. Ratios over 1 are faster.",
             "",
             f"| model | top-1 % | drop in points (95 % interval) | logit SQNR dB | {' | '.join(heads)} |",
             f"|---|---|---|---|{'---|---|' * len(timed)}",
@@ -46,12 +48,13 @@ def clock(results: Results) -> list[str]:
     lines: list[str] = []
     for result in results:
         found = [
-            f"{c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} ({c['ratio_low']:.3f} to "
+            f"- {c['model']} at {t['latency_size_px']} px {c['ratio']:.3f} ({c['ratio_low']:.3f} to "
             f"{c['ratio_high']:.3f}; without Python's {c['python_ms']:.2f} ms {c['inference_ratio']:.3f})"
             for t in result["latency"]
             for c in t["benchmark_app"]
         ]
-        lines += [f"**Clock**: ours over OpenVINO's `benchmark_app` on the same IR: {'; '.join(found)}.", ""]
+        lines += ["## Clock", "", "Our latency over that of OpenVINO's `benchmark_app`, on the same IR:", ""]
+        lines += [*found, ""]
         lines += [source(result), ""]
     return lines[:-1]
 

@@ -18,8 +18,10 @@ def scaling(results: Results) -> list[str]:
     result = results[0]
     columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
     lines = [
-        f"**Scaling**: OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of "
-        f"a process that loads the file and runs it. Variants at {result['size_px']} px:",
+        "## Scaling",
+        "",
+        f"OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of a process that "
+        f"loads the file and runs it. Variants at {result['size_px']} px:",
         "",
         f"| variant | {columns} |",
         "|---|---|---|---|---|---|",
@@ -41,9 +43,9 @@ def scaling(results: Results) -> list[str]:
             )
     lines += [
         "",
-        "The two tables are of two runs, whose milliseconds are not to be compared. The paper gives a large kernel "
-        "attention's cost as linear in the pixels (Guo et al., section 3.1); the exponents are those of the times, and "
-        "under 1 a small input costs more a pixel than a large one.",
+        "The two tables are of two runs, whose milliseconds are not to be compared. The paper gives the cost of a "
+        "large kernel attention as linear in the pixels (Guo et al., section 3.1). The exponents are those of the "
+        "times: under 1, a small input costs more per pixel than a large one.",
     ]
     return [*lines, "", source(result)]
 
@@ -63,7 +65,9 @@ def stability(results: Results) -> list[str]:
     saturated = result["saturated"]
     noted = "and the run says that it is disturbed" if saturated["notes"] else "and no note says so"
     return [
-        f"**Repeats**: INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times for "
+        "## Repeats",
+        "",
+        f"INT8 against FP32 of the demo at {result['size_px']} px measured {len(runs)} times for "
         f"{result['seconds']:g} s, in every second run with other processes at work in bursts on every core: the ratio "
         f"went from {ratios[0]:.2f} to {ratios[-1]:.2f} ({100 * spreads['ratio']:.1f} % of its median), FP32's median "
         f"by {100 * spreads['fp32_median_ms']:.0f} %; the intervals of {result['intervals_holding_the_median']} runs "

@@ -12,7 +12,9 @@ def engines(results: Results) -> list[str]:
     """The tables of ``tensorrt_engines.py``: what the graphs compute, and in which datatype the engines do."""
     result = results[0]
     lines = [
-        f"**TensorRT graphs**: VAN-B0 on CIFAR-10 at {result['size_px']} px, by ONNX Runtime on the CPU; "
+        "## TensorRT graphs",
+        "",
+        f"VAN-B0 on CIFAR-10 at {result['size_px']} px, by ONNX Runtime on the CPU; "
         f"{result['accuracy'][0]['accuracy']['images']:,} images. Weights and scales are float16 where said, "
         f"but the CPU computes between them in float32. Rows called rounded are computed with every tensor between two "
         f"operators rounded to float16, more often than an engine does; the largest activation is "
@@ -33,8 +35,10 @@ def engines(results: Results) -> list[str]:
         lines.append(f"| {' | '.join(cells)} | {r['agreement_percent']:.2f} | {r['logit_sqnr_db']:.1f} |")
     lines += [
         "",
-        f"**Engines**: built without a GPU by TensorRT for RTX {result['engines'][0]['version']}, one a card; layers "
-        f"counted by what the graph asks for and what the builder's log says they run in.",
+        "## Engines",
+        "",
+        f"Built without a GPU by TensorRT for RTX {result['engines'][0]['version']}, one for each card. Layers are "
+        f"counted by the datatype that the graph asks for and the one that the builder's log says they run in.",
         "",
         "| variant | graph | layers | compute capabilities | plan MB |",
         "|---|---|---|---|---|",

@@ -293,7 +293,8 @@ def test_weights_that_are_not_numbers_are_caught(narrow_van: VAN):
 
 def test_what_stock_fusers_make_of_a_van(randomize_bn_: Spread, images: Images):
     """The reason for this package's own fold: torchao's takes patch_embed's BatchNorm, whose output has two readers,
-    for the end of a fusable chain. If this ever fails because upstream has mended it, say so in the README."""
+    for the end of a fusable chain. If this ever fails because upstream has mended it, say so in
+    docs/how-it-works.md."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
     from torchao.quantization.pt2e.quantizer import Quantizer
 
