@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import markdown_page
 import pytest
 from benchmark_scripts import BENCHMARKS, script
+from PIL import Image
 
+from edge_van.bundle.bundle import Bundle, open_bundle, update_manifest
 from edge_van.cli.main import cli
 
 TOP = Path(__file__).parent.parent
@@ -156,3 +162,28 @@ def test_what_is_read_of_a_page() -> None:
     assert markdown_page.anchors(page) == {"a-b--c", "a-b--c-1"}
     assert markdown_page.code_lines(page) == ["edge-van info    --dla"]
     assert markdown_page.code_spans(page) == ["b", "x y z", "b"]
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = [(page, code) for page in WRITTEN for code in PYTHON.findall(read(page))]
+
+
+@pytest.mark.parametrize(("page", "code"), SHOWN, ids=[f"{name(page)}-{i}" for i, (page, _) in enumerate(SHOWN)])
+def test_the_python_that_is_shown_runs_as_it_stands(
+    page: Path, code: str, timed_bundle: Bundle, tmp_path: Path
+) -> None:
+    """In a folder with a bundle of the demo's name and an image of a cat's."""
+    shutil.copytree(timed_bundle.path, tmp_path / "van_b0_int8")
+    named = replace(timed_bundle.manifest.input_spec, classes=tuple("abcdefg"))
+    update_manifest(open_bundle(tmp_path / "van_b0_int8"), input_spec=named)
+    Image.new("RGB", (90, 70), "orange").save(tmp_path / "cat.jpg")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), name(page)
+
+
+def test_the_readme_shows_six_lines_of_python() -> None:
+    [code] = PYTHON.findall(read(README))
+    assert len([line for line in code.splitlines() if line.strip()]) <= 6
