@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from common import RESULTS, results_folder, write_result
+from core_link import CoreLink
 
 from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import FP32_IR, INT8_IR
@@ -48,6 +49,8 @@ class Run:
     p10_ratio: float
     """Of the two models' 10th percentiles: the machine at its best."""
     rounds: int
+    core_round_trips_us: tuple[float, ...]
+    """To the farthest core, before and after, without the noise; empty where ``CoreLink`` reads nothing."""
     notes: tuple[str, ...]
     naive_fp32_median_ms: float
     naive_int8_median_ms: float
@@ -84,6 +87,7 @@ def main() -> None:
 
 def measured(candidates: Sequence[ModelFile], noise: str, seed: int, args: argparse.Namespace) -> Run:
     """Both ways under one noise."""
+    before = farthest_us()
     with other_work(noise, seed):
         order = candidates if seed // 2 % 2 else candidates[::-1]  # neither is always the one after the other
         naive_ms = {c.name: naive_median_ms(c) for c in order}
@@ -106,6 +110,7 @@ def measured(candidates: Sequence[ModelFile], noise: str, seed: int, args: argpa
         ratio_interval=int8.ratio_interval,
         p10_ratio=float(np.percentile(fp32.samples_ms, 10) / np.percentile(int8.samples_ms, 10)),
         rounds=latency.rounds,
+        core_round_trips_us=(*before, *farthest_us()),
         notes=latency.notes,
         naive_fp32_median_ms=naive_fp32,
         naive_int8_median_ms=naive_int8,
@@ -119,6 +124,12 @@ def measured(candidates: Sequence[ModelFile], noise: str, seed: int, args: argpa
         flush=True,
     )
     return run
+
+
+def farthest_us() -> tuple[float, ...]:
+    """Where the hypervisor has the cores now; one number, or none."""
+    with CoreLink() as link:
+        return (max(found),) if (found := link.read()) else ()
 
 
 def naive_median_ms(candidate: ModelFile) -> float:

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from core_link import CoreLink, is_apart
 
 from edge_van.bundle.records import Interval
 from edge_van.runtimes import open_model
 from edge_van.statistics import paired_ratio
-from edge_van.timing.core_link import CoreLink
-from edge_van.timing.interleave import is_apart
 from edge_van.timing.latency import random_feed
 
 WARM_UP_RUNS = 10

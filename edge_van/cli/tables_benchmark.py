@@ -65,8 +65,6 @@ def _show_conditions(console: Console, c: Conditions) -> None:
         f"{c.rounds} rounds kept (each one query of every model, or one slice of time at one batch size), "
         f"{c.rounds_discarded} disturbed ones thrown away{f'; of the CPU time {shares}' if shares else ''}"
     )
-    if c.core_round_trip_us is not None:
-        console.print(f"latency between cores, there and back: {c.core_round_trip_us:.2f} microseconds at best")
     if c.not_watched:
         console.print(f"not watched here: {'; '.join(c.not_watched)}")
 

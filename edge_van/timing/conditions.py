@@ -5,13 +5,11 @@ In: the rounds of all scenarios, the models. Out: ``Conditions``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from edge_van.machine import load_average
-from edge_van.timing.core_link import NOT_WATCHED, is_virtual
 from edge_van.timing.interference import not_watched, total
-from edge_van.timing.interleave import Rounds, least_round_trips_us
+from edge_van.timing.interleave import Rounds
 from edge_van.timing.models import TimedModel
 from edge_van.timing.record import Conditions
 
@@ -20,9 +18,6 @@ def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_
     """Over everything that was kept; without rounds nothing is told of other work."""
     meanwhile = total(rounds.interference for rounds in found)
     unseen = not_watched()
-    near = [us for us in least_round_trips_us(found) if math.isfinite(us)]
-    if not near and is_virtual():
-        unseen += (NOT_WATCHED,)
     if not all(model.on_cpu for model in models):
         unseen += ("other work on the GPU and its throttling",)
     return Conditions(
@@ -34,7 +29,6 @@ def conditions_of(found: Sequence[Rounds], models: Sequence[TimedModel], energy_
         load_average_1min=load_average(),
         energy_source=energy_source,
         not_watched=unseen,
-        core_round_trip_us=round(max(near), 3) if near else None,
     )
 
 

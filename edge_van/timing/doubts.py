@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from edge_van.timing.interference import Cause, total
-from edge_van.timing.interleave import Rounds, is_apart, least_round_trips_us
+from edge_van.timing.interleave import Rounds
 from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkResult,
@@ -132,7 +132,6 @@ def _drift(samples: Sequence[float]) -> float:
 
 
 def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
-    least_us = least_round_trips_us(r for found in rounds.values() for r in found)
     for scenario, found in rounds.items():
         meanwhile = total(r.interference for r in found)
         kept = Counter[Cause]()
@@ -145,11 +144,7 @@ def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
             f"others: measure again, neither milliseconds nor ratios are to be trusted",
             "other_load": f"other processes took {_percent(meanwhile.other_share)} of the CPU time: stop them and "
             f"measure again, neither milliseconds nor ratios are to be trusted",
-            "cores_apart": "the latency between this virtual machine's cores was over twice what it is at other times: "
-            "measure again, neither milliseconds nor ratios are to be trusted",
         }
-        # a scenario may have been over before the cores came together
-        kept["cores_apart"] += sum(len(r.values) for r in found if is_apart([r.core_round_trips_us], least_us))
         count = sum(len(r.values) for r in found)
         for cause, text in said.items():
             if kept[cause]:

@@ -17,13 +17,11 @@ from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
 from edge_van.machine import Machine
 from edge_van.statistics import dependence
-from edge_van.timing.interleave import APART
 from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkBundle,
     BenchmarkResult,
     BenchmarkSettings,
-    Conditions,
     Scenario,
     Skipped,
     best_throughput,
@@ -111,7 +109,7 @@ def slowdown_gate(
         Slowdown(figure, then, _measured_now(now, figure), 1.0 - FALSE_ALARMS / len(compared))
         for figure, then in compared.items()
     )
-    for text in (*_moved(found, now.baseline, max_slowdown), *_placed_apart(before.conditions, now.conditions)):
+    for text in _moved(found, now.baseline, max_slowdown):
         note(f"warning: {text}")
     over = sorted((s for s in found if s.factor > max_slowdown), key=lambda s: -s.factor)
     for slowdown in over:
@@ -218,19 +216,9 @@ def _moved(found: Sequence[Slowdown], baseline: str, limit: float) -> Iterator[s
         )
 
 
-def _placed_apart(before: Conditions, now: Conditions) -> Iterator[str]:
-    then_us, now_us = before.core_round_trip_us, now.core_round_trip_us
-    if then_us and now_us and max(then_us, now_us) > APART * min(then_us, now_us):
-        yield (
-            f"the latency between cores was {then_us:.2f} microseconds there and back then and is {now_us:.2f} now: "
-            f"where virtual cores lie otherwise, that alone changes ratios"
-        )
-
-
 def _doubted(before: BenchmarkResult, now: BenchmarkResult) -> str:
     counts = [(len(before.doubts), "the baseline's figures"), (len(now.doubts), "this run's")]
     words = [f"{count} {'doubt' if count == 1 else 'doubts'} about {of}" for count, of in counts if count]
-    words += ["other latency between the cores" for _ in _placed_apart(before.conditions, now.conditions)]
     return f" (mind {' and '.join(words)})" if words else ""
 
 

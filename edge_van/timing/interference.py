@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge_van.machine import this_cpu
 from edge_van.timing.throttling import cpu_quota, heat_throttles, quota_throttles
 
 STAT = Path("/proc/stat")
@@ -23,7 +24,7 @@ half of one, however many there are: threads that work in step wait for the slow
 STOLEN, STOLEN_CORES = 0.05, 0.25
 """The same for time that the hypervisor gives to other machines."""
 
-Cause = Literal["throttling", "stolen_time", "other_load", "cores_apart"]
+Cause = Literal["throttling", "stolen_time", "other_load"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def not_watched() -> tuple[str, ...]:
         "other processes and the hypervisor": reading().busy_s is not None,
         "throttling by heat": heat_throttles() is not None,
         "throttling by a CPU quota": quota_throttles() is not None,
+        "where the hypervisor places the cores": "hypervisor" not in this_cpu()[1],
     }
     return tuple(what for what, there in told.items() if not there)
 

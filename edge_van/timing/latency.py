@@ -38,7 +38,6 @@ CAUSES: Mapping[Cause, str] = {
     "throttling": "throttling",
     "stolen_time": "the hypervisor's other guests",
     "other_load": "other work on this machine",
-    "cores_apart": "virtual cores that were moved apart",
 }
 
 

@@ -153,6 +153,7 @@ class Doubt:
     """Why a figure is not to be trusted.
 
     ``scenario`` is one of ``SCENARIOS`` or "startup", None for all; ``models`` are those it concerns, none for all.
+    "cores_apart" stands in older files alone.
     """
 
     kind: Literal["too_few_samples", "variation", "drift", "throttling", "other_load", "stolen_time", "cores_apart"]
@@ -173,7 +174,6 @@ class Conditions:
     load_average_1min: float
     energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module
     not_watched: tuple[str, ...] = ()  # what this machine does not tell, so that no doubt can come of it
-    core_round_trip_us: float | None = None  # least, from the first core to the farthest and back; None: not watched
 
 
 @dataclass(frozen=True)

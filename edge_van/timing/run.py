@@ -21,7 +21,6 @@ from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter
 from edge_van.timing.conditions import conditions_of
-from edge_van.timing.core_link import CoreLink
 from edge_van.timing.doubts import doubts_of
 from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
 from edge_van.timing.interleave import Rounds, sample_rounds
@@ -84,14 +83,12 @@ def run_benchmark(
         opened = stack.enter_context(OpenedModels(settings, [b.manifest for b in bundles], names, caches, reporter))
         with reporter.stage("Loading the models", len(models)) as advance:
             models = opened.load(models, advance, skipped, strict=options.runtimes is not None)
-        link = stack.enter_context(CoreLink(watch=settings.threads != 1 and any(m.on_cpu for m in models)))
         run = _Run(
             models,
             _baseline(models, options.against, skipped),
             opened,
             reporter,
             skipped,
-            link,
             strict=options.runtimes is not None,
         )
         single = run.queries("single_stream", 1)
@@ -176,11 +173,10 @@ class _Run:
         opened: OpenedModels,
         reporter: Reporter,
         skipped: list[Skipped],
-        link: CoreLink,
         *,
         strict: bool,
     ) -> None:
-        self._link, self._strict = link, strict
+        self._strict = strict
         self.baseline, self.rounds = baseline, dict[Scenario, list[Rounds]]()
         self._models, self._opened, self._reporter, self._skipped = models, opened, reporter, skipped
         self._settings = opened.settings
@@ -258,7 +254,6 @@ class _Run:
                     max_seconds=self._settings.max_duration_s,
                     generator=self._generator,
                     progress=advance,
-                    link=self._link,
                 )
         except Exception as error:
             if self._strict:

@@ -25,6 +25,16 @@ def test_a_report_round_trips(single: Report, tmp_path: Path) -> None:
     jsonschema.validate(json.loads(path.read_bytes()), report_schema())
 
 
+def test_a_report_of_the_time_when_the_cores_were_watched_is_read(single: Report, tmp_path: Path) -> None:
+    document = json.loads(encode_report(single))
+    run, path = document["runs"][0], tmp_path / "report.json"
+    run["conditions"]["core_round_trip_us"] = 0.213
+    run["doubts"] = [{"kind": "cores_apart", "scenario": "offline", "models": [], "text": "the cores lay apart"}]
+    path.write_text(json.dumps(document))
+    jsonschema.validate(document, report_schema())
+    assert [d.text for d in read_report(path).runs[0].doubts] == ["the cores lay apart"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

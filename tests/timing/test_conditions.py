@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from edge_van.bundle.bundle import Bundle
 from edge_van.timing import conditions
 from edge_van.timing.conditions import conditions_of
-from edge_van.timing.core_link import NOT_WATCHED
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
 from edge_van.timing.models import TimedModel, timed_models
@@ -20,7 +18,6 @@ from edge_van.timing.models import TimedModel, timed_models
 @pytest.fixture
 def models(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[TimedModel]:
     monkeypatch.setattr(conditions, "not_watched", lambda: ("throttling by heat",))
-    monkeypatch.setattr(conditions, "is_virtual", lambda: False)
     return timed_models([timed_bundle], ["onnxruntime"])[0]
 
 
@@ -48,16 +45,3 @@ def test_what_nobody_watched_is_named(models: list[TimedModel]) -> None:
         "throttling by heat",
         "other work on the GPU and its throttling",
     )
-
-
-def test_the_farthest_core_counts_where_it_was_nearest(
-    models: list[TimedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = rounds(10, Interference(1.0, 2, 0.0, 0.0, 0))
-    near, far = (replace(told, core_round_trips_us=us) for us in ((0.2, 0.5), (0.6, 0.3)))
-    assert conditions_of([near, far], models, None).core_round_trip_us == 0.3
-    monkeypatch.setattr(conditions, "is_virtual", lambda: True)
-    assert NOT_WATCHED not in conditions_of([near], models, None).not_watched
-    for each in (told, replace(told, core_round_trips_us=(math.inf,))):
-        found = conditions_of([each], models, None)
-        assert (found.core_round_trip_us, found.not_watched[-1]) == (None, NOT_WATCHED)

@@ -142,23 +142,6 @@ def test_each_cause_has_its_own_rounds() -> None:
     assert [re.search(r"(\d+) of 1400 rounds", doubt.text)[1] for doubt in found] == ["7", "90"]  # type: ignore[index]
 
 
-def test_cores_that_only_a_later_scenario_shows_to_have_been_apart() -> None:
-    def at(*us: float) -> Rounds:
-        return replace(rounds(), core_round_trips_us=us)
-
-    found = result(multi_stream=query_rows(MEDIANS_MS, count=700, images=8))
-
-    def said(single: Rounds, multi: Rounds) -> list[tuple[str, str]]:
-        both = doubts_of(found, {"single_stream": [single], "multi_stream": [multi]}).doubts
-        return [(doubt.kind, doubt.scenario) for doubt in both]
-
-    assert said(at(0.2, 0.6), at(0.2, 0.2)) == [("cores_apart", "single_stream")]
-    assert said(at(0.2, 0.3), at(0.2, 0.2)) == said(at(0.6, 0.6), at(0.6, 0.6)) == said(at(), at(0.2, 0.2)) == []
-    some = replace(rounds(causes={"cores_apart": 30}), core_round_trips_us=(0.2,))
-    [doubt] = doubts_of(result(), {"single_stream": [some]}).doubts
-    assert "30 of 700 rounds could not be had undisturbed: the latency between" in doubt.text
-
-
 def test_load_that_was_measured_around_is_no_doubt() -> None:
     assert doubts(result(), rounds(Interference(1.0, 2, 0.15, 0.0, 0))) == ()
 

@@ -157,18 +157,6 @@ def test_what_slows_all_alike_passes_and_is_noted() -> None:
     assert gate(result(), slower_int8(1.0, machine=1.05), 1.10)[1] == []
 
 
-def test_cores_that_a_hypervisor_placed_otherwise_are_noted() -> None:
-    near, apart = (
-        replace(result(), conditions=replace(result().conditions, core_round_trip_us=us)) for us in (0.2, 0.55)
-    )
-    assert gate(near, near, 1.10)[1] == gate(near, result(), 1.10)[1] == []
-    [note] = gate(near, apart, 1.10)[1]
-    assert "was 0.20 microseconds there and back then and is 0.55 now" in note
-    slower = replace(slower_int8(1.3), conditions=apart.conditions)
-    with pytest.raises(LatencyGateError, match="mind other latency between the cores"):
-        gate(near, slower, 1.10)
-
-
 def test_a_slowdown_that_so_few_samples_do_not_show_is_a_warning() -> None:
     def few(factor: float) -> BenchmarkResult:
         medians = {"openvino-fp32": 4.0, "openvino-int8": 2.0 * factor}

@@ -112,7 +112,10 @@ def test_what_this_machine_does_not_tell_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(interference, "STAT", renumbered)
     monkeypatch.setattr(interference, "heat_throttles", lambda: None)
     monkeypatch.setattr(interference, "quota_throttles", lambda: 0)
+    monkeypatch.setattr(interference, "this_cpu", lambda: (None, frozenset()))
     assert not_watched() == ("other processes and the hypervisor", "throttling by heat")
+    monkeypatch.setattr(interference, "this_cpu", lambda: (None, {"avx2", "hypervisor"}))
+    assert not_watched()[2:] == ("where the hypervisor places the cores",)
     assert (reading().busy_s, reading().stolen_s, reading().throttles) == (None, None, 0)
     assert between(reading(), reading()).other_share is None
     monkeypatch.setattr(interference, "heat_throttles", lambda: 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,24 +17,6 @@ HOT = Interference(1.0, 2, 0.0, 0.0, 1)
 UNKNOWN = Interference(1.0, 2, None, None, None)
 
 
-class Link:
-    """Tells round trips from a list, whose last entry repeats."""
-
-    def __init__(self, trips: list[tuple[float, ...]]) -> None:
-        self.trips, self.least_us = trips, tuple[float, ...]()
-
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def read(self) -> tuple[float, ...]:
-        found = self.trips.pop(0) if len(self.trips) > 1 else self.trips[0]
-        self.least_us = tuple(map(min, self.least_us or found, found))
-        return found
-
-
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Interference]], None]:
     """A block is one round, and what disturbed it comes from a list, whose last entry repeats."""
@@ -48,7 +29,6 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Interference]], No
 
         left = parts()
         monkeypatch.setattr(interleave, "BLOCK_S", 0.0)
-        monkeypatch.setattr(interleave, "CoreLink", lambda: Link([()]))
         monkeypatch.setattr(interleave, "between", lambda *_: next(left))
 
     return use
@@ -84,36 +64,6 @@ def test_disturbed_rounds_are_measured_again(blocks: Callable[[list[Interference
     found = count_up()
     assert found.values[:, 0].tolist() == [1, 4, 5, 6, 7]
     assert (found.discarded, found.kept_disturbed, found.interference.other_share) == (2, 0, 0.0)
-
-
-def test_rounds_with_the_cores_apart_are_measured_again(blocks: Callable[[list[Interference]], None]) -> None:
-    """Those before the cores came together too, though nothing showed it then."""
-    blocks([CLEAN])
-    link: Any = Link([(0.6, 0.2), (0.6, 0.2), (0.2, 0.2), (0.2, 0.7), (0.2, 0.2)])
-    found = count_up(rounds=3, link=link)
-    # rounds 1 and 2 have 0.6 before or after them, 3 the other core's 0.7 after it and 4 before
-    assert found.values[:, 0].tolist() == [5, 6, 7]
-    assert (found.discarded, found.kept_disturbed, found.core_round_trips_us) == (4, 0, (0.2, 0.2))
-
-
-def test_a_load_delays_an_answer_and_is_not_a_hypervisors_doing(
-    blocks: Callable[[list[Interference]], None],
-) -> None:
-    blocks([LOADED])
-    link: Any = Link([(0.2,), (0.9,), (math.inf,)])
-    assert dict(count_up(rounds=2, link=link).causes) == {"other_load": 2}
-    blocks([CLEAN])
-    link = Link([(0.2,), (math.inf,)])  # no answer tells nothing of where a core is
-    assert count_up(rounds=2, link=link).discarded == 0
-
-
-def test_cores_that_are_always_apart_are_this_machines(blocks: Callable[[list[Interference]], None]) -> None:
-    blocks([CLEAN])
-    link: Any = Link([(0.6,), (0.7,), (0.5,)])
-    assert count_up(link=link).discarded == 0
-    link.trips = [(1.1,)]  # the same link in a later run: it has seen 0.5
-    found = count_up(rounds=2, link=link)
-    assert dict(found.causes) == {"cores_apart": 2}
 
 
 def test_a_machine_that_stays_busy_gives_the_least_disturbed(blocks: Callable[[list[Interference]], None]) -> None:

@@ -42,6 +42,15 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert encode_benchmark(read_benchmark(path)) == path.read_bytes()
 
 
+def test_a_result_of_the_time_when_the_cores_were_watched_is_read(tmp_path: Path) -> None:
+    """Of version 1 too: what it has more is left out, and its doubt stays one."""
+    doubt = {"kind": "cores_apart", "scenario": "single_stream", "models": [], "text": "SingleStream: 30 of 700 rounds"}
+    conditions = json.loads(encode_benchmark(result()))["conditions"] | {"core_round_trip_us": 0.213}
+    found = read_benchmark(written(tmp_path / "old.json", conditions=conditions, doubts=[doubt]))
+    assert found.conditions == result().conditions
+    assert [(d.kind, d.text) for d in found.doubts] == [("cores_apart", doubt["text"])]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

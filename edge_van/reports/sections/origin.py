@@ -206,12 +206,6 @@ def _conditions(run: BenchmarkResult) -> tuple[tuple[str, str], ...]:
         ("other processes", percent(c.other_cpu_percent)),
         ("the hypervisor's other guests", percent(c.stolen_cpu_percent)),
         ("throttling", "not told by this system" if c.throttle_events is None else f"{c.throttle_events} events"),
-        (
-            "latency between cores",
-            ABSENT
-            if c.core_round_trip_us is None
-            else f"{c.core_round_trip_us:.2f} microseconds there and back at best; at twice that a round is disturbed",
-        ),
         ("not watched", "; ".join(c.not_watched) or ABSENT),
         ("load average", f"{c.load_average_1min:g}"),
         ("energy", ABSENT if c.energy_source is None else ENERGY.get(c.energy_source, c.energy_source)),

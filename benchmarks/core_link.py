@@ -1,6 +1,6 @@
 """Core-to-core latency: what no counter of the kernel tells of a virtual machine.
 
-In: the cores of this process. Out: microseconds, again and again during a run.
+In: the cores of this process. Out: microseconds, again and again during a measurement.
 
 A hypervisor moves virtual cores about. Where two that shared a cache come to lie on parts of the processor that share
 none, a cache line takes two to three times as long from one to the other and back, and an engine whose threads meet
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,7 +37,15 @@ READY_S = 1.0
 MOST_PARTNERS = 7
 SETTLE_S = 0.010
 """Threads of an engine spin for a while after a run, on the very cores that are asked."""
-NOT_WATCHED = "where the hypervisor places the cores"
+APART = 2.0
+"""Cores are apart where a word between two takes so many times as long as at best in the run. Seen: 0.9 to 1.3 times
+where nothing changed, 2.5 to 3 times where a hypervisor moved them."""
+
+
+def is_apart(round_trips_us: Iterable[tuple[float, ...]], least_us: tuple[float, ...]) -> bool:
+    """Whether in any of these readings of a ``CoreLink`` a core was ``APART`` times as far as its least."""
+    pairs = (pair for trips in round_trips_us for pair in zip(trips, least_us, strict=False))
+    return any(APART * least < us < math.inf for us, least in pairs)
 
 
 def is_virtual() -> bool:
@@ -47,11 +56,10 @@ def is_virtual() -> bool:
 class CoreLink:
     """A context manager. The first core asks each of the others, ``MOST_PARTNERS`` at the most."""
 
-    def __init__(self, *, watch: bool = True) -> None:
-        """``watch`` False: where only one thread works nothing needs to be read."""
+    def __init__(self) -> None:
         self.least_us: tuple[float, ...] = ()
         """Of each other core, the least that was read so far."""
-        self._cores = sorted(os.sched_getaffinity(0))[: MOST_PARTNERS + 1] if watch and is_virtual() else []
+        self._cores = sorted(os.sched_getaffinity(0))[: MOST_PARTNERS + 1] if is_virtual() else []
         self._memory: mmap.mmap | None = None
         self._echo: subprocess.Popen[bytes] | None = None
 
