@@ -6,7 +6,6 @@ builder's log. Nothing is built whose precision is not proved: see ``export.laye
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from edge_van.engines.layer_table import (
     require_precision,
 )
 from edge_van.engines.qdq_rules import check_qdq_rules
+from edge_van.engines.versions import flags_of, for_version, network_flags, require_version, strongly_typed
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.runtimes.cuda import device
 from edge_van.runtimes.tensorrt import load_tensorrt
@@ -106,7 +106,7 @@ def build_engine(
     rows = precision_table(layers, onnx_layers(model))
     warnings = check_precision(rows)
     if not options.allow_fallback:
-        require_precision(rows, floats=_strongly_typed(trt, options.runtime))
+        require_precision(rows, floats=strongly_typed(trt, options.runtime))
     return write_engine(
         folder,
         plan,
@@ -154,9 +154,9 @@ def _build(
 ) -> tuple[bytes, str]:
     """(plan, state of the timing cache)."""
     builder = trt.Builder(log)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(_for_version(trt, options.runtime, model).SerializeToString()):
+    if not parser.parse(for_version(trt, options.runtime, model).SerializeToString()):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         said = "; ".join(f"{e.desc()} (node {e.node()})" for e in errors[:3])
         raise VerificationError(f"{trt.__name__} {trt.__version__} cannot parse the graph: {said}")
@@ -164,7 +164,7 @@ def _build(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if hasattr(trt.BuilderFlag, "TF32"):  # on by default: what the graph calls float32 would have 10 bits
         config.clear_flag(trt.BuilderFlag.TF32)
-    if not _strongly_typed(trt, options.runtime):
+    if not strongly_typed(trt, options.runtime):
         for name in flags_of(model):
             config.set_flag(getattr(trt.BuilderFlag, name))
     if options.runtime == "tensorrt_rtx" and options.compute_capabilities:
@@ -194,49 +194,6 @@ def _build(
     except BundleError:  # an engine is not lost for a file that only saves time; the record says so
         cache_state = "not written"
     return bytes(plan), cache_state
-
-
-def require_version(version: str) -> None:
-    """``MissingRuntimeError`` before 8.6, whose parser has no LayerNormalization and whose layers name no nodes."""
-    if tuple(int(p) for p in re.findall(r"\d+", version)[:2]) < (8, 6):
-        raise MissingRuntimeError(f"TensorRT {version} is too old: 8.6 (JetPack 6.0) or later is needed")
-
-
-def flags_of(model: Any) -> tuple[str, ...]:
-    """The builder flags for TensorRT 8, which does not read datatypes from the graph: none that the graph lacks.
-
-    INT8 for a graph without Q/DQ would ask for a calibrator, FP16 for a float32 one would not be float32.
-    """
-    import onnx
-
-    operators = {node.op_type for node in model.graph.node}
-    types = {tensor.data_type for tensor in model.graph.initializer}
-    flags = ("INT8",) if "QuantizeLinear" in operators else ()
-    return (*flags, "FP16") if onnx.TensorProto.FLOAT16 in types else flags
-
-
-def _strongly_typed(trt: ModuleType, runtime: str) -> bool:
-    """TensorRT 8 chooses datatypes by builder flags; from 9 on the graph says them."""
-    return runtime == "tensorrt_rtx" or int(trt.__version__.split(".")[0]) >= 9
-
-
-def _network_flags(trt: ModuleType) -> int:
-    """Strongly typed where that is an option (10), the default where it is not (11, RTX); explicit batch before 10."""
-    flags = trt.NetworkDefinitionCreationFlag
-    if hasattr(flags, "STRONGLY_TYPED"):
-        return 1 << int(flags.STRONGLY_TYPED)
-    if hasattr(flags, "EXPLICIT_BATCH") and trt.__version__.startswith("8."):
-        return 1 << int(flags.EXPLICIT_BATCH)
-    return 0
-
-
-def _for_version(trt: ModuleType, runtime: str, model: Any) -> Any:
-    """TensorRT 8 gets what it knows, in float32, and picks FP16 itself."""
-    if _strongly_typed(trt, runtime):
-        return model
-    from edge_van.engines.tensorrt_8 import for_tensorrt_8
-
-    return for_tensorrt_8(model)
 
 
 def _monitor(trt: ModuleType, log: Any, progress: Progress) -> Any:

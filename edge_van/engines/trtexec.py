@@ -22,9 +22,9 @@ from edge_van.engines.layer_table import (
     require_precision,
 )
 from edge_van.engines.qdq_rules import check_qdq_rules
-from edge_van.engines.tensorrt import flags_of, require_version
 from edge_van.engines.tensorrt_8 import for_tensorrt_8
 from edge_van.engines.trtexec_output import Summary, parse_summary, parse_times
+from edge_van.engines.versions import flags_of, require_version
 from edge_van.errors import DataError, MissingRuntimeError, VerificationError
 
 JETPACK_TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")

@@ -14,7 +14,6 @@ import pytest
 from edge_van.bundle.engine_record import read_engine_record
 from edge_van.bundle.layout import LOG_NAME, PLAN_NAME, RECORD_NAME
 from edge_van.engines import trtexec
-from edge_van.engines.tensorrt import flags_of
 from edge_van.engines.trtexec import (
     LAYERS_NAME,
     Trtexec,
@@ -24,6 +23,7 @@ from edge_van.engines.trtexec import (
     time_command,
     time_engine,
 )
+from edge_van.engines.versions import flags_of
 from edge_van.errors import MissingRuntimeError, VerificationError
 from edge_van.export.precision import to_float16
 

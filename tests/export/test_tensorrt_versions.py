@@ -9,7 +9,8 @@ import onnx
 import pytest
 import tensorrt_stand_in
 
-from edge_van.engines.tensorrt import BuildOptions, _build, _Log, require_version
+from edge_van.engines.tensorrt import BuildOptions, _build, _Log
+from edge_van.engines.versions import require_version
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.export.precision import to_float16
 from edge_van.runtimes import tensorrt as trt_runtime
