@@ -55,13 +55,13 @@ def describe_machine() -> Machine:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages a result depends on."""
-    found = {}
+    installed = {}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def load_average() -> float:

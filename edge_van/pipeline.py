@@ -229,7 +229,7 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
     """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
     with work.reporter.stage("Looking for images in both sets"):
         excluded = hashes(images.held_out)
-    found = load_calibration(
+    calibration = load_calibration(
         images.training,
         images.spec,
         samples=recipe.samples,
@@ -238,10 +238,10 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
         exclude_hashes=excluded,
         work=work,
     )
-    warnings = left_out(found.broken, "calibration", work)
-    if found.record.images < recipe.samples:
-        warnings = (f"calibrated on {found.record.images} images, {recipe.samples} were asked for", *warnings)
-    return found, warnings
+    warnings = left_out(calibration.broken, "calibration", work)
+    if calibration.record.images < recipe.samples:
+        warnings = (f"calibrated on {calibration.record.images} images, {recipe.samples} were asked for", *warnings)
+    return calibration, warnings
 
 
 def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:

@@ -41,7 +41,7 @@ SILENT = Silent()
 
 
 @contextmanager
-def heard() -> Iterator[Callable[[], None]]:
+def no_signal_lost() -> Iterator[Callable[[], None]]:
     """No Ctrl-C or SIGTERM is lost inside: yields a function that raises one again which the work swallowed.
 
     Python drops an exception that a signal's handler raises while a weak reference's callback or a destructor runs, and
@@ -111,13 +111,13 @@ class Terminal:
 
         if not self._console.is_terminal:
             self._console.print(f"{name} ...")
-            with heard() as check:
+            with no_signal_lost() as check:
                 yield lambda amount: check()
             return
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
         if total is not None:
             columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
-        with heard() as check, Progress(*columns, console=self._console, transient=True) as progress:
+        with no_signal_lost() as check, Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(name, total=total, rate="")
 
             def advance(amount: int) -> None:

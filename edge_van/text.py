@@ -16,7 +16,7 @@ def file_name(path: Path) -> str:
 
 def without_folders(text: object, paths: Iterable[Path]) -> str:
     """``text`` with each of ``paths``, as given and as resolved, and what lies in it, told from its own name on."""
-    found = str(text)
+    shortened = str(text)
     names = {
         str(spelt): file_name(path)
         for path in paths
@@ -24,8 +24,8 @@ def without_folders(text: object, paths: Iterable[Path]) -> str:
         if spelt.name not in ("", "..")
     }
     for spelt in sorted(names, key=len, reverse=True):  # the folder of another after it
-        found = found.replace(spelt, names[spelt])
-    return found
+        shortened = shortened.replace(spelt, names[spelt])
+    return shortened
 
 
 def one_line(text: str) -> str:

@@ -54,7 +54,7 @@ MODELS = [
 ]
 STAGES = ["Looking", "Reading", "Folding", "Exporting", "Measuring accuracy", "Measuring latency"]
 DROPPED_BY_PYTHON = re.compile(r"^Exception ignored in.*\nTraceback .*\n(?: .*\n)*\S.*\n", re.MULTILINE)
-"""What Python itself prints of an interrupt that came while a destructor ran, which ``progress.heard`` raises again."""
+"""What Python itself prints of an interrupt that came while a destructor ran; it is raised again by ``progress``."""
 Run = Callable[..., tuple[int, str, str]]
 
 

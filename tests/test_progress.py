@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from edge_van.progress import SILENT, Terminal, heard
+from edge_van.progress import SILENT, Terminal, no_signal_lost
 from edge_van.text import one_line
 
 STAGES = """
@@ -101,7 +101,7 @@ def test_an_interrupt_that_python_drops_ends_the_stage() -> None:
 
 @pytest.mark.usefixtures("hears_sigint")
 def test_an_interrupt_that_an_engine_makes_an_error_of() -> None:
-    with pytest.raises(KeyboardInterrupt), heard():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), no_signal_lost():  # noqa: PT012
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
@@ -110,5 +110,5 @@ def test_an_interrupt_that_an_engine_makes_an_error_of() -> None:
 
 @pytest.mark.usefixtures("hears_sigint")
 def test_other_errors_pass() -> None:
-    with pytest.raises(ValueError), heard():
+    with pytest.raises(ValueError), no_signal_lost():
         raise ValueError

@@ -37,12 +37,12 @@ class Bundle:
         if relative not in (names := [entry.path for entry in self.manifest.files]):
             raise BundleError(f"the bundle {self.path} lists no file {relative!r}; it has {', '.join(names) or 'none'}")
         try:
-            found = (self.path / relative).resolve(strict=True)
+            target = (self.path / relative).resolve(strict=True)
         except (OSError, RuntimeError):  # RuntimeError: a ring of links, before Python 3.13
-            found = None
-        if found is None or not found.is_file():
+            target = None
+        if target is None or not target.is_file():
             raise BundleError(f"{relative} is missing from the bundle {self.path}: make or copy the bundle again")
-        if not found.is_relative_to(self.path.resolve()):
+        if not target.is_relative_to(self.path.resolve()):
             raise BundleError(f"{relative} links out of the bundle {self.path}: make or copy the bundle again")
         return self.path / relative
 
@@ -52,11 +52,11 @@ class Bundle:
 
     def model(self, runtime: str, precision: str) -> BundleModel:
         """The model of that runtime and precision that is no scheme of TensorRT; ``UsageError`` where there is none."""
-        found = [m for m in self.models() if (m.runtime, m.precision) == (runtime, precision) and not m.is_engine]
-        if not found:
+        fitting = [m for m in self.models() if (m.runtime, m.precision) == (runtime, precision) and not m.is_engine]
+        if not fitting:
             there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models()))
             raise UsageError(f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}")
-        return found[0]
+        return fitting[0]
 
     def check(self, *relative: str) -> None:
         """Compare these listed files with their size and sha256; ``BundleError`` for the first that differs."""
@@ -83,13 +83,13 @@ def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -
     ``progress`` gets each listed path and its size in bytes once it is checked.
     """
     try:
-        found = dict(walk(bundle.path))
+        present = dict(walk(bundle.path))
     except OSError as error:
         raise BundleError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
     listed = {entry.path: entry for entry in bundle.manifest.files}
     problems = []
-    for name in sorted(found.keys() | listed.keys()):
-        entry, info = listed.get(name), found.get(name)
+    for name in sorted(present.keys() | listed.keys()):
+        entry, info = listed.get(name), present.get(name)
         if problem := problem_of(bundle.path, name, entry, info):
             problems.append(problem)
         if entry is not None and progress is not None:

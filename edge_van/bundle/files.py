@@ -56,13 +56,13 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     def fail(error: OSError) -> None:
         raise error
 
-    found = {}
+    entries = {}
     for folder, folders, files in os.walk(root, onerror=fail):
         for path in (Path(folder, name) for name in (*folders, *files)):
             if not stat.S_ISDIR((info := path.lstat()).st_mode):
-                found[path.relative_to(root).as_posix()] = info
-    found.pop(MANIFEST_NAME, None)
-    yield from sorted(found.items())
+                entries[path.relative_to(root).as_posix()] = info
+    entries.pop(MANIFEST_NAME, None)
+    yield from sorted(entries.items())
 
 
 def strangers(root: Path, listed: Collection[str]) -> list[str]:

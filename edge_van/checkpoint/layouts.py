@@ -114,9 +114,9 @@ def detect_layout(keys: Iterable[str]) -> KeyMap | None:
     names = list(keys)
     best, most = None, 0
     for key_map in KEY_MAPS:
-        found = [official for name in names if (official := key_map.to_official(name)) is not None]
-        if len(found) > most and any(official.endswith(SIGNATURE) for official in found):
-            best, most = key_map, len(found)
+        known = [official for name in names if (official := key_map.to_official(name)) is not None]
+        if len(known) > most and any(official.endswith(SIGNATURE) for official in known):
+            best, most = key_map, len(known)
     return best
 
 
@@ -130,12 +130,12 @@ def _translate(key: str, rows: Iterable[tuple[str, str]]) -> str | None:
     """``key`` rewritten by the first of the (from, to) templates that fits the whole of it."""
     for source, target in rows:
         if match := _pattern(source).fullmatch(key):
-            found = match.groupdict()
-            if "s" in found:
-                found["z"] = str(int(found["s"]) - 1)
-            elif "z" in found:
-                found["s"] = str(int(found["z"]) + 1)
+            fields = match.groupdict()
+            if "s" in fields:
+                fields["z"] = str(int(fields["s"]) - 1)
+            elif "z" in fields:
+                fields["s"] = str(int(fields["z"]) + 1)
             for field in ("s", "z", "i"):
-                target = target.replace(f"{{{field}}}", found.get(field, ""))
-            return target.replace("*", found.get("leaf", ""))
+                target = target.replace(f"{{{field}}}", fields.get(field, ""))
+            return target.replace("*", fields.get("leaf", ""))
     return None

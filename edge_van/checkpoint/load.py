@@ -111,18 +111,18 @@ def load_checkpoint(
             f"{path} or the JSON beside it says that it is {printable(claim)!r}, but its tensors are those of "
             f"{_described(van, name)}; mend what it says, or get the right weights"
         )
-    found = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van, by_hand)
+    preprocessing = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van, by_hand)
     return LoadedCheckpoint(
         van=van,
         variant=name,
-        spec=found.spec,
-        spec_is_default=found.is_default,
+        spec=preprocessing.spec,
+        spec_is_default=preprocessing.is_default,
         sha256=sha256,
         source=str(source),
         layout="edge-van" if METADATA_SPEC in metadata else state.layout,
         entry=entry,
         unused_keys=state.unused,
-        warnings=(*choices, *found.warnings),
+        warnings=(*choices, *preprocessing.warnings),
     )
 
 

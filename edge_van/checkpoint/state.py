@@ -150,11 +150,11 @@ def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int
     wanted |= {f"block{s}.0.mlp.fc1.weight": 4 for s in range(1, 5)}
     wanted |= {f"block1.0.{_LKA}.conv0.weight": 4, f"block1.0.{_LKA}.conv_spatial.weight": 4, "head.weight": 2}
     numbers = {s: {int(name.split(".")[1]) for name in tensors if name.startswith(f"block{s}.")} for s in range(1, 5)}
-    for s, found in numbers.items():
-        if found != set(range(len(found))):
+    for s, indices in numbers.items():
+        if indices != set(range(len(indices))):
             raise CheckpointError(
-                f"{path}: stage {s} has blocks numbered {first_names(map(str, sorted(found)))}; expected 0 to "
-                f"{len(found) - 1} without a gap: get the checkpoint anew"
+                f"{path}: stage {s} has blocks numbered {first_names(map(str, sorted(indices)))}; expected 0 to "
+                f"{len(indices) - 1} without a gap: get the checkpoint anew"
             )
     if missing := [name for name in wanted if name not in tensors]:
         raise _missing(missing, path)

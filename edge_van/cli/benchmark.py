@@ -152,10 +152,10 @@ def _show(
 def _gate(before: BenchmarkResult, now: BenchmarkResult, max_slowdown: float, reporter: Reporter) -> None:
     from edge_van.timing.gate import slowdown_gate
 
-    found = slowdown_gate(before, now, max_slowdown, reporter.note)
-    worst = max(found, key=lambda s: s.factor)
+    slowdowns = slowdown_gate(before, now, max_slowdown, reporter.note)
+    worst = max(slowdowns, key=lambda s: s.factor)
     reporter.note(
-        f"no slowdown over {max_slowdown:g} is shown in {len(found)} figures; the largest is {worst.factor:.2f} "
+        f"no slowdown over {max_slowdown:g} is shown in {len(slowdowns)} figures; the largest is {worst.factor:.2f} "
         f"({worst.figure} of {worst.figure.model})"
     )
 

@@ -49,8 +49,8 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
     built = edge_van.build(opened, options=options, work=Work(Terminal()))
     updated, tag = built.bundle, built.target
     if as_json:
-        found = updated.manifest.engines[tag]
-        print_json({"target": tag, "engines": found.engines, "choice": found.choice})
+        engines = updated.manifest.engines[tag]
+        print_json({"target": tag, "engines": engines.engines, "choice": engines.choice})
     else:
         from edge_van.cli.tables import show_engines
 

@@ -76,17 +76,17 @@ def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any)
         reporter.note(f"{what}: {failure.reason}")
 
     opened, options = edge_van.open_bundle(bundle), PredictOptions(**flags)
-    found = edge_van.predict(opened, images, options=options, work=Work(reporter), on_failure=on_failure)
+    predictions = edge_van.predict(opened, images, options=options, work=Work(reporter), on_failure=on_failure)
     try:
         if as_json:
-            print_json(found)
+            print_json(predictions)
         else:
             from edge_van.cli.tables_predict import show_predictions
 
-            show_predictions(found, opened, images, options)
+            show_predictions(predictions, opened, images, options)
     finally:  # a closed pipe must not hide what failed
         if failures:
-            raise DataError(_counted(failures, len(found)))
+            raise DataError(_counted(failures, len(predictions)))
 
 
 def _counted(failures: Sequence[Failure], answers: int) -> str:

@@ -171,13 +171,13 @@ def _show_latency(console: Console, latency: Latency, cpu: str) -> None:
 
 def show_engines(bundle: Bundle, tag: str) -> None:
     """The summary of ``build``: one row an engine, then the choice."""
-    console, found = console_for_results(), bundle.manifest.engines[tag]
-    rows = {row.scheme: row for row in found.choice.table}
+    console, engines = console_for_results(), bundle.manifest.engines[tag]
+    rows = {row.scheme: row for row in engines.choice.table}
     table = _Table(title=f"Engines for {tag}")
     columns = ("scheme", "layers by datatype", "plan MB", "built in s", "top-1 drop", "median ms", "p99 ms")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:2] else "right")
-    for engine in found.engines:
+    for engine in engines.engines:
         row = rows[engine.scheme]
         kinds = Counter(layer.runs_in for layer in engine.layers)
         table.add_row(
@@ -190,13 +190,13 @@ def show_engines(bundle: Bundle, tag: str) -> None:
             "-" if row.p99_ms is None else f"{row.p99_ms:.3f}",
         )
     console.print(table)
-    for engine in found.engines:
+    for engine in engines.engines:
         for warning in engine.warnings:
             console.print(f"warning: {engine.scheme}: {warning}")
-    for row in found.choice.table:
+    for row in engines.choice.table:
         if row.note:
             console.print(f"{row.scheme}: {row.note}")
-    console.print(f"Active: {found.choice.active or 'none'} ({found.choice.reason})")
+    console.print(f"Active: {engines.choice.active or 'none'} ({engines.choice.reason})")
     console.print(f"Engines: {bundle.path / 'tensorrt' / tag}", soft_wrap=True)
 
 

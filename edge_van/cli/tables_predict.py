@@ -18,38 +18,40 @@ from edge_van.text import shown
 
 
 def show_predictions(
-    found: Sequence[Prediction], bundle: Bundle, images: Sequence[Path], options: PredictOptions
+    predictions: Sequence[Prediction], bundle: Bundle, images: Sequence[Path], options: PredictOptions
 ) -> None:
-    """``found`` in order, then what its heat maps show, or how to get that by the same model of the first of ``images``
-    that has an answer."""
-    if not found:
+    """All in order, then what the heat maps show.
+
+    Without them, how to get that by the same model, of the first of ``images`` that has an answer.
+    """
+    if not predictions:
         return
     console = console_for_results()
     columns = ("image", "rank", "class", "probability", *(() if options.grad_cam is None else ("heat map",)))
-    title = f"{found[0].model} by {found[0].runtime}"
+    title = f"{predictions[0].model} by {predictions[0].runtime}"
     table = table_for_results(title, columns, left=("image", "class", "heat map"))
     for column in table.columns:
         column.overflow = "fold"  # a path that is cut off is none
-    for prediction in found:
+    for prediction in predictions:
         heat_map = "-" if prediction.grad_cam is None else Path(prediction.grad_cam.file).name
         for rank, score in enumerate(prediction.predictions, 1):
             first = rank == 1
             cells = (prediction.image if first else "", str(rank), score.name, f"{100.0 * score.probability:.2f} %")
             table.add_row(*cells, *(() if options.grad_cam is None else (heat_map if first else "",)))
     console.print(table)
-    drawn = next((prediction.grad_cam for prediction in found if prediction.grad_cam is not None), None)
+    drawn = next((prediction.grad_cam for prediction in predictions if prediction.grad_cam is not None), None)
     if drawn is not None:
         console.print(f"Heat maps of the first class, at stage {drawn.stage}: {options.grad_cam}", soft_wrap=True)
-        if text := _straight_through(drawn, found[0].model, bundle):
+        if text := _straight_through(drawn, predictions[0].model, bundle):
             console.print(text, soft_wrap=True)
-    image = next((path for path in images if _has_answer(path, found)), images[0])
-    console.print(f"Next:   {shlex.join(_next_command(bundle, found[0].model, image, options))}", soft_wrap=True)
+    image = next((path for path in images if _has_answer(path, predictions)), images[0])
+    console.print(f"Next:   {shlex.join(_next_command(bundle, predictions[0].model, image, options))}", soft_wrap=True)
 
 
-def _has_answer(path: Path, found: Sequence[Prediction]) -> bool:
+def _has_answer(path: Path, predictions: Sequence[Prediction]) -> bool:
     """Itself, or an image in the folder or archive that it is."""
     inside = shown(path / "_").removesuffix("_")
-    return any(prediction.image == shown(path) or prediction.image.startswith(inside) for prediction in found)
+    return any(prediction.image == shown(path) or prediction.image.startswith(inside) for prediction in predictions)
 
 
 def _straight_through(drawn: HeatMap, model: str, bundle: Bundle) -> str:

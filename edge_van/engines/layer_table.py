@@ -100,8 +100,8 @@ def parse_layer_json(text: str) -> tuple[EngineLayer, ...]:
 
 def _from_match(match: re.Match[str]) -> EngineLayer:
     def tensors(group: str) -> tuple[tuple[tuple[int, ...], str], ...]:
-        found = _TENSOR.finditer(match[group] or "")
-        return tuple((_dims(t["dims"].split(",")), _datatype(t["type"])) for t in found)
+        matches = _TENSOR.finditer(match[group] or "")
+        return tuple((_dims(t["dims"].split(",")), _datatype(t["type"])) for t in matches)
 
     nodes = tuple(_ONNX_LAYER.findall(match["metadata"]))
     return EngineLayer(match["name"], match["type"], tensors("inputs"), tensors("constants"), tensors("outputs"), nodes)
@@ -154,7 +154,7 @@ def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
     graph = model.graph
     constants = {t.name: t for t in graph.initializer}
     producer = {name: n for n in graph.node for name in n.output}
-    found = []
+    layers = []
     for node in graph.node:
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
@@ -167,8 +167,8 @@ def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
             raise VerificationError(f"{node.name} has a weight that is computed ({weight}); expected a constant")
         tensor = constants[weight]
         datatype = INT8 if quantized else names.get(tensor.data_type, "unknown")
-        found.append(ONNXLayer(node.name, tuple(tensor.dims), datatype))
-    return tuple(found)
+        layers.append(ONNXLayer(node.name, tuple(tensor.dims), datatype))
+    return tuple(layers)
 
 
 def precision_table(layers: Iterable[EngineLayer], wanted: Iterable[ONNXLayer]) -> tuple[PrecisionRow, ...]:
@@ -222,14 +222,14 @@ def _weights_of(kernel: EngineLayer, layer: ONNXLayer) -> dict[int, str]:
     for alignment, and some logs state nothing but the number of values.
     """
     weight = layer.weight_shape
-    found = {}
+    datatypes = {}
     for i, (shape, datatype) in enumerate(kernel.constants):
         same_kernel = len(shape) == len(weight) == 4 and shape[0] == weight[0] and shape[2:] == weight[2:]
         if same_kernel or _same_matrix(weight, shape):
-            found[i] = datatype
+            datatypes[i] = datatype
     if kernel.weights is not None and kernel.weights[0] == math.prod(weight):
-        found[len(kernel.constants)] = kernel.weights[1]
-    return found
+        datatypes[len(kernel.constants)] = kernel.weights[1]
+    return datatypes
 
 
 def _same_matrix(weight: tuple[int, ...], shape: tuple[int, ...]) -> bool:

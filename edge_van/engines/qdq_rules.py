@@ -133,8 +133,8 @@ def _layer_violations(node: Any, constants: dict[str, np.ndarray], producer: dic
 def _float_type(node: Any, constants: dict[str, np.ndarray], producer: dict[str, Any]) -> np.dtype[Any] | None:
     """What a layer computes in beside int8: its weight's type, or its weight's scale's; None where neither is known."""
     source = producer.get(node.input[1])
-    found = constants.get(node.input[1] if source is None else source.input[1] if len(source.input) > 1 else "")
-    return None if found is None else found.dtype
+    value = constants.get(node.input[1] if source is None else source.input[1] if len(source.input) > 1 else "")
+    return None if value is None else value.dtype
 
 
 def _equal(first: np.ndarray | None, second: np.ndarray | None) -> bool:

@@ -53,20 +53,20 @@ def find_trtexec(binary: Path | None = None) -> Trtexec:
     on_path = shutil.which("trtexec")
     candidates = [binary] if binary else [*([Path(on_path)] if on_path else []), JETPACK_TRTEXEC]
     reasons = []
-    for found in candidates:
+    for path in candidates:
         try:
-            done = _run([str(found), "--help"], timeout_s=60)
-            tool = Trtexec(found, parse_summary(done.stdout + done.stderr).version)
+            done = _run([str(path), "--help"], timeout_s=60)
+            tool = Trtexec(path, parse_summary(done.stdout + done.stderr).version)
         except (OSError, subprocess.TimeoutExpired) as error:
-            reasons.append(f"{found}: {error}")
+            reasons.append(f"{path}: {error}")
         except DataError:
             said = (done.stderr or done.stdout).strip().splitlines()
-            reasons.append(f"{found}: exit code {done.returncode}, {said[-1] if said else 'no output'}")
+            reasons.append(f"{path}: exit code {done.returncode}, {said[-1] if said else 'no output'}")
         else:
             try:
                 require_version(tool.version)
             except MissingRuntimeError as error:
-                reasons.append(f"{found}: {error}")
+                reasons.append(f"{path}: {error}")
             else:
                 return tool
     raise MissingRuntimeError(

@@ -88,9 +88,9 @@ def parse_summary(text: str) -> Summary:
 def _line(text: str, name: str) -> str | None:
     # the last one: with --loadEngine behind --saveEngine a log may hold two runs. A verbose one explains its words too:
     # "Latency: the summation of ..."
-    found = re.findall(rf"^{_PREFIX}{re.escape(name)}: (.*)$", text, re.MULTILINE)
-    figures = [line for line in found if re.match(rf"(?:[a-z]+ = )?{_NUMBER}\b", line, re.IGNORECASE)]
-    return str((figures or found)[-1]) if found else None
+    lines = re.findall(rf"^{_PREFIX}{re.escape(name)}: (.*)$", text, re.MULTILINE)
+    figures = [line for line in lines if re.match(rf"(?:[a-z]+ = )?{_NUMBER}\b", line, re.IGNORECASE)]
+    return str((figures or lines)[-1]) if lines else None
 
 
 def _single(text: str, name: str, unit: str) -> float | None:

@@ -93,12 +93,12 @@ def _accuracy_warnings(
 ) -> list[str]:
     """What to doubt of the figures, though they pass."""
     measured = [a for a in (accuracy, *(s.accuracy for s in schemes if s.quantized_layers)) if a is not None]
-    found = []
+    near_chance = []
     chance = 1.0 / num_classes
     if measured and measured[0].top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
-        found.append(
+        near_chance.append(
             f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
             f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
         )
     said = (over_limit(a, max_drop_points) or doubts(a, max_drop_points) for a in measured)
-    return [*found, *(warning for warning in said if warning)]
+    return [*near_chance, *(warning for warning in said if warning)]

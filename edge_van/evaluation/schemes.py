@@ -54,11 +54,11 @@ def measure_schemes(
             title="Measuring TensorRT's graphs",
             limit=limit,
         )
-    found = measured.accuracy
+    accuracy = measured.accuracy
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
     return MeasuredSchemes(
         tuple(
-            replace(s, accuracy=replace(found[s.name], classes=(), model=s.name)) if s.name in found else s
+            replace(s, accuracy=replace(accuracy[s.name], classes=(), model=s.name)) if s.name in accuracy else s
             for s in schemes
         ),
         measured.broken,

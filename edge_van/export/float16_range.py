@@ -47,15 +47,15 @@ def largest_activation(model: FoldedVAN, batches: Iterable[Tensor]) -> LargestAc
 
     Sums of a block are read by the module after them, so nothing that an engine stores is missed.
     """
-    found = LargestActivation("", 0.0)
+    largest = LargestActivation("", 0.0)
 
     def watch(name: str) -> Any:
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            nonlocal found
+            nonlocal largest
             for tensor in (*inputs, output):
                 value = float(tensor.abs().max())
-                if found.value <= LARGEST_FLOAT16 and not value <= found.value:  # a NaN is found, and stays
-                    found = LargestActivation(name, value)
+                if largest.value <= LARGEST_FLOAT16 and not value <= largest.value:  # a NaN is largest, and stays
+                    largest = LargestActivation(name, value)
 
         return hook
 
@@ -65,7 +65,7 @@ def largest_activation(model: FoldedVAN, batches: Iterable[Tensor]) -> LargestAc
                 stack.callback(module.register_forward_hook(watch(name)).remove)
         for batch in batches:
             model(batch)
-    return found
+    return largest
 
 
 class _RoundedToFloat16(Interpreter):

@@ -67,8 +67,8 @@ def _engine(
 
 
 def _first(bundle: Bundle, what: str, fits: Callable[[BundleModel], bool]) -> BundleModel:
-    found = [model for model in bundle.models() if fits(model)]
-    if not found:
+    fitting = [model for model in bundle.models() if fits(model)]
+    if not fitting:
         there = ", ".join(dict.fromkeys(m.scheme for m in bundle.models() if m.scheme is not None))
         raise UsageError(f"{bundle.path} has no {what}; it has {there or 'none'}")
-    return found[0]
+    return fitting[0]

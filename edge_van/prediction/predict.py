@@ -133,7 +133,7 @@ def predict(
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
         run = _Run(opened, model, class_names(bundle), cam, options, on_failure)
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         blank: list[str] = []
         for source in _watched(sources, work.reporter, stack):
             try:
@@ -143,15 +143,15 @@ def predict(
             except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
                 on_failure(Failure(source.name, str(error)))
             else:
-                found.append(prediction)
+                predictions.append(prediction)
                 blank += [source.name] if is_blank else []
         if cam is not None and blank:
-            written = sum(prediction.grad_cam is not None for prediction in found)
+            written = sum(prediction.grad_cam is not None for prediction in predictions)
             work.reporter.note(
                 f"{len(blank)} of {written} heat maps are all zero, the first is that of {blank[0]}: "
                 f"nothing in the map of stage {cam.stage} speaks for the class; another --stage may show more"
             )
-        return found
+        return predictions
 
 
 def _raise(failure: Failure) -> None:

@@ -43,7 +43,7 @@ def open_sources(
     cannot be read is known when it is read. Raises ``UsageError`` for a path that is not there or no path at all,
     ``DataError`` for a folder or archive that cannot be opened or holds no image.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     for path in paths:
         if _is_set(path):
             images = stack.enter_context(open_images(path, labelled=False))
@@ -53,12 +53,12 @@ def open_sources(
                     f"{images.ignored} {what} left out of {shown(path)}: hidden, or without an image's suffix "
                     f"({', '.join(SUFFIXES)})"
                 )
-            found += [_member(path, images, i, in_folder=path.is_dir()) for i in range(len(images))]
+            sources += [_member(path, images, i, in_folder=path.is_dir()) for i in range(len(images))]
         else:
-            found.append(Source(shown(path), _file_reader(path), path))
-    if not found:
+            sources.append(Source(shown(path), _file_reader(path), path))
+    if not sources:
         raise UsageError(f"no image was given: {_WHAT_TO_GIVE}")
-    return found
+    return sources
 
 
 def _is_set(path: Path) -> bool:

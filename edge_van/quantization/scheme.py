@@ -264,6 +264,6 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
 
     def validate(self, model: GraphModule) -> None:
         wanted = self.scheme.roles & LAYERS
-        found = {r for n, r in roles(model) if "quantization_annotation" in n.meta}
-        if missing := sorted(wanted - found):
+        annotated = {r for n, r in roles(model) if "quantization_annotation" in n.meta}
+        if missing := sorted(wanted - annotated):
             raise VerificationError(f"scheme {self.scheme.name!r} names layers the graph does not have: {missing}")

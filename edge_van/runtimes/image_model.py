@@ -59,14 +59,14 @@ class ImageModel:
         count = len(images)
         if self._fixed and count < self._fixed:
             images = np.concatenate([images, np.repeat(images[-1:], self._fixed - count, 0)])
-        found = self.session.run({self._input.name: np.ascontiguousarray(images)})
-        shape, wanted = found[self._logits].shape, (len(images), self.num_classes or found[self._logits].shape[-1])
+        outputs = self.session.run({self._input.name: np.ascontiguousarray(images)})
+        shape, wanted = outputs[self._logits].shape, (len(images), self.num_classes or outputs[self._logits].shape[-1])
         if shape != wanted:
             raise BundleError(
                 f"{self.name} returns {shape} logits for {len(images)} images, its checkpoint has {self.num_classes} "
                 f"classes: make the bundle again"
             )
-        return {name: values[:count] for name, values in found.items()}
+        return {name: values[:count] for name, values in outputs.items()}
 
     def sibling(self) -> ImageModel:
         """Another on the same loaded model, for another thread; ``UsageError`` where the engine has no such."""

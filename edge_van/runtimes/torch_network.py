@@ -48,13 +48,13 @@ def read_folded(path: Path, graph: Any | None = None) -> FoldedVAN:
     graph = read_onnx(path).graph if graph is None else graph
     _check_operators(path, graph)
     constants = _constants(path, graph)
-    found = _layers(path, graph, constants)
+    layers = _layers(path, graph, constants)
     try:
-        model = _skeleton(path, graph, found, constants)
-        _fill_(path, model, found, constants)
+        model = _skeleton(path, graph, layers, constants)
+        _fill_(path, model, layers, constants)
     except (KeyError, IndexError, UsageError, ValueError) as error:
         raise _other(path, f"it does not fit a VAN at {error}") from error
-    _check_wiring(path, model, found)
+    _check_wiring(path, model, layers)
     return model.eval().requires_grad_(False)
 
 
@@ -99,7 +99,7 @@ def _constants(path: Path, graph: Any) -> dict[str, Tensor]:
 
 
 def _layers(path: Path, graph: Any, constants: dict[str, Tensor]) -> _Layers:
-    found = _Layers(counts=Counter(node.op_type for node in graph.node))
+    layers = _Layers(counts=Counter(node.op_type for node in graph.node))
     producer = {output: node for node in graph.node for output in node.output}
     readers = {
         (node.input[0], node.name.rpartition(".")[2]): node.name for node in graph.node if node.op_type == "Conv"
@@ -107,19 +107,19 @@ def _layers(path: Path, graph: Any, constants: dict[str, Tensor]) -> _Layers:
     norms = 0
     for node in graph.node:
         if node.op_type in ("Conv", "Gemm"):
-            found.nodes[node.name] = node
+            layers.nodes[node.name] = node
         elif node.op_type == "LayerNormalization":
             norms += 1
-            found.nodes[f"norm{norms}"] = node
+            layers.nodes[f"norm{norms}"] = node
         elif scale := [name for name in node.input if name in constants]:
             if node.op_type != "Mul" or len(scale) != 1:
                 raise _other(path, f"{node.name} reads {', '.join(scale)}")
             [data] = [name for name in node.input if name not in constants]
             name = _scale_name(data, readers, producer)
-            if name is None or name in found.scales:
+            if name is None or name in layers.scales:
                 raise _other(path, f"{node.name} scales by {scale[0]} where no block does")
-            found.scales[name] = constants[scale[0]]
-    return found
+            layers.scales[name] = constants[scale[0]]
+    return layers
 
 
 def _scale_name(data: str, readers: dict[tuple[str, str], str], producer: dict[str, Any]) -> str | None:
@@ -134,14 +134,14 @@ def _scale_name(data: str, readers: dict[tuple[str, str], str], producer: dict[s
     return None
 
 
-def _skeleton(path: Path, graph: Any, found: _Layers, constants: dict[str, Tensor]) -> FoldedVAN:
+def _skeleton(path: Path, graph: Any, layers: _Layers, constants: dict[str, Tensor]) -> FoldedVAN:
     """A network of the file's widths and depths, its tensors not there yet."""
 
     def rows(name: str) -> int:
-        return len(constants[found.nodes[name].input[1]])
+        return len(constants[layers.nodes[name].input[1]])
 
     dims = tuple(rows(f"patch_embed{s}.proj") for s in range(1, 5))
-    depths = tuple(len([n for n in found.nodes if re.fullmatch(rf"block{s}\.\d+\.mlp\.fc1", n)]) for s in range(1, 5))
+    depths = tuple(len([n for n in layers.nodes if re.fullmatch(rf"block{s}\.\d+\.mlp\.fc1", n)]) for s in range(1, 5))
     hidden = tuple(rows(f"block{s}.0.mlp.fc1") for s in range(1, 5))
     if any(wide % dim for wide, dim in zip(hidden, dims, strict=True)):
         raise _other(path, f"feed-forwards of {hidden} channels are no multiple of {dims}")
@@ -156,12 +156,12 @@ def _skeleton(path: Path, graph: Any, found: _Layers, constants: dict[str, Tenso
         return FoldedVAN(van, (sides[2], sides[3]))
 
 
-def _fill_(path: Path, model: FoldedVAN, found: _Layers, constants: dict[str, Tensor]) -> None:
+def _fill_(path: Path, model: FoldedVAN, layers: _Layers, constants: dict[str, Tensor]) -> None:
     """In place: every tensor and every convolution's geometry from the file."""
-    left = set(found.nodes)
+    left = set(layers.nodes)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.LayerNorm):
-            node = found.nodes[name]
+            node = layers.nodes[name]
             left.discard(name)
             weight = constants[node.input[1]]
             # the exporter leaves a bias of zeros out
@@ -177,13 +177,13 @@ def _fill_(path: Path, model: FoldedVAN, found: _Layers, constants: dict[str, Te
                 raise _other(path, f"{name} has a weight of {tuple(weight.shape)} and a bias of {tuple(bias.shape)}")
             module.weight, module.bias = nn.Parameter(weight), nn.Parameter(bias)
         elif isinstance(module, FoldedBlock):
-            module.residual_scale = found.scales.pop(f"{name}.residual_scale", None)
-            module.output_scale = found.scales.pop(f"{name}.output_scale", None)
+            module.residual_scale = layers.scales.pop(f"{name}.residual_scale", None)
+            module.output_scale = layers.scales.pop(f"{name}.output_scale", None)
             for scale in (module.residual_scale, module.output_scale):
                 if scale is not None and scale.shape != (1, module.attn.proj_1.in_channels, 1, 1):
                     raise _other(path, f"{name} has a scale of {tuple(scale.shape)}")
-    if left or found.scales:
-        raise _other(path, f"no layer of a VAN is called {min(left | found.scales.keys())}")
+    if left or layers.scales:
+        raise _other(path, f"no layer of a VAN is called {min(left | layers.scales.keys())}")
 
 
 def _set_geometry_(path: Path, name: str, conv: nn.Conv2d, attributes: dict[str, Any], weight: Tensor) -> None:
@@ -204,15 +204,15 @@ def _set_geometry_(path: Path, name: str, conv: nn.Conv2d, attributes: dict[str,
     conv._reversed_padding_repeated_twice = [pads[1], pads[1], pads[0], pads[0]]
 
 
-def _check_wiring(path: Path, model: FoldedVAN, found: _Layers) -> None:
+def _check_wiring(path: Path, model: FoldedVAN, layers: _Layers) -> None:
     """As many operators of each kind as the network has, its layers in the order in which it runs them."""
     blocks = [m for m in model.modules() if isinstance(m, FoldedBlock)]
     scales = sum(s is not None for b in blocks for s in (b.residual_scale, b.output_scale))
     want = {"Gelu": 2 * len(blocks), "Add": 2 * len(blocks), "Mul": len(blocks) + scales, "ReduceMean": 1}
-    if wrong := {k: found.counts[k] for k, v in want.items() if found.counts[k] != v}:
+    if wrong := {k: layers.counts[k] for k, v in want.items() if layers.counts[k] != v}:
         raise _other(path, f"it has {wrong} operators, a VAN of its layers {want}")
     order = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    written = [n for n in found.nodes if not n.startswith("norm")]
+    written = [n for n in layers.nodes if not n.startswith("norm")]
     if written != order:
         odd = next(a for a, b in zip(written, order, strict=True) if a != b)
         raise _other(path, f"{odd} stands at another place than in a VAN")
