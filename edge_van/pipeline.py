@@ -1,6 +1,6 @@
-"""The main job: a checkpoint in, a measured INT8 bundle out.
+"""The main job: load, fold, prepare, quantise, export, measure; each stage takes what the one before it returned.
 
-In: ``QuantizeOptions``. Out: a ``Bundle`` on disk. Each stage takes what the stage before returned; nothing is shared.
+In: a checkpoint and images. Out: a measured INT8 ``Bundle`` on disk.
 """
 
 from __future__ import annotations
