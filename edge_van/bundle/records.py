@@ -147,7 +147,7 @@ class CalibrationRecord:
     images_sha256: str = ""
     """Of the sorted sha256 of every image's bytes: the same set gives the same, whatever it is called."""
     validation_sha256: str = ""
-    """The same of all images that accuracy was measured on or chosen from."""
+    """Of all images that accuracy was measured on or chosen from, made like ``images_sha256``."""
 
 
 @dataclass(frozen=True)

@@ -190,9 +190,8 @@ def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
         known |= _processor_values(read_json(processor_file))
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"{processor_file} describes a preprocessing that is not known here ({printable(error)}); expected a "
-            f"resize that keeps the aspect, a centre crop, mean and std on a 0..1 scale: give "
-            f"{_listed(FLAGS.values())}, which then stand in its place"
+            f"{processor_file} describes an unknown preprocessing ({printable(error)}); expected a resize that "
+            f"keeps the aspect, a centre crop, mean and std on a 0..1 scale: give {_listed(FLAGS.values())} instead"
         ) from error
     spec = _spec(known, str(processor_file), van)
     imagenet = all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(spec.mean, _IMAGENET_MEAN, strict=True))

@@ -37,7 +37,7 @@ class _Console(Console):
 
 
 class _Table(Table):
-    """The same for a table, its title to the left."""
+    """A table in the style of all results, its title to the left."""
 
     def __init__(self, title: str | None = None) -> None:
         super().__init__(title=None if title is None else one_line(title), title_justify="left")

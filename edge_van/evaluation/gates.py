@@ -76,5 +76,5 @@ def latency_gate(latency: Latency, min_speedup: float) -> None:
         raise LatencyGateError(
             f"INT8 is {row.ratio:.2f} times as fast as FP32 (95 % interval {row.ratio_interval.low:.2f} to "
             f"{row.ratio_interval.high:.2f}), {min_speedup:g} was asked for: measure on an idle machine, or try "
-            f"--activation hardswish, which is faster and a little less accurate"
+            f"--activation hardswish, which is faster"
         )

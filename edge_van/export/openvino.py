@@ -27,7 +27,7 @@ INT8_FLOOR_DB = 18.0
 """Least SQNR of the INT8 IR against the exact Q/DQ graph: integer kernels round elsewhere. Ones that saturate, which
 8-bit weights do on a CPU without VNNI, were seen at 15 to 18 dB."""
 RESIZE_FLOOR_DB = {"bicubic": 35.0, "bilinear": 35.0, "nearest": 20.0}
-"""The same of a float IR with the resize inside, against the host's own: the two round apart, and for nearest OpenVINO
+"""Least SQNR of a float IR with the resize inside, against the host's own: they round apart, and for nearest OpenVINO
 and Pillow pick other neighbours at exact halves. A crop that is off by a pixel is seen at 20 dB, another interpolation
 at 20 to 28."""
 _LAYER_KINDS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul")
@@ -126,7 +126,7 @@ def check_openvino(
         wanted = f"{FLOAT_TOLERANCE:.0e} relative" if floor_db is None else f"{floor_db:.1f} dB"
         raise VerificationError(
             f"{path.name} run by OpenVINO computes other logits than the graph it came from: {measured:.1f} dB SQNR, "
-            f"{error:.1e} relative, where {wanted} is the limit: run edge-van doctor; on a CPU without VNNI keep to a "
-            f"recipe's openvino_scheme of 7-bit weights (openvino, asymmetric)"
+            f"{error:.1e} relative, over the limit of {wanted}: run edge-van doctor. On a CPU without VNNI take an "
+            f"openvino_scheme of 7-bit weights (openvino, asymmetric)"
         )
     return measured

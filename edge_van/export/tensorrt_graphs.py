@@ -28,7 +28,8 @@ PARSER_OPSET = 20
 FLOAT16_FLOOR_DB = 40.0
 """Least SQNR of float16 logits against float32's: half precision has 11 bits, and a VAN-B0 keeps over 60 dB."""
 TIE_FLOOR_DB = 25.0
-"""The same for a Q/DQ graph, where rounding to float16 turns quantisation ties over; its own noise is near 30 dB."""
+"""Least SQNR of a float16 Q/DQ graph's logits: rounding to float16 turns quantisation ties over; its own noise is near
+30 dB."""
 
 
 def _at_opset(model: Any, opset: int) -> None:

@@ -162,8 +162,8 @@ def _class_folders(path: Path, names: list[str], labelled: bool) -> list[str] | 
             "<class>/<image>: sort the images into a folder per class"
         )
     raise DataError(
-        f"{path} has images at different places of the tree ({names[0]}, {other}); expected <class>/<image> with "
-        "all class folders side by side: move the strays away, or give the folder that holds the class folders"
+        f"{path} has images at different depths ({names[0]}, {other}); expected <class>/<image>: move the strays "
+        "away, or give the folder that holds the class folders"
     )
 
 
@@ -240,7 +240,7 @@ class _Folder:
 
 
 class _Zip:
-    """The same for an archive; every entry is checked before any is read."""
+    """The images of an archive; every entry is checked before any is read."""
 
     def __init__(self, path: Path) -> None:
         self.ignored = 0

@@ -65,7 +65,7 @@ def _onnx_tensor(model: Any, stage: int) -> str:
 
 
 def add_openvino_output(model: Any, stage: int) -> None:
-    """The same for an OpenVINO ``model`` that is not compiled yet."""
+    """In place: the map of ``stage`` as one more output of an OpenVINO ``model`` that is not compiled yet."""
     if stage == 4:  # the only matrix product; what it is called depends on whether the head has a bias
         heads = [op for op in model.get_ops() if op.get_type_name() == "MatMul"]
         port = None if len(heads) != 1 else _port_before_quantizers(heads[0])

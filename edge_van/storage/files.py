@@ -37,7 +37,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], *, alone: bool) -> None:
-    """The same for several ``files`` of ``folder`` by their names, durably: all are written, then renamed in order.
+    """Put several ``files``, by their names, into ``folder``, durably: all are written, then renamed in order.
 
     To be called inside ``locked``, whose answer ``alone`` is. Raises OSError.
     """

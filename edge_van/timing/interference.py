@@ -22,7 +22,7 @@ OTHER_LOAD, OTHER_CORES = 0.10, 0.5
 """What other processes may take before a measurement counts as disturbed: a share of the cores, and never more than
 half of one, however many there are: threads that work in step wait for the slowest core."""
 STOLEN, STOLEN_CORES = 0.05, 0.25
-"""The same for time that the hypervisor gives to other machines."""
+"""What the hypervisor may give to other machines before a measurement counts as disturbed, in the same two measures."""
 
 Cause = Literal["throttling", "stolen_time", "other_load"]
 

@@ -280,7 +280,7 @@ def test_a_resize_that_does_not_keep_the_aspect_is_refused(
     message = refused(folder)
     assert "the aspect" in message
     assert said in message
-    assert "give --input-size, --crop, --interpolation, --mean and --std, which then stand in its place" in message
+    assert "give --input-size, --crop, --interpolation, --mean and --std instead" in message
     assert "the aspect" in refused(folder, by_hand=set(FLAGS) - {"crop"})
     loaded = load_checkpoint(folder, by_hand=FLAGS)
     assert (loaded.spec.classes, loaded.warnings, loaded.spec_is_default) == (tuple("vwxyz"), (), False)
