@@ -13,7 +13,7 @@ What the command line does, a program does with the functions of the same names.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edge_van.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle as Bundle

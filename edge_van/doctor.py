@@ -20,11 +20,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from edge_van import __version__
 from edge_van.bundle.bundle import open_bundle, verify
 from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.errors import BundleError
 from edge_van.machine import has_vnni, this_cpu
+from edge_van.version import __version__
 
 # y = relu(x) for two floats (opset 13, IR 8), so that ONNX Runtime can be tried where onnx is not installed.
 _TINY_ONNX = (

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from edge_van import __version__
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.recipe import Recipe
@@ -43,6 +42,7 @@ from edge_van.quantization.run import post_training, prepare
 from edge_van.quantization.scheme import for_openvino, get_scheme
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
+from edge_van.version import __version__
 
 TARGETS = ("openvino", "tensorrt")
 SIZED_IMAGES = 8

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-from edge_van import __version__
 from edge_van.cli.benchmark import benchmark
 from edge_van.cli.build import build
 from edge_van.cli.doctor import doctor
@@ -30,6 +29,7 @@ from edge_van.errors import (
 )
 from edge_van.runtimes.telemetry import switch_off_telemetry
 from edge_van.text import one_line, single_line
+from edge_van.version import __version__
 
 _PATH = click.Path(path_type=Path)
 INTERRUPTED = 130

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
-from edge_van import __version__
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.layout import BENCHMARK_NAME
@@ -29,6 +28,7 @@ from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, 
 from edge_van.reports.verdict import judge
 from edge_van.text import file_name, one_line, without_folders
 from edge_van.timing.record import BenchmarkBundle, BenchmarkResult, read_benchmark
+from edge_van.version import __version__
 
 CAM_LIMIT = 100
 

@@ -6,6 +6,7 @@ on a CPU with AVX512-BF16 its default is bf16, and a "FP32" baseline would not b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,35 @@ from edge_van.runtimes.telemetry import switch_off_telemetry
 PRECISIONS = ("f32", "bf16")
 
 
+@dataclass(frozen=True)
+class OpenVINOOptions:
+    """How a model is compiled.
+
+    batch      replaces the batch size the file was written with
+    precision  "f32" or "bf16", of what is not INT8
+    threads    CPU threads; None is the engine's own choice
+    profile    whether kernels are timed, which slows them
+    streams    how many requests ``run_many`` has in flight, and siblings share
+    cache_dir  where compiled models are kept
+    stage_map  the stage of a VAN whose map is one more output
+    """
+
+    batch: int | None = None
+    precision: str = "f32"
+    threads: int | None = None
+    profile: bool = False
+    streams: int | None = None
+    cache_dir: str | None = None
+    stage_map: int | None = None
+
+    def __post_init__(self) -> None:
+        check_stage(self.stage_map)
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"OpenVINO takes a precision of {PRECISIONS}, got {self.precision!r}")
+
+
 class OpenVINOSession(Session):
-    """A compiled model; ``batch`` replaces the batch size the file was written with, ``stage_map`` adds the map of that
-    stage to the outputs."""
+    """A compiled model and a request of it."""
 
     runtime = "openvino"
 
@@ -29,43 +56,30 @@ class OpenVINOSession(Session):
     def preload(cls, **options: Any) -> None:
         load_openvino()
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        batch: int | None = None,
-        precision: str = "f32",
-        threads: int | None = None,
-        profile: bool = False,
-        streams: int | None = None,
-        cache_dir: str | None = None,
-        stage_map: int | None = None,
-    ) -> None:
-        """``streams``: how many requests ``run_many`` has in flight. ``cache_dir``: where compiled models are kept."""
-        check_stage(stage_map)
-        if precision not in PRECISIONS:
-            raise UsageError(f"OpenVINO takes a precision of {PRECISIONS}, got {precision!r}")
+    def __init__(self, path: Path, **options: Any) -> None:
+        """``options`` are the fields of ``OpenVINOOptions``."""
+        chosen = OpenVINOOptions(**options)
         ov = load_openvino()
         core = ov.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if chosen.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingRuntimeError("this CPU has no BF16 units: run FP32 or INT8")
         config: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": chosen.precision,
             "PERFORMANCE_HINT": "LATENCY",
-            "PERF_COUNT": profile,
+            "PERF_COUNT": chosen.profile,
         }
-        if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = threads
-        if streams is not None:
-            config["NUM_STREAMS"] = streams
-        if cache_dir is not None:
-            config["CACHE_DIR"] = cache_dir
+        if chosen.threads is not None:
+            config["INFERENCE_NUM_THREADS"] = chosen.threads
+        if chosen.streams is not None:
+            config["NUM_STREAMS"] = chosen.streams
+        if chosen.cache_dir is not None:
+            config["CACHE_DIR"] = chosen.cache_dir
         try:
             model = core.read_model(path)
-            if batch is not None:
-                model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
-            if stage_map is not None:
-                add_openvino_output(model, stage_map)
+            if chosen.batch is not None:
+                model.reshape({port: [chosen.batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+            if chosen.stage_map is not None:
+                add_openvino_output(model, chosen.stage_map)
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error

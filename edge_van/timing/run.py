@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_van import __version__
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
@@ -45,6 +44,7 @@ from edge_van.timing.rows import query_row, rate_rows
 from edge_van.timing.sessions import OpenedModels, reason
 from edge_van.timing.slices import MIN_SLICES, Slice
 from edge_van.timing.startup import compile_cache, measure_startup
+from edge_van.version import __version__
 
 MIN_ROUNDS = 20
 """A median of fewer says nothing; kept even where the longest duration is over."""
