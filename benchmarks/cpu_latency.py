@@ -26,7 +26,7 @@ from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.openvino import has_bf16
 from edge_van.statistics import paired_ratio
-from edge_van.timing.latency import measure_latency
+from edge_van.timing.latency import RunLength, measure_latency
 
 SCHEMES = ("openvino", "asymmetric", "int8")
 BASELINES = ("fp32", "nncf_defaults")
@@ -64,7 +64,9 @@ def main() -> None:
                     candidates.append(ModelFile(f"{scheme}_bf16", "openvino", path, {"precision": "bf16"}))
                     candidates.append(ModelFile("nncf_defaults_bf16", "openvino", nncf, {"precision": "bf16"}))
         runs = [
-            measure_latency(candidates, baseline=BASELINES[0], rounds=args.rounds, max_seconds=300.0, seed=seed)
+            measure_latency(
+                candidates, baseline=BASELINES[0], length=RunLength(args.rounds, max_seconds=300.0), seed=seed
+            )
             for seed in range(RUNS)
         ]
     ratios = {baseline: [ratio(runs, c.name, baseline) for c in candidates] for baseline in BASELINES}

@@ -29,7 +29,7 @@ from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.records import Interval
 from edge_van.runtimes import open_model
 from edge_van.runtimes.model_file import ModelFile
-from edge_van.timing.latency import LEAD_MS, measure_latency, query_turn, random_feed
+from edge_van.timing.latency import LEAD_MS, RunLength, measure_latency, query_turn, random_feed
 
 NAIVE_S = 3.0
 BURST_S, PAUSE_S = (0.2, 2.0), (0.2, 2.0)
@@ -95,9 +95,7 @@ def measured(candidates: Sequence[ModelFile], noise: str, seed: int, args: argpa
         latency = measure_latency(
             candidates,
             baseline="fp32",
-            rounds=args.rounds,
-            min_seconds=args.seconds,
-            max_seconds=2 * args.seconds,
+            length=RunLength(args.rounds, args.seconds, 2 * args.seconds),
             seed=seed,
             lead_ms=LEAD_MS,
         )

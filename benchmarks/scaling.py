@@ -41,7 +41,7 @@ from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes.model_file import ModelFile
-from edge_van.timing.latency import measure_latency
+from edge_van.timing.latency import RunLength, measure_latency
 
 SIZES_PX = (128, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896)
 INT8_VARIANTS = ("b0", "b1", "b2")
@@ -175,8 +175,7 @@ def measured(jobs: Sequence[tuple[str, int, bool]], args: Any) -> tuple[list[Poi
             latency = measure_latency(
                 candidates,
                 baseline=candidates[0].name,
-                rounds=args.rounds,
-                max_seconds=args.max_seconds,
+                length=RunLength(args.rounds, max_seconds=args.max_seconds),
                 progress=advance,
             )
         medians_ms = {key: row.median_ms for key, row in zip(files, latency.rows, strict=True)}

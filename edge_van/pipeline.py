@@ -30,7 +30,7 @@ from edge_van.export.models import export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
 from edge_van.images.draw import hashes
 from edge_van.images.sets import ImageSet, open_images, splits
-from edge_van.images.stream import BrokenImage, stream
+from edge_van.images.stream import StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, versions
 from edge_van.model.fold import fold
@@ -219,10 +219,10 @@ def _open_data(source: _Source, data: Path | None, calibration: Path | None, sta
 
 def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
     """Images of another size than a camera's are said before any work: the first few tell."""
-    broken: list[BrokenImage] = []
-    first = range(min(SIZED_IMAGES, len(images)))
-    if next(stream(images, spec, batch_size=1, indices=list(first), on_broken=broken.append), None) is None:
-        raise DataError(f"{images.source}: {broken[0].name} does not do for --source-size: {broken[0].reason}")
+    stats, first = StreamStats(), range(min(SIZED_IMAGES, len(images)))
+    if next(stream(images, spec, batch_size=1, indices=list(first), stats=stats), None) is None:
+        broken = stats.broken[0]
+        raise DataError(f"{images.source}: {broken.name} does not do for --source-size: {broken.reason}")
 
 
 def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[Calibration, tuple[str, ...]]:

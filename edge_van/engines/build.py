@@ -34,7 +34,7 @@ from edge_van.storage.folders import (
 )
 from edge_van.storage.json_format import encode
 from edge_van.storage.new_folder import NewFolder
-from edge_van.timing.latency import measure_latency
+from edge_van.timing.latency import RunLength, measure_latency
 
 ACTIVE_NAME = "active.json"
 TIMED_ROUNDS = 150
@@ -235,5 +235,5 @@ def _time(name: str, folder: Path, target: Target, reporter: Reporter) -> tuple[
             return time_engine(target.tool, folder / name)
     candidate = ModelFile(name, target.runtime, folder / name / PLAN_NAME)
     with reporter.stage(f"Timing {name}", TIMED_ROUNDS) as advance:
-        latency = measure_latency([candidate], baseline=name, rounds=TIMED_ROUNDS, progress=advance)
+        latency = measure_latency([candidate], baseline=name, length=RunLength(TIMED_ROUNDS), progress=advance)
     return latency.rows[0].samples_ms

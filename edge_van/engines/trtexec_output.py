@@ -17,7 +17,6 @@ _NUMBER = r"[-+]?(?:inf(?:inity)?|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _BANNER = re.compile(r"&&&& (?P<state>RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v(?P<version>\d+)\]")
 _PAIR = re.compile(rf"(?P<key>[a-z]+(?:\(\d+%\))?) = (?P<value>{_NUMBER}) ms", re.IGNORECASE)
 _PREFIX = r"(?:\[[^\]]*\] \[[A-Z]\] )?\s*"
-_PROFILE_KEYS = ("timeMs", "averageMs", "medianMs", "percentage")
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,6 @@ class Summary:
     d2h: Statistics | None
     host_walltime_s: float | None
     gpu_compute_total_s: float | None
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """One layer of ``--exportProfile``."""
-
-    name: str
-    time_ms: float
-    average_ms: float
-    median_ms: float | None  # not before 8.2
-    percentage: float
 
 
 def version_of(digits: str) -> str:
@@ -129,21 +117,6 @@ def parse_times(text: str) -> tuple[float, ...]:
             raise DataError(f"entry {i} of trtexec's --exportTimes has no finite computeMs: {str(entry)[:80]}")
         times.append(float(value))
     return tuple(times)
-
-
-def parse_profile(text: str) -> tuple[LayerTime, ...]:
-    """The layers of ``--exportProfile``; the first entry, which only counts the runs, is left out."""
-    layers = []
-    for entry in _json_list(text, "--exportProfile"):
-        if not isinstance(entry, dict):
-            raise DataError(f"trtexec's --exportProfile has an entry that is no object: {str(entry)[:80]}")
-        if "name" not in entry:
-            continue
-        time_ms, average_ms, median_ms, percentage = (_number(entry, key) for key in _PROFILE_KEYS)
-        if time_ms is None or average_ms is None or percentage is None:
-            raise DataError(f"trtexec's --exportProfile lacks a time for {entry['name']!r}")
-        layers.append(LayerTime(str(entry["name"]), time_ms, average_ms, median_ms, percentage))
-    return tuple(layers)
 
 
 def _number(entry: dict[str, Any], key: str) -> float | None:

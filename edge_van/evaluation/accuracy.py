@@ -91,7 +91,7 @@ def measure_accuracy(
     stats = StreamStats()
     tallies = {name: _Tally(fp32.num_classes or len(images.classes)) for name in others}
     indices = evenly_spread(len(images), len(images) if limit is None else limit)
-    inference_s = 0.0
+    inference_s, done = 0.0, 0
     start = time.perf_counter()
     with work.reporter.stage(title, len(indices)) as advance:
         batches = stream(
@@ -100,7 +100,6 @@ def measure_accuracy(
             batch_size=fp32.batch,
             indices=indices,
             strict=work.strict,
-            on_broken=lambda broken: advance(1),
             stats=stats,
         )
         for batch in batches:
@@ -112,7 +111,8 @@ def measure_accuracy(
             inference_s += time.perf_counter() - began
             for name, tally in tallies.items():
                 tally.add(reference, logits[name], batch.labels)
-            advance(len(batch.labels))
+            advance(stats.images + len(stats.broken) - done)
+            done = stats.images + len(stats.broken)
     if not stats.images:
         raise DataError(f"{images.source}: none of the {len(images)} images could be read")
     took = _Took(time.perf_counter() - start, inference_s, stats)

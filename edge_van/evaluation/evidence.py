@@ -22,7 +22,7 @@ from edge_van.machine import has_vnni
 from edge_van.progress import Work
 from edge_van.runtimes.image_model import ImageModel, open_image_model
 from edge_van.runtimes.model_file import exact_graph
-from edge_van.timing.latency import measure_latency
+from edge_van.timing.latency import RunLength, measure_latency
 
 GRAPH_BATCH = 16
 """Images that ONNX Runtime computes a graph on at once."""
@@ -60,7 +60,7 @@ def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Reci
         warnings = left_out(measured.broken, "accuracy", work)
         with work.reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
             latency = measure_latency(
-                exported.models, baseline="fp32", rounds=LATENCY_ROUNDS, min_seconds=LATENCY_S, progress=advance
+                exported.models, baseline="fp32", length=RunLength(LATENCY_ROUNDS, LATENCY_S), progress=advance
             )
         if not has_vnni():
             warnings = (*warnings, NO_VNNI)

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,13 +74,12 @@ def stream(
     indices: Sequence[int] | None = None,
     workers: int | None = None,
     strict: bool = False,
-    on_broken: Callable[[BrokenImage], None] | None = None,
     stats: StreamStats | None = None,
 ) -> Generator[Batch, None, None]:
     """Decode the images at ``indices`` (None: all) in order, in batches, by ``workers`` threads (None: up to 4).
 
-    A broken image is left out and passed to ``on_broken``, in order and in the caller's thread, so a batch may hold
-    fewer than ``batch_size`` images; one that would hold none is not delivered. With ``strict`` a broken image ends
+    A broken image is left out and added to ``stats``, in order and in the caller's thread, so a batch may hold fewer
+    than ``batch_size`` images; one that would hold none is not delivered. With ``strict`` a broken image ends
     the stream with a DataError instead, as one of a wrong size always does. Memory does not grow with the number of
     images: two batches, or two tasks per worker where that is more, are under way. Closing the generator ends the
     threads. ``stats`` is filled in while the stream runs. Raises UsageError at the call for arguments out of range.
@@ -95,7 +94,7 @@ def stream(
             raise UsageError(
                 f"indices are positions from 0 to {len(images.items) - 1} in {images.source}; got {index!r}"
             )
-    run = _Run(images, spec, strict, on_broken or (lambda broken: None), stats if stats is not None else StreamStats())
+    run = _Run(images, spec, strict, stats if stats is not None else StreamStats())
     return run.batches(order, batch_size, workers)
 
 
@@ -106,7 +105,6 @@ class _Run:
     images: ImageSet
     spec: InputSpec
     strict: bool
-    on_broken: Callable[[BrokenImage], None]
     stats: StreamStats
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -176,7 +174,6 @@ class _Run:
                 "allow broken images to be left out"
             )
         self.stats.broken.append(broken)
-        self.on_broken(broken)
 
 
 _Filled = tuple[list[tuple[int, str]], float]

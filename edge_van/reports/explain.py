@@ -17,7 +17,7 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
 from edge_van.images.decode import decode
 from edge_van.images.sets import ImageSet, open_images, splits
-from edge_van.images.stream import BrokenImage, stream
+from edge_van.images.stream import StreamStats, stream
 from edge_van.machine import describe_machine
 from edge_van.prediction.softmax import softmax
 from edge_van.progress import Reporter
@@ -68,7 +68,7 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
             f"--target openvino"
         )
     machine = describe_machine()
-    broken: list[BrokenImage] = []
+    stats = StreamStats()
     with ExitStack() as stack:
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
@@ -81,7 +81,7 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         found: list[_Candidate] = []
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
-            for part in stream(images, spec, batch_size=fp32.batch, indices=indices, on_broken=broken.append):
+            for part in stream(images, spec, batch_size=fp32.batch, indices=indices, stats=stats):
                 by_fp32, by_int8 = (softmax(model.logits(part.images)) for model in (fp32, int8))
                 found += _flipped(by_fp32, by_int8, part.indices, part.labels)
                 seen += len(part.labels)
@@ -97,7 +97,7 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
             data=one_line(images.source.name),
             machine=machine,
             images=seen,
-            broken=len(broken),
+            broken=len(stats.broken),
             lost=kinds.count("lost"),
             gained=kinds.count("gained"),
             both_wrong=kinds.count("both_wrong"),

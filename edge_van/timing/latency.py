@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,21 @@ CAUSES: Mapping[Cause, str] = {
 }
 
 
+@dataclass(frozen=True)
+class RunLength:
+    """A run stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once ``MIN_ROUNDS`` are done."""
+
+    rounds: int = 300
+    min_seconds: float = 0.0
+    max_seconds: float = 60.0
+
+
 def measure_latency(
     models: Sequence[ModelFile],
     *,
     baseline: str,
-    rounds: int = 300,
+    length: RunLength | None = None,
     threads: int | None = None,
-    min_seconds: float = 0.0,
-    max_seconds: float = 60.0,
     seed: int = 0,
     lead_ms: float = 0.0,
     progress: Advance | None = None,
@@ -57,16 +65,17 @@ def measure_latency(
 
     ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the models are of several engines; OpenVINO's threads alone
     need none. ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the
-    interval of ``paired_ratio``. Stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once 100 rounds are
-    done (the record says how many). Rounds that other work on the machine disturbed are measured again; see
-    ``timing.interleave``.
+    interval of ``paired_ratio``. Rounds that other work on the machine disturbed are measured again; see
+    ``timing.interleave``. The record says how many rounds there were in the end.
+
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
+    length = length or RunLength()
     names = [model.name for model in models]
-    if baseline not in names or len(set(names)) != len(names) or rounds < MIN_ROUNDS:
+    if baseline not in names or len(set(names)) != len(names) or length.rounds < MIN_ROUNDS:
         raise UsageError(
             f"latency needs differing names with the baseline among them and at least {MIN_ROUNDS} rounds; "
-            f"got {names}, baseline {baseline!r}, {rounds} rounds"
+            f"got {names}, baseline {baseline!r}, {length.rounds} rounds"
         )
     generator = np.random.default_rng(seed)
     with ExitStack() as stack:
@@ -81,10 +90,10 @@ def measure_latency(
             turns.append(turn)
         found = sample_rounds(
             turns,
-            rounds=rounds,
+            rounds=length.rounds,
             min_rounds=MIN_ROUNDS,
-            min_seconds=min_seconds,
-            max_seconds=max_seconds,
+            min_seconds=length.min_seconds,
+            max_seconds=length.max_seconds,
             generator=generator,
             progress=progress,
         )

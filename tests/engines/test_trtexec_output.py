@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.engines.trtexec_output import parse_profile, parse_summary, parse_times, version_of
+from edge_van.engines.trtexec_output import parse_summary, parse_times, version_of
 from edge_van.errors import DataError
 
 STAMP = "[07/25/2026-09:08:28] [I] "
@@ -132,14 +132,3 @@ def test_times() -> None:
 def test_times_that_are_none(text: str) -> None:
     with pytest.raises(DataError):
         parse_times(text)
-
-
-def test_the_profile() -> None:
-    layer = {"name": "conv", "timeMs": 12.5, "averageMs": 0.5, "medianMs": 0.4, "percentage": 60.0}
-    old = {"name": "add", "timeMs": 2.5, "averageMs": 0.1, "percentage": 40.0}
-    found = parse_profile(json.dumps([{"count": 25}, layer, old]))
-    assert [(x.name, x.time_ms, x.median_ms) for x in found] == [("conv", 12.5, 0.4), ("add", 2.5, None)]
-    with pytest.raises(DataError, match="'conv'"):
-        parse_profile(json.dumps([{"name": "conv", "timeMs": 1}]))
-    with pytest.raises(DataError, match="no object"):
-        parse_profile("[3]")

@@ -17,6 +17,7 @@ from edge_van.bundle.records import Interval
 from edge_van.reports.figures.canvas import COLOURS, NARROW_PX, WIDE_PX, Canvas, drawn
 from edge_van.reports.figures.planes import Point, histogram, scatter
 from edge_van.reports.figures.rows import (
+    Axis,
     BarRow,
     ChangeRow,
     DistributionRow,
@@ -41,7 +42,7 @@ def two_of_them() -> dict[str, tuple[str, str]]:
     samples = tuple(times_ms(3.0, 60, 0).tolist())
     rows = [IntervalRow(NAME, "int8", 0.1, Interval(-0.3, 0.5)), IntervalRow("b", "fp32", 0.2, Interval(0.2, 0.2))]
     return {
-        "intervals": intervals("i", NAME, rows, axis="x", reference=0.0, limit=(1.0, "limit 1"), show=str),
+        "intervals": intervals("i", NAME, rows, axis=Axis("x"), reference=0.0, limit=(1.0, "limit 1"), show=str),
         "distributions": distributions("d", NAME, [spread(samples), spread((30.0,) * 9)], axis="ms"),
     }
 
@@ -49,8 +50,10 @@ def two_of_them() -> dict[str, tuple[str, str]]:
 def figures() -> dict[str, tuple[str, str]]:
     points = [Point("openvino", "fp32", 3.0, 85.0, None), Point("unknown", "int8", 1.5, 84.9, Interval(84.5, 85.3))]
     return two_of_them() | {
-        "bars": bars("b", NAME, [BarRow(NAME, "int8", ((1.0, 2.0), (0.5, 0.1)), ("x", "y"))], axis="ms", parts=("p",)),
-        "no bars": bars("z", NAME, [BarRow(NAME, "int8", ((0.0,),), ("0",))], axis="ms"),
+        "bars": bars(
+            "b", NAME, [BarRow(NAME, "int8", ((1.0, 2.0), (0.5, 0.1)), ("x", "y"))], axis=Axis("ms"), parts=("p",)
+        ),
+        "no bars": bars("z", NAME, [BarRow(NAME, "int8", ((0.0,),), ("0",))], axis=Axis("ms")),
         "changes": changes("c", NAME, [ChangeRow(NAME, 80.0, 81.0), ChangeRow("b", 50.0, 50.0)], axis="%"),
         "scatter": scatter("s", NAME, points),
         "one point": scatter("o", NAME, points[:1]),
@@ -110,9 +113,9 @@ def test_absurd_figures_are_drawn_without_a_word(recwarn: pytest.WarningsRecorde
     rows = [IntervalRow("a", "int8", 1e300, Interval(-5.0, 1e300)), IntervalRow("b", "fp32", 0.0, Interval(0.0, 0.0))]
     samples = DistributionRow("c", "int8", (1e-9, 1e300), 1e300, 1e300, 1e300)
     for wide, narrow in (
-        intervals("i", "t", rows, axis="x", reference=0.0, limit=(1.0, "limit"), show=str),
+        intervals("i", "t", rows, axis=Axis("x"), reference=0.0, limit=(1.0, "limit"), show=str),
         distributions("d", "t", [samples, spread((2.0,))], axis="ms"),
-        bars("b", "t", [BarRow("d", "int8", ((-3.0, 1e300),), ("x",))], axis="ms"),
+        bars("b", "t", [BarRow("d", "int8", ((-3.0, 1e300),), ("x",))], axis=Axis("ms")),
     ):
         for svg in (wide, narrow):
             ElementTree.fromstring(svg)
@@ -125,7 +128,7 @@ def test_plots_beside_each_other_share_an_axis() -> None:
     far = [IntervalRow("a", "int8", 1.2, Interval(0.2, 4.0))]
 
     def ticks(rows: list[IntervalRow], also: tuple[float, ...] = ()) -> list[str]:
-        wide, _ = intervals("i", "t", rows, axis="x", reference=1.0, show=lambda value: "value", also=also)
+        wide, _ = intervals("i", "t", rows, axis=Axis("x", also), reference=1.0, show=lambda value: "value")
         return re.findall(r"<text[^>]*>(−?[0-9.,]+)</text>", wide)
 
     assert ticks(near, (0.2, 4.0)) == ticks(far) != ticks(near)
@@ -147,7 +150,7 @@ def test_a_bar_that_dwarfs_the_others_is_cut(totals: tuple[float, ...], cut: flo
     assert cut_of(rows) == cut
     if cut is None:
         return
-    for svg in bars("b", "t", rows, axis="ms", parts=("load", "first"), cut=cut):
+    for svg in bars("b", "t", rows, axis=Axis("ms", cut=cut), parts=("load", "first")):
         texts = re.findall(r"<text[^>]*>([^<]+)</text>", svg)
         assert {f"{total:g} ms" for total in totals} <= set(texts)  # what is cut still says how long it is
         assert 30 < max(float(text) for text in texts if re.fullmatch(r"[0-9.]+", text)) < 60  # the axis
@@ -155,7 +158,7 @@ def test_a_bar_that_dwarfs_the_others_is_cut(totals: tuple[float, ...], cut: flo
 
 def test_a_paler_part_of_a_bar_has_an_outline_in_full_colour() -> None:
     """Half a colour is too near the page's; the legend's key is drawn alike."""
-    for svg in bars("b", "t", [BarRow("a", "int8", ((2.0, 1.0),), ("x",))], axis="ms", parts=("load", "first")):
+    for svg in bars("b", "t", [BarRow("a", "int8", ((2.0, 1.0),), ("x",))], axis=Axis("ms"), parts=("load", "first")):
         for colour in ("int8", "muted"):
             pale = re.findall(
                 rf'style="fill: var\(--{colour}\); fill-opacity: 0.5; stroke: var\(--(.*?)\); [^"]*"', svg
@@ -165,7 +168,7 @@ def test_a_paler_part_of_a_bar_has_an_outline_in_full_colour() -> None:
 
 def test_rows_with_long_names_are_told_apart() -> None:
     names = [f"{'a' * 30} {middle} {'b' * 30}" for middle in ("one", "two")]
-    for svg in bars("b", "t", [BarRow(name, "int8", ((1.0,),), ("1",)) for name in names], axis="ms"):
+    for svg in bars("b", "t", [BarRow(name, "int8", ((1.0,),), ("1",)) for name in names], axis=Axis("ms")):
         assert {"…one …", "…two …"} <= set(re.findall(r"<text[^>]*>([^<]+)</text>", svg))
 
 

@@ -27,7 +27,7 @@ from edge_van.statistics import paired_ratio
 from edge_van.timing import latency as benchmark
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
-from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, measure_latency
+from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, RunLength, measure_latency
 
 
 def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:
@@ -60,7 +60,7 @@ def measured(chains: tuple[Path, Path]) -> tuple[Latency, list[int]]:
         ModelFile("large", "openvino", large),
         ModelFile("twin", "openvino", small),
     ]
-    return measure_latency(candidates, baseline="small", rounds=120, threads=1, progress=done.append), done
+    return measure_latency(candidates, baseline="small", length=RunLength(120), threads=1, progress=done.append), done
 
 
 def row_of(latency: Latency, name: str) -> LatencyRow:
@@ -133,7 +133,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[dict[str, 
 def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order, _ = watched(monkeypatch)
     candidates = [ModelFile(n, "openvino", save_chain(tmp_path / f"{n}.xml", 1, 4)) for n in "abc"]
-    measure_latency(candidates, baseline="b", rounds=MIN_ROUNDS, threads=1)
+    measure_latency(candidates, baseline="b", length=RunLength(MIN_ROUNDS), threads=1)
     # each turn runs twice: what is timed comes after a run of the same model
     assert order[::2] == order[1::2]
     turns = order[::2]
@@ -149,13 +149,13 @@ def test_the_order_is_another_each_round(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_the_number_of_threads_is_the_engines_own(chains: tuple[Path, Path]) -> None:
     candidates = [ModelFile("small", "openvino", chains[0])]
-    latency = measure_latency(candidates, baseline="small", rounds=MIN_ROUNDS)
+    latency = measure_latency(candidates, baseline="small", length=RunLength(MIN_ROUNDS))
     assert 1 <= latency.threads <= (os.cpu_count() or 1)
 
 
 def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, Path]) -> None:
     candidates = [ModelFile("small", "openvino", chains[0])]
-    latency = measure_latency(candidates, baseline="small", rounds=10**6, threads=1, max_seconds=0.0)
+    latency = measure_latency(candidates, baseline="small", length=RunLength(10**6, max_seconds=0.0), threads=1)
     assert MIN_ROUNDS <= latency.rounds == len(latency.rows[0].samples_ms) < 10**6
 
 
@@ -164,7 +164,7 @@ def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.
     pixels = save_chain(tmp_path / "pixels.xml", 1, 16, ov.Type.u8)
     floats = save_chain(tmp_path / "floats.xml", 1, 16)
     candidates = [ModelFile("pixels", "openvino", pixels), ModelFile("floats", "openvino", floats)]
-    measure_latency(candidates, baseline="floats", rounds=MIN_ROUNDS, threads=1, seed=3)
+    measure_latency(candidates, baseline="floats", length=RunLength(MIN_ROUNDS), threads=1, seed=3)
     seen = {feed["images"].dtype.name: feed["images"] for feed in feeds}
     assert set(seen) == {"uint8", "float32"}
     assert all(images.shape == (1, 16) for images in seen.values())
@@ -175,9 +175,9 @@ def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.
 def test_a_candidates_options_reach_its_runtime(chains: tuple[Path, Path]) -> None:
     bad = ModelFile("small", "openvino", chains[0], {"precision": "f64"})
     with pytest.raises(UsageError, match="f64"):
-        measure_latency([bad], baseline="small", rounds=MIN_ROUNDS)
+        measure_latency([bad], baseline="small", length=RunLength(MIN_ROUNDS))
     batched = ModelFile("small", "openvino", chains[0], {"batch": 2})
-    assert measure_latency([batched], baseline="small", rounds=MIN_ROUNDS, threads=1).rounds >= MIN_ROUNDS
+    assert measure_latency([batched], baseline="small", length=RunLength(MIN_ROUNDS), threads=1).rounds >= MIN_ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,15 @@ def test_what_cannot_be_timed_is_refused(names: list[str], baseline: str, rounds
     # refused before any file is opened: these are not there
     candidates = [ModelFile(name, "openvino", Path("absent.xml")) for name in names]
     with pytest.raises(UsageError, match=r"differing names .* at least 100 rounds"):
-        measure_latency(candidates, baseline=baseline, rounds=rounds)
+        measure_latency(candidates, baseline=baseline, length=RunLength(rounds))
 
 
 def test_a_candidate_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.xml").write_text("<net/>")
     with pytest.raises(BundleError, match=r"junk\.xml"):
-        measure_latency([ModelFile("int8", "openvino", tmp_path / "junk.xml")], baseline="int8", rounds=MIN_ROUNDS)
+        measure_latency(
+            [ModelFile("int8", "openvino", tmp_path / "junk.xml")], baseline="int8", length=RunLength(MIN_ROUNDS)
+        )
 
 
 def test_a_disturbed_run_says_so() -> None:

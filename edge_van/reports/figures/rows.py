@@ -27,6 +27,18 @@ from edge_van.reports.format import ms
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Its words. It has room for values as large as ``also`` too, so that plots beside each other can share one.
+
+    It ends at ``cut``: longer bars have a gap before it.
+    """
+
+    title: str
+    also: Sequence[float] = ()
+    cut: float | None = None
+
+
+@dataclass(frozen=True)
 class IntervalRow:
     label: str
     precision: str
@@ -39,20 +51,19 @@ def intervals(
     title: str,
     rows: Sequence[IntervalRow],
     *,
-    axis: str,
+    axis: Axis,
     reference: float,
     limit: tuple[float, str] | None = None,
     show: Callable[[float], str],
-    also: Sequence[float] = (),
 ) -> tuple[str, str]:
     """A point and its interval a row, the value beside it; a line at ``reference``, and one at the ``limit`` with its
-    words, beyond which the ground is tinted. The axis holds ``also`` too: plots beside each other share theirs."""
+    words, beyond which the ground is tinted."""
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.row_axes(
             [row.label for row in rows], [show(row.value) for row in rows], base_px=64 if limit else 46
         )
-        shown = [v for r in rows for v in (r.interval.low, r.interval.high, r.value)] + [reference, *also]
+        shown = [v for r in rows for v in (r.interval.low, r.interval.high, r.value)] + [reference, *axis.also]
         if limit is not None:
             shown.append(limit[0])
         low, high = min(shown), max(shown)
@@ -78,7 +89,7 @@ def intervals(
             ends = [row.interval.low, row.interval.high]
             axes.plot(ends, [y, y], "|-", color=tint, linewidth=2, markersize=11, markeredgewidth=2)
             axes.plot([row.value], [y], "o", color=tint, markersize=7, markeredgecolor=SURFACE, markeredgewidth=1)
-        axes.set_xlabel(axis)
+        axes.set_xlabel(axis.title)
 
     return drawn(name, title, draw)
 
@@ -167,18 +178,15 @@ def bars(
     title: str,
     rows: Sequence[BarRow],
     *,
-    axis: str,
+    axis: Axis,
     parts: Sequence[str] = (),
     precisions: Sequence[str] = (),
     row_px: tuple[float, float] = (34, 52),
-    also: Sequence[float] = (),
-    cut: float | None = None,
 ) -> tuple[str, str]:
     """Horizontal bars. ``parts`` name what is stacked (paler from part to part), ``precisions`` colour the bars of a
-    row one by one where they are of different models. The axis has room for bars as long as ``also`` too, or ends at
-    ``cut``: longer bars have a gap before it."""
-    longest = max((*(sum(bar) for row in rows for bar in row.bars), *also), default=0.0) or 1.0
-    end = longest if cut is None else cut
+    row one by one where they are of different models."""
+    longest = max((*(sum(bar) for row in rows for bar in row.bars), *axis.also), default=0.0) or 1.0
+    end = longest if axis.cut is None else axis.cut
 
     def draw(canvas: Canvas) -> None:
         keys = bool(parts or precisions)
@@ -203,7 +211,7 @@ def bars(
                 axes.annotate(
                     text, (start, at), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=11
                 )
-        axes.set_xlabel(axis)
+        axes.set_xlabel(axis.title)
         plain_ticks(axes, canvas)
         if keys:
             _bars_legend(canvas, parts, precisions)

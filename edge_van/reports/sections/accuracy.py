@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_van.bundle.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
-from edge_van.reports.figures.rows import BarRow, ChangeRow, IntervalRow, bars, changes, intervals
+from edge_van.reports.figures.rows import Axis, BarRow, ChangeRow, IntervalRow, bars, changes, intervals
 from edge_van.reports.format import interval, number, points, signed, signed_interval
 from edge_van.reports.lookup import Runs, limit_points, shipped_accuracy
 from edge_van.reports.record import Explanation, Report, Side
@@ -99,11 +99,10 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
         f"{name}-drop",
         title,
         rows,
-        axis="points of top-1 lost; further left is better",
+        axis=Axis("points of top-1 lost; further left is better", ends),
         reference=0.0,
         limit=(limit, f"limit {limit:g}"),
         show=signed,
-        also=ends,
     )
     table = Table(
         "The figures",
@@ -170,8 +169,7 @@ def sqnr(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple
         f"{name}-sqnr",
         title,
         [BarRow(r.label, r.precision, ((max(r.sqnr_db, 0.0),),), (number(r.sqnr_db, 1),)) for r in shown],
-        axis="dB; longer is closer to FP32",
-        also=also,
+        axis=Axis("dB; longer is closer to FP32", also),
     )
     table = Table(
         "The figures",

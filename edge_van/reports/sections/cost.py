@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.reports.figures.rows import BarRow, bars, cut_of
+from edge_van.reports.figures.rows import Axis, BarRow, bars, cut_of
 from edge_van.reports.format import ms, number, size
 from edge_van.reports.lookup import Runs, models_of, profile, run_of
 from edge_van.reports.parts import PARTS, by_operator, by_part
@@ -62,10 +62,9 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
         f"{name}-startup",
         title,
         stacks,
-        axis="ms",
+        axis=Axis("ms", cut=(cut := cut_of(stacks))),
         parts=("load", "first inference"),
         row_px=(44, 64),
-        cut=(cut := cut_of(stacks)),
     )
     caption = "Where a model has two bars, the second loads what the first process left in the engine's compile cache."
     if cut is not None:
@@ -84,7 +83,7 @@ def costs(run: BenchmarkResult, models: Sequence[BenchmarkModel], labels: dict[s
             )
             for r in rows
         ],
-        axis="MiB resident",
+        axis=Axis("MiB resident"),
         parts=("the model", "the engine and Python"),
     )
     table = Table(
@@ -152,10 +151,9 @@ def layers(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tup
             BarRow(part, "", tuple((sums[p][part],) for p in sums), tuple(f"{ms(sums[p][part])}" for p in sums))
             for part in shown
         ],
-        axis="ms, sum of the kernels' means",
+        axis=Axis("ms, sum of the kernels' means", also),
         precisions=("fp32", "int8"),
         row_px=(42, 60),
-        also=also,
     )
     table = Table(
         "The figures",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_van.bundle.records import Latency
-from edge_van.reports.figures.rows import BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
+from edge_van.reports.figures.rows import Axis, BarRow, DistributionRow, IntervalRow, bars, distributions, intervals
 from edge_van.reports.format import images_per_s, interval, ms, number
 from edge_van.reports.lookup import Runs, models_of, run_of
 from edge_van.reports.record import Report, Side
@@ -143,7 +143,7 @@ def _ratio(rows: Sequence[IntervalRow], wholes: Sequence[str], name: str, title:
         folded=True,
     )
     wide, narrow = intervals(
-        name, title, rows, axis="times as fast; further right is faster", reference=1.0, show=number, also=ends
+        name, title, rows, axis=Axis("times as fast; further right is faster", ends), reference=1.0, show=number
     )
     return Plot(name, title, wide, narrow, table, "Medians of paired ratios with their 95 % intervals; the line is 1.")
 
@@ -188,7 +188,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict
             )
             for r in best
         ],
-        axis="images per second; longer is faster",
+        axis=Axis("images per second; longer is faster"),
     )
     energy = any(row.joules_per_image is not None for row in run.offline)
     heads = ["model", "batch", "requests", "images/s", "spread, %", "times baseline", "95 % interval"]
