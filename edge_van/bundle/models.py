@@ -106,7 +106,7 @@ def engine_of(manifest: Manifest, target: str, scheme: str | None) -> BundleMode
     """The target's engine of ``scheme``, by default its active one; ``UsageError`` for what is not there."""
     if target not in manifest.engines:
         raise UsageError(
-            f"there are no engines for {target!r}, only for {', '.join(manifest.engines) or 'none'}: make them with "
+            f"the bundle has no engines for {target!r}; it has {', '.join(manifest.engines) or 'none'}: make them with "
             f"edge-van build"
         )
     there = {model.scheme: model for model in models_of(manifest) if model.target == target}

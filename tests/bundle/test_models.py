@@ -101,10 +101,10 @@ def test_one_engine() -> None:
     assert engine_of(content, RTX, "fp16").file == PLANS[1]
     none = replace(ENGINES, choice=replace(ENGINES.choice, active=None, reason="not timed"))
     for changed, target, name, words in (
-        (content, "orin", None, "no engines for 'orin', only for rtx-sm89-1.7"),
+        (content, "orin", None, "has no engines for 'orin'; it has rtx-sm89-1.7"),
         (content, RTX, "int4", "no engine of the scheme 'int4'; it has int8, fp16"),
         (manifest(engines={RTX: none}), RTX, None, "is active (not timed): give --scheme int8|fp16"),
-        (manifest(engines={}), RTX, None, "only for none"),
+        (manifest(engines={}), RTX, None, "it has none"),
     ):
         with pytest.raises(UsageError) as caught:
             engine_of(changed, target, name)

@@ -388,7 +388,7 @@ def test_an_engine_that_is_not_there(
     bundle, tag = with_engines
     found = bundle.manifest.engines[tag]
     for target, scheme, message in (
-        ("orin", None, f"no engines for 'orin', only for {tag}"),
+        ("orin", None, f"has no engines for 'orin'; it has {tag}"),
         (tag, "fp16", "has no engine of the scheme 'fp16'; it has int8, int8_pointwise"),
     ):
         with pytest.raises(UsageError, match=message):
