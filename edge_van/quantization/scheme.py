@@ -18,6 +18,7 @@ from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserve
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 from edge_van.errors import UsageError, VerificationError
+from edge_van.model.layer_names import Part, part_of
 
 EPS = 2.0**-24
 """The smallest scale: a dead channel would get 0, which no engine takes."""
@@ -37,18 +38,16 @@ class Role(StrEnum):
     NORM = "norm"  # the LayerNorm at the end of a stage, in and out, on the map's side of its transposes
 
 
-_LAYER_ROLES: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
-    (role, re.compile(pattern))
-    for role, pattern in (
-        (Role.PATCH_EMBED, r"patch_embed[1-4]\.proj"),
-        (Role.LKA_LOCAL, r"block[1-4]\.\d+\.attn\.spatial_gating_unit\.conv0"),
-        (Role.LKA_DILATED, r"block[1-4]\.\d+\.attn\.spatial_gating_unit\.conv_spatial"),
-        (Role.POINTWISE, r"block[1-4]\.\d+\.attn\.(proj_[12]|spatial_gating_unit\.conv1)"),
-        (Role.POINTWISE, r"block[1-4]\.\d+\.mlp\.fc[12]"),
-        (Role.FFN_DEPTHWISE, r"block[1-4]\.\d+\.mlp\.dwconv\.dwconv"),
-        (Role.HEAD, r"head"),
-    )
-)
+_LAYER_ROLES = {
+    Part.PATCH_EMBED: Role.PATCH_EMBED,
+    Part.ATTENTION_POINTWISE: Role.POINTWISE,
+    Part.LKA_LOCAL: Role.LKA_LOCAL,
+    Part.LKA_DILATED: Role.LKA_DILATED,
+    Part.LKA_POINTWISE: Role.POINTWISE,
+    Part.FFN_POINTWISE: Role.POINTWISE,
+    Part.FFN_DEPTHWISE: Role.FFN_DEPTHWISE,
+    Part.HEAD: Role.HEAD,
+}
 _LAYER_OPERATORS = (
     torch.ops.aten.conv2d.default,
     torch.ops.aten.conv2d.padding,  # an even kernel of odd dilation is padded "same"
@@ -129,9 +128,8 @@ def classify(node: Node) -> Role | None:
         return None
     path = module_path(node)
     if node.target in _LAYER_OPERATORS:
-        for role, pattern in _LAYER_ROLES:
-            if pattern.fullmatch(path):
-                return role
+        if (part := part_of(path)) is not None:
+            return _LAYER_ROLES[part]
         raise VerificationError(f"the graph has a convolution or linear layer the scheme does not know: {path!r}")
     if node.target is torch.ops.aten.layer_norm.default:
         return Role.NORM

@@ -9,20 +9,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from edge_van.model.layer_names import Part, part_at_start
 from edge_van.timing.record import LayerProfile, LayerTime
 
 NORM, OTHER = "LayerNorm", "elementwise and other"
-_LAYERS = (
-    ("patch embedding", r"patch_embed\d\.proj"),
-    ("attention 1x1", r"block\d\.\d+\.attn\.proj_[12]"),
-    ("LKA 5x5 depthwise", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv0"),
-    ("LKA dilated depthwise", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv_spatial"),
-    ("LKA 1x1", r"block\d\.\d+\.attn\.spatial_gating_unit\.conv1"),
-    ("FFN 1x1", r"block\d\.\d+\.mlp\.fc[12]"),
-    ("FFN 3x3 depthwise", r"block\d\.\d+\.mlp\.dwconv"),
-    ("head", r"head"),
-)
-PARTS = (*(name for name, _ in _LAYERS), NORM, OTHER)
+PARTS = (*(part.value for part in Part), NORM, OTHER)
 _MULTIPLIES = re.compile(r"conv(?!ert)|matmul|gemm|fullyconnected|linear", re.IGNORECASE)
 """In an operator's name: it is the layer itself. A reorder, a conversion or a pooling before it carries the layer's
 name too."""
@@ -40,10 +31,8 @@ class OperatorTime:
 
 def part_of(layer: LayerTime) -> str:
     """One of ``PARTS``."""
-    if _MULTIPLIES.search(layer.operator):
-        for name, pattern in _LAYERS:
-            if re.match(rf"{pattern}(?![\w])", layer.name):
-                return name
+    if _MULTIPLIES.search(layer.operator) and (part := part_at_start(layer.name)) is not None:
+        return part.value
     return NORM if layer.operator == "MVN" or re.search(r"layer_?norm", layer.name, re.IGNORECASE) else OTHER
 
 
