@@ -6,6 +6,7 @@ In: logits (N, classes), labels (N,), times (rounds,) of both. Out: plain floats
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,16 @@ def difference_interval(
     return b - a, b - a - math.hypot(b - b_low, a_high - a), b - a + math.hypot(b_high - b, a - a_low)
 
 
+def quotient_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """(quotient, low, high) of second over first, each (estimate, low, high) over 0 of samples independent of the
+    other's: ``difference_interval`` of their logarithms."""
+    (a, a_low, a_high), (b, b_low, b_high) = (map(math.log, values) for values in (first, second))
+    quotient, low, high = map(math.exp, difference_interval((a, a_low, a_high), (b, b_low, b_high)))
+    return quotient, low, high
+
+
 def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, float, float]:
     """(median, low, high) of base / times over the rounds, (rounds,) each, in their order; with its 95 % interval.
 
@@ -128,6 +139,26 @@ def paired_ratio(base: NDArray[np.float64], times: NDArray[np.float64]) -> tuple
     k = max(int(n / 2 - half), 1)
     ordered = np.sort(ratios)
     return median, float(ordered[k - 1]), float(ordered[n - k])
+
+
+def at_confidence(
+    ratio: tuple[float, float, float], rounds: int, confidence: float
+) -> tuple[float, float, float] | None:
+    """What ``paired_ratio`` gave over ``rounds``, with its interval at another confidence than 95 %.
+
+    In logarithms the distances to the ends grow as a normal estimate's would, from what the interval holds to what it
+    is to hold: that of ten rounds holds 97.9 %, order statistics have nothing nearer to 95 %. An approximation: of ten
+    rounds with normal noise, ends for 99.5 % leave out 0.7 % on either side. None for so few rounds that they have no
+    interval of 95 %.
+    """
+    outside = 0.05
+    if rounds <= 1000:
+        outside = 2 * sum(math.comb(rounds, i) for i in range(_order_statistic(rounds))) / 2**rounds
+    if outside > 0.05:
+        return None
+    scale = NormalDist().inv_cdf((1 + confidence) / 2) / NormalDist().inv_cdf(1 - outside / 2)
+    middle, low, high = ratio
+    return middle, middle * (low / middle) ** scale, middle * (high / middle) ** scale
 
 
 def dependence(over: NDArray[np.bool_]) -> float:

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_van.bundle.records import Interval
 from edge_van.statistics import (
     LARGEST_DB,
     agreement_percent,
+    at_confidence,
     difference_interval,
     in_top_k,
     paired_drop_interval,
     paired_ratio,
+    quotient_interval,
     relative_error,
     sqnr_db,
     to_db,
@@ -268,9 +269,30 @@ def test_the_interval_of_two_gains_holds_their_quotient_as_often_as_it_says(coun
     for _ in range(tries):
         gains = []
         for true, count in zip((1.5, 1.8), counts, strict=True):
-            middle, *ends = paired_ratio(true * np.exp(generator.gamma(2.0, 0.05, count) - 0.08392), np.ones(count))
-            bounds = Interval(*ends)
-            gains.append((math.log(middle), math.log(bounds.low), math.log(bounds.high)))
-        _, low, high = difference_interval(*gains)
-        held += low <= math.log(1.8 / 1.5) <= high
+            gains.append(paired_ratio(true * np.exp(generator.gamma(2.0, 0.05, count) - 0.08392), np.ones(count)))
+        _, low, high = quotient_interval(*gains)
+        held += low <= 1.8 / 1.5 <= high
     assert held / tries >= 0.935
+
+
+def test_a_quotient_turns_around_with_its_samples() -> None:
+    there, back = quotient_interval((1, 0.5, 2), (3, 2.5, 3.1)), quotient_interval((3, 2.5, 3.1), (1, 0.5, 2))
+    assert there == pytest.approx((1 / back[0], 1 / back[2], 1 / back[1]))
+    assert there[0] == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("rounds", "confidence"), [(6, 0.99), (10, 0.95), (10, 0.995), (100, 0.9), (2000, 0.99)])
+def test_an_interval_at_another_confidence_leaves_out_as_often_as_it_says(rounds: int, confidence: float) -> None:
+    """On either side; of few rounds, whose width itself varies, up to three times as often."""
+    generator, tries = np.random.default_rng(0), 2000
+    low_of, high_of = 0, 0
+    for _ in range(tries):
+        found = at_confidence(paired_ratio(generator.lognormal(0.0, 0.1, rounds), np.ones(rounds)), rounds, confidence)
+        assert found is not None
+        low_of, high_of = low_of + (found[1] > 1.0), high_of + (found[2] < 1.0)
+    assert 0 < max(low_of, high_of) / tries <= (3.5 if rounds < 100 else 1.1) * (1 - confidence) / 2
+
+
+def test_too_few_rounds_have_an_interval_at_no_confidence() -> None:
+    few = [at_confidence(paired_ratio(np.arange(1.0, n + 1), np.ones(n)), n, 0.5) for n in range(1, 7)]
+    assert [found is None for found in few] == [True, True, True, True, True, False]

@@ -7,8 +7,6 @@ no speed is claimed to be the better one: a ratio moves from run to run by more 
 
 from __future__ import annotations
 
-import math
-
 from edge_van.bundle.records import Accuracy, Interval
 from edge_van.machine import Machine
 from edge_van.reports.format import interval, number, signed, signed_interval
@@ -23,7 +21,7 @@ from edge_van.reports.lookup import (
     speed_of,
 )
 from edge_van.reports.record import Comparison, Side, Speed
-from edge_van.statistics import difference_interval, wilson_interval
+from edge_van.statistics import difference_interval, quotient_interval, wilson_interval
 
 OTHER_RUNS = (
     "What moves a ratio from run to run is not in that interval, so no winner is named; milliseconds of two runs are "
@@ -152,14 +150,10 @@ def _identity(side: Side, runs: Runs) -> tuple[str, str] | None:
 
 
 def _ratio_of_gains(first: Speed, second: Speed) -> tuple[float, Interval]:
-    """``second`` over ``first``. Their rounds are independent samples, and a ratio's logarithm is a difference."""
+    """``second`` over ``first``, whose rounds are independent samples."""
     one, other = ((s.ratio, s.interval.low, s.interval.high) for s in (first, second))
-    ratio, low, high = map(math.exp, difference_interval(_logarithms(one), _logarithms(other)))
+    ratio, low, high = quotient_interval(one, other)
     return ratio, Interval(low, high)
-
-
-def _logarithms(values: tuple[float, float, float]) -> tuple[float, float, float]:
-    return math.log(values[0]), math.log(values[1]), math.log(values[2])
 
 
 def _machine(side: Side, runs: Runs) -> Machine | None:

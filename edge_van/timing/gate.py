@@ -1,27 +1,19 @@
 """The regression gate: has a model fallen back since an earlier run, measured against the same baseline model?
 
 In: two ``BenchmarkResult``s and a limit. Out: what was compared, or a ``LatencyGateError`` that names what is over it.
-Absolute times of two runs are never compared: the machine may have had another speed. A ratio is what was paired.
-
-The report's intervals end at order statistics of one run, which cannot judge here: of the ten slices that Offline has,
-none is of more than 99.8 % (1 - 2 / 2^10), and a gate over fifty figures takes 99.9 % for each (Bonferroni). Mann and
-Whitney's test on both runs' slices has finer steps (``timing.unpaired``). It speaks of two runs, between which the
-report names no winner: the two never answer the same question.
+Absolute times of two runs are never compared: the machine may have had another speed. A ratio is what was paired. The
+ratios and their intervals are those recorded, as a report's page shows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
 from edge_van.machine import Machine
-from edge_van.statistics import dependence
+from edge_van.statistics import at_confidence, quotient_interval
 from edge_van.timing.record import (
     SCENARIO_TITLES,
     BenchmarkBundle,
@@ -31,7 +23,6 @@ from edge_van.timing.record import (
     Skipped,
     best_throughput,
 )
-from edge_van.timing.unpaired import factor_interval
 
 FALSE_ALARMS = 0.05
 """How often what varies within the two runs may show a slowdown of anything at all, over all figures together. What
@@ -59,7 +50,9 @@ class Figure:
 class Measured:
     """A figure in one run. Medians are milliseconds, in the offline scenario images/s."""
 
-    ratios: NDArray[np.float64]  # (rounds,) how many times as fast as the baseline model, round by round
+    ratio: float  # how many times as fast as the baseline model, the median over the rounds
+    ratio_interval: Interval  # of 95 %
+    rounds: int
     median: float
     baseline_median: float
 
@@ -75,15 +68,16 @@ class Slowdown:
 
     @property
     def factor(self) -> float:
-        """Of the medians of the paired ratios."""
-        return float(np.median(self.then.ratios) / np.median(self.now.ratios))
+        return self.then.ratio / self.now.ratio
 
-    @cached_property
+    @property
     def interval(self) -> Interval | None:
-        """None where the samples are too few to tell anything."""
-        then, now = self.then.ratios, self.now.ratios
-        alike = (dependence(then > np.median(then)), dependence(now > np.median(now)))
-        return factor_interval(then, now, self.confidence, alike)
+        """None where the rounds are too few to tell anything."""
+        now, then = (
+            at_confidence((m.ratio, m.ratio_interval.low, m.ratio_interval.high), m.rounds, self.confidence)
+            for m in (self.now, self.then)
+        )
+        return None if now is None or then is None else Interval(*quotient_interval(now, then)[1:])
 
     @property
     def is_shown(self) -> bool:
@@ -99,8 +93,8 @@ def slowdown_gate(
     A model has one figure a scenario. Offline it is the batch size that was best for it then, in both runs: at a batch
     size the slices of a model and of the baseline model were taken side by side, which its best of then and its best of
     now were not. An error takes both: a factor over the limit, and an interval of it that lies over 1, at a confidence
-    of 1 - 0.05 / figures (Bonferroni). ``note`` gets a line for each that is over the limit and not shown to be slower,
-    and where the baseline model's own time moved by as much.
+    of 1 - 0.05 / figures (Bonferroni; a page of two runs has one factor, and 95 %). ``note`` gets a line for each that
+    is over the limit and not shown to be slower, and where the baseline model's own time moved by as much.
 
     Raises ``UsageError`` as ``require_same_conditions``, and for other threads; ``MissingRuntimeError`` for a figure
     that could not be measured now.
@@ -160,15 +154,22 @@ def figures(result: BenchmarkResult) -> dict[Figure, Measured]:
 
 def _measured(result: BenchmarkResult, figure: Figure) -> Measured | None:
     if figure.scenario == "offline":
-        samples = {row.model: np.array(row.slices) for row in result.offline if row.batch == figure.images}
+        found = {
+            row.model: (row.ratio, row.ratio_interval, len(row.slices), row.images_per_s)
+            for row in result.offline
+            if row.batch == figure.images
+        }
     else:
         rows = result.single_stream if figure.scenario == "single_stream" else result.multi_stream
-        samples = {row.model: np.array(row.samples_ms) for row in rows if row.images_per_query == figure.images}
-    own, base = samples.get(figure.model), samples.get(result.baseline)
-    if own is None or base is None or len(own) != len(base):
+        found = {
+            row.model: (row.ratio, row.ratio_interval, len(row.samples_ms), row.median_ms)
+            for row in rows
+            if row.images_per_query == figure.images
+        }
+    own, base = found.get(figure.model), found.get(result.baseline)
+    if own is None or base is None or own[2] != base[2]:  # not of the same rounds
         return None
-    ratios = own / base if figure.scenario == "offline" else base / own
-    return Measured(ratios, float(np.median(own)), float(np.median(base)))
+    return Measured(*own, baseline_median=base[3])
 
 
 def _measured_now(now: BenchmarkResult, figure: Figure) -> Measured:
@@ -192,11 +193,10 @@ def _because(skipped: Sequence[Skipped], names: Sequence[str], model: str) -> st
 def _sentence(s: Slowdown, baseline: str) -> str:
     model, end = s.figure.model, s.interval
     interval = "too few samples for an interval" if end is None else f"interval {end.low:.2f} to {end.high:.2f}"
-    then, now = (float(np.median(measured.ratios)) for measured in (s.then, s.now))
     return (
-        f"{s.figure}: {model} lost a factor of {s.factor:.2f} against {baseline} ({interval}): {then:.2f} times as "
-        f"fast then, {now:.2f} times now ({model}: {_change(s.figure, s.then.median, s.now.median)}; {baseline}: "
-        f"{_change(s.figure, s.then.baseline_median, s.now.baseline_median)})"
+        f"{s.figure}: {model} lost a factor of {s.factor:.2f} against {baseline} ({interval}): {s.then.ratio:.2f} "
+        f"times as fast then, {s.now.ratio:.2f} times now ({model}: {_change(s.figure, s.then.median, s.now.median)}; "
+        f"{baseline}: {_change(s.figure, s.then.baseline_median, s.now.baseline_median)})"
     )
 
 

@@ -12,6 +12,7 @@ from bundle_samples import one_line
 
 from edge_van.bundle.records import Interval
 from edge_van.errors import LatencyGateError, MissingRuntimeError, UsageError
+from edge_van.statistics import paired_ratio
 from edge_van.timing.gate import Slowdown, require_same_conditions, require_same_models, slowdown_gate
 from edge_van.timing.record import SCENARIOS, BenchmarkResult, Doubt, QueryLatency, Skipped, Throughput
 
@@ -32,6 +33,12 @@ def slower_int8(factor: float, machine: float = 1.0) -> BenchmarkResult:
     return result({"openvino-fp32": machine * fp32, "openvino-int8": machine * factor * int8})
 
 
+def gain(base: Any, times: Any) -> tuple[float, Interval]:
+    """As a row of a result has it."""
+    ratio, *ends = paired_ratio(np.array(base), np.array(times))
+    return ratio, Interval(*ends)
+
+
 def noisy(seed: int, swing: float, own: float, queries: float = 1.0, slices: float = 1.0) -> BenchmarkResult:
     """Seven models beside a baseline, in all scenarios; each round has a ``swing`` of the machine that falls on all
     models and noise of each its own. The last model is slower by ``queries`` and, offline, by ``slices``.
@@ -47,7 +54,14 @@ def noisy(seed: int, swing: float, own: float, queries: float = 1.0, slices: flo
         values = times(rounds, queries)
         return tuple(
             QueryLatency(
-                name, images, tuple(values[:, i]), float(np.median(values[:, i])), 9, 9, 0.1, 1, Interval(1, 1)
+                name,
+                images,
+                tuple(values[:, i]),
+                float(np.median(values[:, i])),
+                9,
+                9,
+                0.1,
+                *gain(values[:, 0], values[:, i]),
             )
             for i, name in enumerate(NOISY_MS)
         )
@@ -56,7 +70,15 @@ def noisy(seed: int, swing: float, own: float, queries: float = 1.0, slices: flo
     for batch in BATCHES:
         rates = 1e3 * batch / times(10, slices) / batch**0.95  # larger batches gain a little
         offline += [
-            Throughput(name, batch, 1, tuple(rates[:, i]), float(np.median(rates[:, i])), 0.1, 1, Interval(1, 1))
+            Throughput(
+                name,
+                batch,
+                1,
+                tuple(rates[:, i]),
+                float(np.median(rates[:, i])),
+                0.1,
+                *gain(rates[:, i], rates[:, 0]),
+            )
             for i, name in enumerate(NOISY_MS)
         ]
     return replace(
@@ -98,10 +120,10 @@ def test_rounds_that_are_alike_for_a_while_are_no_slowdown() -> None:
 
     def run() -> BenchmarkResult:
         ratios = np.repeat(generator.choice([1.42, 1.5], 40), 50) * generator.lognormal(0.0, 0.03, 2000)
-        rows = query_rows({"openvino-fp32": 4.0, "openvino-int8": 2.0})
-        base = tuple(4.0 * ratios)
-        times = {"openvino-fp32": base, "openvino-int8": (4.0,) * 2000}
-        return result(single_stream=tuple(replace(row, samples_ms=times[row.model]) for row in rows), offline=())
+        fp32, int8 = query_rows(MEDIANS_MS)
+        times, (ratio, interval) = (4.0,) * 2000, gain(4.0 * ratios, np.full(2000, 4.0))
+        slow = replace(int8, samples_ms=times, ratio=ratio, ratio_interval=interval)
+        return result(single_stream=(replace(fp32, samples_ms=tuple(4.0 * ratios)), slow), offline=())
 
     generator, failed = np.random.default_rng(0), 0
     for _ in range(80):
