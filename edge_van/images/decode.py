@@ -6,17 +6,14 @@ In: the bytes of an image file and an ``InputSpec``. Out: uint8 RGB (H, W, 3) at
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Callable
-from typing import IO, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import (
+from PIL import (  # noqa: F401  Pillow's readers: each registers itself in Image.OPEN
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -32,24 +29,11 @@ MAX_PIXELS = 178_956_970
 """Where Pillow takes an image for a decompression bomb; applied to the image as stored and as resized."""
 
 Pixels = npt.NDArray[np.uint8]
-_Reader = Callable[[IO[bytes], str], ImageFile.ImageFile]
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "PPM")
+"""Others are never tried: Pillow knows some that start other programs."""
 
-# Pillow's readers are called directly: ``Image.open`` would try every format it knows (among them some that start
-# other programs), and warns about large images through global state before their size can be looked at.
-_READERS: dict[str, _Reader] = {
-    "JPEG": cast(_Reader, JpegImagePlugin.jpeg_factory),
-    "PNG": PngImagePlugin.PngImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-}
-_MAGIC = re.compile(
-    rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<BMP>BM)|(?P<GIF>GIF8[79]a)|(?P<WebP>RIFF....WEBP)"
-    rb"|(?P<TIFF>II\*\0|MM\0\*|II\+\0|MM\0\+)|(?P<PPM>P[1-6]\s)",
-    re.DOTALL,
-)
+# ImageOps.exif_transpose writes a turned image's EXIF block anew: half the time of a small decode again, and an error
+# where a tag beside the orientation is damaged.
 _ORIENTATION = 0x0112
 _EXIF_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # Pillow turns a TIFF by itself
 _UPRIGHT = {
@@ -67,7 +51,7 @@ class BrokenImageError(DataError):
     """A file that is no readable image. ``reason`` says in a few words why."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the image cannot be used: {reason}; expected a whole {', '.join(_READERS)} file: replace it")
+        super().__init__(f"the image cannot be used: {reason}; expected a whole {', '.join(FORMATS)} file: replace it")
         self.reason = reason
 
 
@@ -109,11 +93,13 @@ def _read_rgb(data: bytes) -> Image.Image:
     """The image upright and in mode RGB."""
     if not data:
         raise BrokenImageError("0 bytes")
-    magic = _MAGIC.match(data)
-    if magic is None or magic.lastgroup is None:
+    name = next((name for name in FORMATS if _begins(data, name)), None)
+    if name is None:
         raise BrokenImageError("content of no known image format")
+    # Image.open(formats=...) would warn of images well under MAX_PIXELS, which only a change of global state could
+    # stop, and call a JPEG with a damaged header a file of no known format
     try:
-        image: Image.Image = _READERS[magic.lastgroup](io.BytesIO(data), "")
+        image: Image.Image = Image.OPEN[name.upper()][0](io.BytesIO(data), "")
         if image.width * image.height > MAX_PIXELS:
             raise BrokenImageError(f"{image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}")
         image.load()
@@ -126,7 +112,13 @@ def _read_rgb(data: bytes) -> Image.Image:
         raise BrokenImageError("it needs more memory than there is") from error
     except Exception as error:  # damaged bytes raise anything from OSError to KeyError in Pillow's readers
         text = single_line(error, 100) or type(error).__name__
-        raise BrokenImageError(f"damaged {magic.lastgroup} ({text})") from error
+        raise BrokenImageError(f"damaged {name} ({text})") from error
+
+
+def _begins(data: bytes, name: str) -> bool:
+    """Whether ``data`` begins as a file of that format does, by Pillow's own test."""
+    accepts = Image.OPEN[name.upper()][1]
+    return accepts is not None and accepts(data[:16].ljust(16, b"\0")) is True  # a text: not in this Pillow
 
 
 def _orientation(image: Image.Image) -> int:

@@ -204,6 +204,18 @@ def test_a_damaged_exif_block_counts_as_none() -> None:
         assert decode(damaged, as_stored(9, 14)).shape == (9, 14, 3)
 
 
+def test_an_orientation_beside_a_damaged_tag_counts() -> None:
+    """``ImageOps.exif_transpose`` would fail to write the other one again, and leave the image lying."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    whole = encoded(Image.fromarray(pixels(9, 14)), "JPEG", exif=exif)
+    damaged = whole.replace(b"\x01\x0f\0\x02", b"\x01\0\0\x02")  # the maker's name as the image's width
+    assert damaged != whole
+    with pytest.raises(struct.error):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(damaged)))
+    assert decode(damaged, as_stored(14, 9)).shape == (14, 9, 3)
+
+
 # ── where the pixels go ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
