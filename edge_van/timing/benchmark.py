@@ -20,9 +20,9 @@ from edge_van.storage.files import replace_file
 from edge_van.storage.folders import raised_on_termination
 from edge_van.text import without_folders
 from edge_van.timing.gate import require_same_conditions, require_same_models
-from edge_van.timing.models import timed_models
+from edge_van.timing.models import identity, timed_models
 from edge_van.timing.record import BenchmarkResult, encode_benchmark, read_benchmark
-from edge_van.timing.run import BenchmarkOptions, identity, run_benchmark
+from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 
 def benchmark(

@@ -16,7 +16,7 @@ from edge_van.bundle.models import BundleModel, Takes
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.text import one_line
-from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, Skipped
+from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, BenchmarkBundle, BenchmarkModel, Skipped
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,20 @@ class TimedModel:
     @property
     def name(self) -> str:
         return self.model_file.name
+
+    def record(self, threads: int | None) -> BenchmarkModel:
+        """What a result says of it; ``threads`` are those its engine uses, where it says so."""
+        return BenchmarkModel(
+            name=self.name,
+            bundle=self.bundle,
+            runtime=self.runtime,
+            precision=self.precision,
+            file=self.file,
+            file_bytes=self.file_bytes,
+            threads=threads,
+            takes=self.takes,
+            settings=self.settings,
+        )
 
     @property
     def on_cpu(self) -> bool:
@@ -66,6 +80,14 @@ def bundle_names(bundles: Sequence[Bundle]) -> list[str]:
             name = f"{base}#{number}"
         names.append(name)
     return names
+
+
+def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:
+    """What a result says of the bundles it is of."""
+    return tuple(
+        BenchmarkBundle(name, m.variant, m.created, m.checkpoint_sha256, m.input_spec.size)
+        for name, m in zip(bundle_names(bundles), (b.manifest for b in bundles), strict=True)
+    )
 
 
 def timed_models(

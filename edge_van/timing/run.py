@@ -25,13 +25,11 @@ from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
 from edge_van.timing.interleave import Rounds, sample_rounds
 from edge_van.timing.latency import LEAD_MS, query_turn
 from edge_van.timing.layers import profile_layers
-from edge_van.timing.models import TimedModel, bundle_names, timed_models
+from edge_van.timing.models import TimedModel, bundle_names, identity, timed_models
 from edge_van.timing.record import (
     BENCHMARK_KIND,
     BENCHMARK_SCHEMA_VERSION,
     SCENARIO_TITLES,
-    BenchmarkBundle,
-    BenchmarkModel,
     BenchmarkResult,
     BenchmarkSettings,
     QueryLatency,
@@ -109,7 +107,7 @@ def run_benchmark(
         machine=describe_machine(),
         settings=settings,
         baseline=run.baseline,
-        models=tuple(_model(m, threads[m.name]) for m in models),
+        models=tuple(m.record(threads[m.name]) for m in models),
         conditions=conditions_of([r for found in run.rounds.values() for r in found], models, run.energy_source),
         single_stream=single,
         multi_stream=multi,
@@ -277,25 +275,3 @@ def _without_energy(
     for row, model in zip(rows, models, strict=True):
         if row.joules_per_image is None and _meter_for(model, meter) is not None:
             yield Skipped(f"{row.model}, energy at batch {row.batch}", "its meter could not be read all the while")
-
-
-def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:
-    """What a result says of the bundles it is of."""
-    return tuple(
-        BenchmarkBundle(name, m.variant, m.created, m.checkpoint_sha256, m.input_spec.size)
-        for name, m in zip(bundle_names(bundles), (b.manifest for b in bundles), strict=True)
-    )
-
-
-def _model(model: TimedModel, threads: int | None) -> BenchmarkModel:
-    return BenchmarkModel(
-        name=model.name,
-        bundle=model.bundle,
-        runtime=model.runtime,
-        precision=model.precision,
-        file=model.file,
-        file_bytes=model.file_bytes,
-        threads=threads,
-        takes=model.takes,
-        settings=model.settings,
-    )

@@ -16,8 +16,8 @@ from cli_samples import error_line, run, tree
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.errors import BundleError
 from edge_van.machine import describe_machine
+from edge_van.timing.models import identity
 from edge_van.timing.record import SCENARIOS, encode_benchmark, read_benchmark
-from edge_van.timing.run import identity
 
 Run = Callable[..., tuple[int, str, str]]
 BRIEF = ("--runtime", "openvino", "--scenario", "single-stream", "--samples", 20, "--no-startup", "--no-layers")
