@@ -251,7 +251,7 @@ def test_an_output_that_is_not_writable(command: Run, shared: Path) -> None:
     ],
 )
 def test_exit_codes(command: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr(edge_van, "quantize", fail)
@@ -259,7 +259,7 @@ def test_exit_codes(command: Run, monkeypatch: pytest.MonkeyPatch, error: Except
 
 
 def test_an_interrupt_is_130(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(edge_van, "quantize", interrupted)
@@ -269,7 +269,7 @@ def test_an_interrupt_is_130(command: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_defect_of_ours_is_one_line_too(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("first\nsecond")
 
     monkeypatch.setattr(edge_van, "quantize", fail)

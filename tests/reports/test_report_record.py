@@ -38,8 +38,8 @@ def test_a_report_of_the_time_when_the_cores_were_watched_is_read(single: Report
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 99}, ("version 99", "reads 1 to 1")),
-        ({"schema_version": 0}, ("version 0", "reads 1 to 1")),
+        ({"schema_version": 99}, ("version 99", "reads 1 to 2")),
+        ({"schema_version": 0}, ("version 0", "reads 1 to 2")),
         ({"kind": "edge-van benchmark"}, ("'edge-van benchmark'", f"no {REPORT_KIND}")),
         ({"verdicts": []}, ("has not one verdict for each",)),
         ({"sides": [], "verdicts": []}, ("has not one verdict for each",)),

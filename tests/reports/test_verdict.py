@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import DOUBT, accuracy, benchmark, engines, latency, manifest, scheme
 
-from edge_van import pipeline
 from edge_van.bundle.records import Manifest
+from edge_van.evaluation import evidence
 from edge_van.evaluation.gates import NO_VNNI, over_limit
 from edge_van.machine import Machine
 from edge_van.reports.record import Side, Verdict
@@ -207,7 +207,7 @@ def test_what_the_verdict_judges_itself_is_no_warning_besides() -> None:
     doubted, lost = scheme("int8", 30.0, 0.6), scheme("int8_pointwise", 20.0, 1.5)
     schemes = (scheme("int8_gate", 30.0, 0.1), doubted, lost, scheme("fp16", 60.0, 2.0, 0))
     for content in (manifest(schemes=schemes), manifest(schemes=schemes, drop=0.9)):
-        warnings = pipeline._accuracy_warnings(content.accuracy, schemes, 10, 1.0)
+        warnings = evidence._accuracy_warnings(content.accuracy, schemes, 10, 1.0)
         assert len(warnings) == 2 + (content.accuracy.top1_drop_points > 0.5)  # type: ignore[union-attr]
         assert verdict(replace(content, warnings=(*warnings, NO_VNNI))) == verdict(content)
     assert verdict(manifest(schemes=schemes)).status == "good"
@@ -218,9 +218,9 @@ def test_a_warning_of_something_else_is_a_reservation() -> None:
     content = manifest(drop=0.9)
     assert content.accuracy is not None
     guessing = replace(content.accuracy, top1_fp32_percent=11.0)
-    [near, _] = pipeline._accuracy_warnings(guessing, (), 10, 1.0)
-    [doubt] = pipeline._accuracy_warnings(content.accuracy, (), 10, 1.0)
-    [other] = pipeline._accuracy_warnings(replace(content.accuracy, images=77), (), 10, 1.0)
+    [near, _] = evidence._accuracy_warnings(guessing, (), 10, 1.0)
+    [doubt] = evidence._accuracy_warnings(content.accuracy, (), 10, 1.0)
+    [other] = evidence._accuracy_warnings(replace(content.accuracy, images=77), (), 10, 1.0)
     said = verdict(replace(content, warnings=(near, doubt, other))).reservations
     assert [r for r in said if r.startswith("The bundle's warning")] == [
         f"The bundle's warning: {near}",
@@ -230,9 +230,9 @@ def test_a_warning_of_something_else_is_a_reservation() -> None:
 
 def test_the_sentences_are_those_of_quantize() -> None:
     """Compared letter by letter: a warning that is worded otherwise would be listed twice."""
-    assert "warnings.append(NO_VNNI)" in inspect.getsource(pipeline)
+    assert "(*warnings, NO_VNNI)" in inspect.getsource(evidence)
     over = replace(accuracy(1.5), top1_drop_points=1.234)
-    assert pipeline._accuracy_warnings(over, (), 10, 1.0) == [over_limit(over, 1.0)]
+    assert evidence._accuracy_warnings(over, (), 10, 1.0) == [over_limit(over, 1.0)]
     assert over_limit(accuracy(0.5), 1.0) is None
 
 
