@@ -60,13 +60,14 @@ class ImageModel:
         if self._fixed and count < self._fixed:
             images = np.concatenate([images, np.repeat(images[-1:], self._fixed - count, 0)])
         outputs = self.session.run({self._input.name: np.ascontiguousarray(images)})
-        shape, wanted = outputs[self._logits].shape, (len(images), self.num_classes or outputs[self._logits].shape[-1])
-        if shape != wanted:
+        outputs = {name: values[:count] for name, values in outputs.items()}
+        shape = outputs[self._logits].shape
+        if shape != (count, self.num_classes or shape[-1]):
             raise BundleError(
-                f"{self.name} returns {shape} logits for {len(images)} images, its checkpoint has {self.num_classes} "
+                f"{self.name} returns {shape} logits for {count} images, its checkpoint has {self.num_classes} "
                 f"classes: make the bundle again"
             )
-        return {name: values[:count] for name, values in outputs.items()}
+        return outputs
 
     def sibling(self) -> ImageModel:
         """Another on the same loaded model, for another thread; ``UsageError`` where the engine has no such."""

@@ -418,7 +418,9 @@ def test_an_engine_shows_no_maps_and_needs_its_gpu(command: Command, with_engine
 
 def test_it_runs_where_torch_is_not(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     """As on a device: numpy, Pillow, OpenVINO; and ``onnx`` for heat maps of the last stage."""
-    code = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'edge-van'\nfrom edge_van import cli\ncli.main()"
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv[0] = 'edge-van'\nfrom edge_van.cli import main\nmain.main()"
+    )
     flags = ("predict", bundle.path, pictures / "a.png", "--grad-cam", tmp_path / "heat", "--json", "--stage")
     for stage, want in ((4, 0), (3, 5)):
         arguments = [sys.executable, "-c", code, *map(str, flags), str(stage), "--force"]
@@ -428,7 +430,9 @@ def test_it_runs_where_torch_is_not(bundle: Bundle, pictures: Path, tmp_path: Pa
     assert "take stage 4" in error_line(done.stderr)
 
 
-@pytest.mark.parametrize("module", ["cli_predict", "show_predict", "gradcam", "overlay", "runtimes.torch"])
+@pytest.mark.parametrize(
+    "module", ["cli.predict", "cli.tables_predict", "prediction.gradcam", "prediction.overlay", "runtimes.torch"]
+)
 def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = ("torch", "onnx", "onnxruntime", "openvino", "scipy", "matplotlib")
     code = f"import sys, edge_van.{module}; print(*sorted(set(sys.modules) & set({heavy!r})))"
