@@ -23,8 +23,8 @@ from bundle_samples import ACCURACY
 from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, pixels_of, run, start, tree
 from PIL import Image
 
+import edge_van
 import edge_van.bundle.bundle
-import edge_van.evaluation.bundle
 import edge_van.pipeline
 from edge_van.bundle import writer
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
@@ -222,7 +222,7 @@ def test_the_gate_of_validate(
 ) -> None:
     flags = ("validate", runs["json"].bundle.path, "--data", root / "data" / "val", "--limit", 6)
     assert command(*flags, "--max-drop", 100)[0] == 0
-    monkeypatch.setattr(edge_van.evaluation.bundle, "validate", lambda *a, **k: ACCURACY)
+    monkeypatch.setattr(edge_van, "validate", lambda *a, **k: ACCURACY)
     code, out, err = command(*flags, "--max-drop", 0.5)
     assert code == 3
     assert "top-1" in out

@@ -41,13 +41,14 @@ def validate(
     finite.
     """
     bundle = as_bundle(bundle)
-    reference, model = _pair(bundle, scheme, engine)
     spec = bundle.manifest.input_spec
     with ExitStack() as stack:
         held_out, _ = splits(Path(data))
         images = stack.enter_context(
             open_images(held_out, classes=spec.classes, num_classes=bundle.manifest.num_classes)
         )
+        reference, model = _pair(bundle, scheme, engine)
+        bundle.check(*reference.files, *model.files)  # both, before an engine is given one of them
         opened = [stack.enter_context(open_bundle_model(bundle, m, batch=batch)) for m in (reference, model)]
         measured = measure_accuracy(opened[0], {"int8": opened[1]}, images, work, limit=limit)
     work.warn(f"{image.name} is broken and left out: {image.reason}" for image in measured.broken)
