@@ -74,10 +74,14 @@ def error_line(err: str) -> str:
     return errors[0]
 
 
-def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """The command line in a process of its own, which hears SIGINT even where the tests run in the background."""
+def start(*arguments: object, cwd: Path | None = None, before: str = "") -> subprocess.Popen[str]:
+    """The command line in a process of its own, which hears SIGINT even where the tests run in the background.
+
+    ``before``: Python that the process runs first.
+    """
+    command = ["-c", f"{before}\nfrom edge_van.__main__ import main\nmain()"] if before else ["-m", "edge_van"]
     return subprocess.Popen(
-        [sys.executable, "-m", "edge_van", *map(str, arguments)],
+        [sys.executable, *command, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

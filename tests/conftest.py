@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from bundle_samples import MANIFEST
+from made_once import MadeOnce
+from narrow import NARROW, make_graphs, normal_images, spread_norms_
 from torch import Tensor, nn
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.writer import BundleWriter
 from edge_van.input_spec import InputSpec
-from edge_van.model.van import VAN, Block
+from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 from edge_van.runtimes.telemetry import switch_off_telemetry
+
+pytest_plugins = ["side_by_side"]
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)
@@ -27,7 +31,7 @@ switch_off_telemetry()  # test modules import the engines themselves
 @pytest.fixture(scope="session")
 def narrow_variant() -> Variant:
     """All four stages, one of them with two blocks; widths that are no multiple of each other."""
-    return Variant("narrow", (8, 12, 20, 24), (1, 2, 1, 1), 0.0, 0.0, None)
+    return NARROW
 
 
 @pytest.fixture(scope="session")
@@ -46,25 +50,17 @@ def narrow_van(narrow_variant: Variant) -> VAN:
 
 
 @pytest.fixture(scope="session")
-def graphs(
-    narrow_variant: Variant, images: Callable[..., Tensor], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """ONNX files of a narrow VAN: fp32, int8 and int8_pointwise, all in float32 with a float input of 64 px."""
-    from edge_van.export.onnx import export_onnx
-    from edge_van.model.fold import fold
-    from edge_van.quantization.ptq import calibrate, convert
-    from edge_van.quantization.scheme import SCHEMES
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives a copy of the files that a function makes, which runs again only when a source of theirs has changed."""
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    kept = tmp_path_factory.mktemp("made_once") if cache is None else cache.mkdir("made_once")
+    return MadeOnce(kept, tmp_path_factory)
 
-    folder = tmp_path_factory.mktemp("graphs")
-    torch.manual_seed(0)
-    # as initialised: the VAN with widely spread norms leaves float16's range
-    folded, _ = fold(VAN(narrow_variant, 7).eval(), (64, 64))
-    batch = images(4, 64, 64)
-    calibrated = calibrate(folded, [batch], SCHEMES["int8"])
-    made = {"fp32": export_onnx(folded, folder / "fp32.onnx", batch)}
-    for name in ("int8", "int8_pointwise"):
-        made[name] = export_onnx(convert(calibrated, SCHEMES[name]), folder / f"{name}.onnx", batch)
-    return made
+
+@pytest.fixture(scope="session")
+def graphs(made_once: MadeOnce) -> dict[str, Path]:
+    """ONNX files of a narrow VAN: fp32, int8 and int8_pointwise, all in float32 with a float input of 64 px."""
+    return {path.stem: path for path in made_once("graphs", make_graphs).glob("*.onnx")}
 
 
 @pytest.fixture(scope="session")
@@ -111,30 +107,3 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def images() -> Callable[..., Tensor]:
     return normal_images
-
-
-def normal_images(n: int, height: int, width: int, seed: int = 0, channels: int = 3) -> Tensor:
-    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-@torch.no_grad()
-def spread_norms_(model: nn.Module, seed: int) -> nn.Module:
-    """var 0.1..10, mean +-2, weight 0.2..2 of either sign, bias +-1, LayerScale +-1."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.copy_(10 ** _uniform(module.running_var, -1, 1, generator))
-            module.running_mean.copy_(_uniform(module.running_mean, -2, 2, generator))
-            sign = torch.where(_uniform(module.weight, 0, 1, generator) < 0.3, -1.0, 1.0)
-            module.weight.copy_(sign * _uniform(module.weight, 0.2, 2, generator))
-            module.bias.copy_(_uniform(module.bias, -1, 1, generator))
-        elif isinstance(module, Block):
-            for scale in (module.layer_scale_1, module.layer_scale_2):
-                scale.copy_(_uniform(scale, -1, 1, generator))
-        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            module.bias.copy_(_uniform(module.bias, -0.5, 0.5, generator))
-    return model
-
-
-def _uniform(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.empty_like(like).uniform_(low, high, generator=generator)

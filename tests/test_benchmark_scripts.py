@@ -124,6 +124,7 @@ def sleeper(name: str, milliseconds: float) -> Any:
     return peer.Peer(name, "sleeps", lambda threads: peer.FunctionSession("sleep", forward, (4, 4), 2, threads))
 
 
+@pytest.mark.alone
 def test_peers_are_timed_alone_and_in_turns() -> None:
     latency = script("peers.latency")
     peers = [sleeper("fp32", 4.0), sleeper("twice_as_fast", 2.0)]
@@ -137,6 +138,7 @@ def test_peers_are_timed_alone_and_in_turns() -> None:
     assert all(len(row.samples_ms) == run.rounds >= 20 for run in runs for row in run.rows)
 
 
+@pytest.mark.alone
 def test_settling_runs_at_least_once_and_until_the_time_is_over() -> None:
     settle = script("peers.latency").settle
     assert settle(lambda: None, 0.0) == 1

@@ -12,6 +12,7 @@ import pytest
 from benchmark_scripts import BENCHMARKS, script
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout: benchmarks/ is not here"),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a single core"),
 ]

@@ -1,5 +1,7 @@
 """The layouts' key maps: bijective for every published variant and for any numbers a name can hold."""
 
+from functools import cache
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,12 +14,11 @@ from edge_van.model.variants import VARIANTS
 BY_NAME = {key_map.name: key_map for key_map in KEY_MAPS}
 
 
+@cache  # when it is asked for: every worker, and whoever runs another file, imports this module
 def official_names(variant: str) -> list[str]:
     with torch.device("meta"):
         return list(VAN(variant).state_dict())
 
-
-NAMES = {variant: official_names(variant) for variant in VARIANTS}
 
 block_modules = st.sampled_from(
     ["norm1", "norm2", "attn.proj_1", "attn.proj_2", "mlp.fc1", "mlp.fc2", "mlp.dwconv.dwconv"]
@@ -37,10 +38,10 @@ official_keys = st.one_of(
 @pytest.mark.parametrize("key_map", KEY_MAPS, ids=lambda m: m.name)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_name_of_every_variant_goes_there_and_back(key_map: KeyMap, variant: str):
-    theirs = [key_map.from_official(name) for name in NAMES[variant]]
+    theirs = [key_map.from_official(name) for name in official_names(variant)]
     assert None not in theirs
     assert len(set(theirs)) == len(theirs)
-    assert [key_map.to_official(name) for name in theirs] == NAMES[variant]
+    assert [key_map.to_official(name) for name in theirs] == official_names(variant)
 
 
 @given(st.sampled_from(KEY_MAPS), official_keys)
@@ -76,7 +77,7 @@ def test_a_compiled_part_loses_its_wrapper():
 
 @pytest.mark.parametrize("name", ["official", "huggingface", "mmpretrain", "mmseg", "huggingface-base"])
 def test_a_layout_is_known_by_its_names(name: str):
-    theirs = [BY_NAME[name].from_official(key) for key in NAMES["b0"]]
+    theirs = [BY_NAME[name].from_official(key) for key in official_names("b0")]
     assert detect_layout(theirs) is BY_NAME[name]
 
 
@@ -139,4 +140,4 @@ def test_hugging_face_names_are_those_of_its_own_class():
     with torch.device("meta"):
         theirs = set(transformers.VanForImageClassification(transformers.VanConfig(num_labels=1000)).state_dict())
     layout = BY_NAME["huggingface"]
-    assert theirs == {layout.from_official(name) for name in NAMES["b2"]} | set(layout.unused)
+    assert theirs == {layout.from_official(name) for name in official_names("b2")} | set(layout.unused)

@@ -19,6 +19,8 @@ from edge_van.machine import describe_machine
 from edge_van.timing.models import identity
 from edge_van.timing.record import SCENARIOS, encode_benchmark, read_benchmark
 
+pytestmark = pytest.mark.alone
+
 Run = Callable[..., tuple[int, str, str]]
 BRIEF = ("--runtime", "openvino", "--scenario", "single-stream", "--samples", 20, "--no-startup", "--no-layers")
 QUICK = (*BRIEF, "--min-duration", 0)

@@ -297,6 +297,7 @@ def test_no_verb_is_the_help(command: Run) -> None:
     assert command("quantise")[0] == 2
 
 
+@pytest.mark.alone
 def test_help_is_instant_and_loads_no_torch() -> None:
     def seconds() -> float:
         started = time.perf_counter()

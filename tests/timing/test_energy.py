@@ -9,6 +9,8 @@ import pytest
 
 from edge_van.timing.energy import NoMeter, RailMeter, RaplMeter, open_meter
 
+pytestmark = pytest.mark.alone
+
 
 def zone(powercap: Path, name: str, label: str, energy_uj: int, size: int = 1_000_000) -> Path:
     folder = powercap / name

@@ -128,6 +128,7 @@ def test_stretches_are_weighted_by_their_time() -> None:
     assert total([]).throttles is None
 
 
+@pytest.mark.alone
 def test_another_process_is_seen_and_our_own_work_is_not() -> None:
     """A child that spins takes a core; this process spinning takes none from itself."""
     child = subprocess.Popen([sys.executable, "-c", "while True: pass"])

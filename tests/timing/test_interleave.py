@@ -135,6 +135,7 @@ def test_the_least_duration_goes_on_beyond_the_rounds(blocks: Callable[[list[Int
     assert len(count_up(rounds=2, min_seconds=0.05).values) > 2
 
 
+@pytest.mark.alone
 def test_a_real_run_reports_every_wanted_round_once() -> None:
     done: list[int] = []
     found = sample_rounds(

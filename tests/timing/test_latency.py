@@ -29,6 +29,8 @@ from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
 from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, RunLength, measure_latency
 
+pytestmark = pytest.mark.alone
+
 
 def save_chain(path: Path, matmuls: int, width: int, element: ov.Type = ov.Type.f32) -> Path:
     """An IR of matrix multiplications one after the other: work in proportion to their number."""

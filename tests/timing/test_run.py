@@ -23,6 +23,8 @@ from edge_van.timing.models import timed_models
 from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
+pytestmark = pytest.mark.alone
+
 SETTINGS = BenchmarkSettings(
     scenarios=("single_stream", "multi_stream", "offline"),
     threads=1,

@@ -16,6 +16,8 @@ from edge_van.progress import Advance, Silent
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 from edge_van.timing.startup import CACHE_VARIABLE
 
+pytestmark = pytest.mark.alone
+
 
 class Watching(Silent):
     """Keeps the stages' names and totals, what was done of each, and where torch.compile would write meanwhile."""

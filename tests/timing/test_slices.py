@@ -14,6 +14,8 @@ from edge_van.runtimes import open_model
 from edge_van.timing.latency import random_feed
 from edge_van.timing.slices import Slice
 
+pytestmark = pytest.mark.alone
+
 BATCH = 16
 
 
