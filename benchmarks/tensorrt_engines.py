@@ -143,7 +143,7 @@ def main() -> None:
 
             work = Work(reporter)
             prepared = prepare(folded, images, recipe, work)
-            probe = take_probe(test, spec, prepared, work)
+            probe = take_probe(test, spec, folded, images, work)
             exported = export_files(ExportJob(place, spec, prepared, probe, work), recipe, ("tensorrt",))
             schemes = exported.schemes
             if variant == "b0":

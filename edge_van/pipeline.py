@@ -126,8 +126,8 @@ def quantize(
         ranges, range_warnings = _calibration(images, recipe, options.seed, work)
         with work.reporter.stage("Folding BatchNorm away"):
             folded, check = fold(source.loaded.van, images.spec.size)
+        probe = take_probe(images.held_out, images.spec, folded, ranges.images, work)
         prepared = prepare(folded, ranges.images, recipe, work)
-        probe = take_probe(images.held_out, images.spec, prepared, work)
         job = ExportJob(writer.path, images.spec, prepared, probe, work)
         exported = export_files(job, recipe, options.targets)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)

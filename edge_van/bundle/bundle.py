@@ -51,11 +51,17 @@ class Bundle:
         return models_of(self.manifest)
 
     def model(self, runtime: str, precision: str) -> BundleModel:
-        """The model of that runtime and precision that is no scheme of TensorRT; ``UsageError`` where there is none."""
+        """The model of that runtime and precision that is no engine: the bundle's own before a scheme of TensorRT.
+
+        ``UsageError`` where there is none.
+        """
         fitting = [m for m in self.models() if (m.runtime, m.precision) == (runtime, precision) and not m.is_engine]
         if not fitting:
-            there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models()))
-            raise UsageError(f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}")
+            there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models() if not m.is_engine))
+            raise UsageError(
+                f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}: choose another, or make "
+                f"the bundle for that target too"
+            )
         return fitting[0]
 
     def check(self, *relative: str) -> None:

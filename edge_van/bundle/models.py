@@ -77,14 +77,16 @@ def _models(manifest: Manifest) -> Iterator[BundleModel]:
     for target, engines in manifest.engines.items():
         for record in engines.engines:
             made_of = schemes.get(record.scheme)
+            if made_of is None:  # the bundle no longer has what it was built of
+                continue
             yield BundleModel(
                 runtime=record.runtime,
-                precision=record.scheme if made_of is None else _precision(made_of),
+                precision=_precision(made_of),
                 scheme=record.scheme,
                 file=plan_path(target, record.scheme),
-                graph=FP32_ONNX if made_of is None else made_of.file,
+                graph=made_of.file,
                 takes=tensorrt_takes,
-                accuracy=None if made_of is None else made_of.accuracy,
+                accuracy=made_of.accuracy,
                 target=target,
                 compute_capabilities=record.compute_capabilities,
                 active=record.scheme == engines.choice.active,
@@ -112,6 +114,8 @@ def engine_of(manifest: Manifest, target: str, scheme: str | None) -> BundleMode
     there = {model.scheme: model for model in models_of(manifest) if model.target == target}
     choice = manifest.engines[target].choice
     name = scheme or choice.active
+    if not there:
+        raise UsageError(f"the engines for {target} are not in the bundle: make them again with edge-van build")
     if name is None:
         raise UsageError(
             f"no engine of {target} is active ({choice.reason}): give --scheme {'|'.join(map(str, there))}"

@@ -83,7 +83,7 @@ def load_checkpoint(
     official weights of ``variant`` (b0 to b3), fetched once. ``variant`` otherwise only checks: the shapes decide.
     ``use_ema`` takes averaged weights where the file has them. ``by_hand`` are the fields of the spec that the caller
     puts in place afterwards: no warning for what the checkpoint does not say of them, and where they are all that a
-    preprocessor_config.json says (``checkpoint_spec.FLAGS``), that file is not read.
+    preprocessor_config.json says (``preprocessing.FLAGS``), that file is not read.
 
     A ``UsageError``: no such path or variant, or another variant than the file's. A ``CheckpointError``: the file is
     damaged, unsafe, not a VAN, or lacks a classification head.

@@ -200,4 +200,5 @@ def _options(flags: dict[str, Any]) -> BenchmarkOptions:
         against=flags["against"],
         startup=not flags["no_startup"],
         layers=not flags["no_layers"],
+        force=flags["force"],
     )

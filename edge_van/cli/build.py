@@ -44,8 +44,7 @@ def build(bundle: Path, capabilities: tuple[str, ...], as_json: bool, max_drop: 
     from edge_van.engines.target import EnginesOptions
 
     opened = edge_van.open_bundle(bundle)
-    limit = opened.manifest.recipe.max_drop_points if max_drop is None else max_drop
-    options = EnginesOptions(compute_capabilities=capabilities, max_drop_points=limit, **flags)
+    options = EnginesOptions(compute_capabilities=capabilities, max_drop_points=max_drop, **flags)
     built = edge_van.build(opened, options=options, work=Work(Terminal()))
     updated, tag = built.bundle, built.target
     if as_json:

@@ -10,7 +10,6 @@ import errno
 import io
 import sys
 import warnings
-from pathlib import Path
 
 import click
 
@@ -31,7 +30,6 @@ from edge_van.runtimes.telemetry import switch_off_telemetry
 from edge_van.text import one_line, single_line
 from edge_van.version import __version__
 
-_PATH = click.Path(path_type=Path)
 INTERRUPTED = 130
 _EXTRAS = {
     "psutil": "benchmark",

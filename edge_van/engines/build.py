@@ -76,7 +76,8 @@ def build(
         records, failed = _build_all(bundle, schemes, new.path, target, settings, reporter)
         records |= _kept(bundle, output, new.path, records, tag)
         times = _times(records, new.path, target, settings.compute_capabilities, reporter)
-        choice = _choose(bundle, failed, times, options.max_drop_points, target)
+        limit = bundle.manifest.recipe.max_drop_points if options.max_drop_points is None else options.max_drop_points
+        choice = _choose(bundle, failed, times, limit, target)
         with clear_errors(output):
             (new.path / ACTIVE_NAME).write_bytes(encode(choice))
             prefix = f"{engines_folder(tag)}/"

@@ -30,7 +30,7 @@ class EnginesOptions:
     max_batch: int = 1
     timing_cache: Path | None = None
     allow_fallback: bool = False
-    max_drop_points: float = 1.0
+    max_drop_points: float | None = None  # None: the limit of the bundle's recipe
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,10 @@ def measure_accuracy(
                 tally.add(reference, logits[name], batch.labels)
             advance(stats.images + len(stats.broken) - done)
             done = stats.images + len(stats.broken)
+        advance(len(stats.broken) + stats.images - done)  # the last ones were broken
     if not stats.images:
-        raise DataError(f"{images.source}: none of the {len(images)} images could be read")
+        first = f", {stats.broken[0].name} because of {stats.broken[0].reason}" if stats.broken else ""
+        raise DataError(f"{images.source}: none of the {len(images)} images could be read{first}")
     took = _Took(time.perf_counter() - start, inference_s, stats)
     names = fp32.spec.classes or images.classes
     return Measured(

@@ -49,7 +49,12 @@ def validate(
         )
         reference, model = _pair(bundle, scheme, engine)
         bundle.check(*reference.files, *model.files)  # both, before an engine is given one of them
-        opened = [stack.enter_context(open_bundle_model(bundle, m, batch=batch)) for m in (reference, model)]
+        opened = [
+            stack.enter_context(
+                open_bundle_model(bundle, m, batch=1 if m.is_engine else batch)
+            )  # its profile may end there
+            for m in (reference, model)
+        ]
         measured = measure_accuracy(opened[0], {"int8": opened[1]}, images, work, limit=limit)
     work.warn(f"{image.name} is broken and left out: {image.reason}" for image in measured.broken)
     accuracy = measured.accuracy["int8"]

@@ -20,7 +20,9 @@ from edge_van.errors import DataError
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
+from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.run import Prepared
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.statistics import evenly_spread
@@ -42,7 +44,9 @@ class Probe:
 
 
 @torch.no_grad()
-def take_probe(held_out: ImageSet, spec: InputSpec, prepared: Prepared, work: Work) -> Probe:
+def take_probe(
+    held_out: ImageSet, spec: InputSpec, folded: FoldedVAN, calibration: CalibrationImages, work: Work
+) -> Probe:
     """Up to ``SQNR_IMAGES`` images, evenly spread over the classes. ``DataError`` where none can be read.
 
     Broken ones are left out, or with ``work.strict`` are a ``DataError``.
@@ -53,7 +57,7 @@ def take_probe(held_out: ImageSet, spec: InputSpec, prepared: Prepared, work: Wo
     pixels = tuple(batch.images for batch in batches)
     if not pixels:
         raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
-    logits = torch.cat([prepared.folded(prepared.images.normalized(images)) for images in pixels])
+    logits = torch.cat([folded(calibration.normalized(images)) for images in pixels])
     return Probe(pixels, logits.numpy(), tuple(stats.broken))
 
 

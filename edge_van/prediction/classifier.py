@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import LifoQueue
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.errors import DataError, UsageError
-from edge_van.images.decode import decode
+from edge_van.images.decode import BrokenImageError, decode
 from edge_van.images.sets import MAX_BYTES
+from edge_van.input_spec import InputSpec
 from edge_van.prediction.model import choose_model
 from edge_van.prediction.scores import ClassScore, class_names, rank
 from edge_van.runtimes.image_model import ImageModel, open_bundle_model
@@ -27,7 +29,7 @@ from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 MAX_WORKERS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classification:
     """What the model says of one image: its logits (classes,), float, and the classes' names in their order."""
 
@@ -51,7 +53,8 @@ class Classifier:
 
     def __init__(self, models: list[ImageModel], names: tuple[str, ...], stack: ExitStack) -> None:
         self.spec, self.workers, self._names, self._stack = models[0].spec, len(models), names, stack
-        self._idle: LifoQueue[ImageModel] = LifoQueue()
+        self._idle: LifoQueue[ImageModel | None] = LifoQueue()  # None where it is closed
+        self._closing = Lock()
         for model in models:
             self._idle.put(model)
 
@@ -61,7 +64,7 @@ class Classifier:
         Raises ``DataError`` for an image that cannot be read or has another size, ``BundleError`` for a model that
         does not fit its manifest.
         """
-        pixels = image if isinstance(image, np.ndarray) else decode(_content(image), self.spec)
+        pixels = image if isinstance(image, np.ndarray) else _decoded(image, self.spec)
         height, width = self.spec.source_size or self.spec.size
         if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
             raise DataError(
@@ -75,15 +78,26 @@ class Classifier:
     def _worker(self) -> Iterator[ImageModel]:
         model = self._idle.get()
         try:
+            if model is None:
+                raise UsageError("the classifier is closed: call it inside its with block")
             yield model
         finally:
             self._idle.put(model)
 
     def close(self) -> None:
-        """Let go of the model's memory, once every call is answered."""
-        for _ in range(self.workers):
-            self._idle.get()
-        self._stack.close()
+        """Let go of the model's memory, once every call is answered; a call after that is a ``UsageError``."""
+        with self._closing:
+            taken: list[ImageModel | None] = []
+            try:
+                while len(taken) < self.workers:
+                    taken.append(self._idle.get())
+            except BaseException:  # Ctrl-C while a call is being answered
+                for model in taken:
+                    self._idle.put(model)
+                raise
+            for _ in taken:
+                self._idle.put(None)
+            self._stack.close()  # without effect the second time
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +131,7 @@ def open_classifier(
         raise UsageError(f"workers is a number from 1 to {MAX_WORKERS}; got {workers!r}")
     bundle = as_bundle(bundle)
     model = choose_model(bundle, runtime, precision, engine, scheme)
-    options: dict[str, Any] = {} if model.is_engine else {"threads": threads}
+    options: dict[str, Any] = {} if model.is_engine and threads is None else {"threads": threads}
     if workers > 1:
         if model.runtime != "openvino":
             raise UsageError(f"{model.runtime} computes one call at a time: leave workers out, or take openvino")
@@ -128,9 +142,17 @@ def open_classifier(
         return Classifier(models, class_names(bundle), stack.pop_all())
 
 
-def _content(image: str | Path | bytes) -> bytes:
+def _decoded(image: str | Path | bytes, spec: InputSpec) -> NDArray[np.uint8]:
+    """The pixels; an error of a file begins with its name."""
     if isinstance(image, bytes):
-        return image
+        return decode(image, spec)
+    try:
+        return decode(_content(image), spec)
+    except BrokenImageError as error:
+        raise DataError(f"{image}: {error}") from error
+
+
+def _content(image: str | Path) -> bytes:
     path = Path(image)
     try:
         if (size := path.stat().st_size) > MAX_BYTES:

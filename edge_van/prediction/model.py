@@ -5,8 +5,6 @@ In: a ``Bundle``, what was asked for. Out: a ``BundleModel``, or a ``UsageError`
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.models import BundleModel, engine_of
@@ -36,12 +34,12 @@ def choose_model(
             "--engine TARGET: give one of these with it"
         )
     if runtime == "torch":
-        if precision == "int8":
+        if precision not in (None, "fp32"):
             raise UsageError("torch runs the FP32 network: leave --precision out, or take --runtime openvino for INT8")
         precision = "fp32"
     if scheme is None:
         return bundle.model(runtime, precision or "int8")
-    model = _first(bundle, f"graph {scheme!r}", lambda m: m.runtime == runtime and m.scheme == scheme)
+    model = _graph(bundle, scheme)
     if precision == "int8" and model.precision != "int8":
         raise UsageError(
             f"--precision int8 contradicts --scheme {scheme}, which quantises nothing: leave --precision out, or give "
@@ -66,9 +64,10 @@ def _engine(
     return model
 
 
-def _first(bundle: Bundle, what: str, fits: Callable[[BundleModel], bool]) -> BundleModel:
-    fitting = [model for model in bundle.models() if fits(model)]
+def _graph(bundle: Bundle, scheme: str) -> BundleModel:
+    """A scheme of TensorRT before OpenVINO's, which a recipe may have given the same name."""
+    fitting = [model for model in bundle.models() if model.runtime == "onnxruntime" and model.scheme == scheme]
     if not fitting:
         there = ", ".join(dict.fromkeys(m.scheme for m in bundle.models() if m.scheme is not None))
-        raise UsageError(f"{bundle.path} has no {what}; it has {there or 'none'}")
-    return fitting[0]
+        raise UsageError(f"{bundle.path} has no graph {scheme!r}; it has {there or 'none'}")
+    return max(fitting, key=lambda model: model.is_tensorrt_graph)

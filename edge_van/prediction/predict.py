@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,12 @@ class PredictOptions:
     grad_cam: Path | None = None
     stage: int | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise UsageError(f"top_k is a number of classes of 1 or more; got {self.top_k!r}")
+        if self.grad_cam is not None and not isinstance(self.grad_cam, Path):
+            raise UsageError(f"grad_cam is the Path of a folder; got {self.grad_cam!r}")
 
 
 @dataclass(frozen=True)
@@ -132,19 +138,21 @@ def predict(
         opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **stage_map))
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
-        run = _Run(opened, model, class_names(bundle), cam, options, on_failure)
+        run = _Run(opened, model, class_names(bundle), cam, options)
         predictions: list[Prediction] = []
         blank: list[str] = []
         for source in _watched(sources, work.reporter, stack):
             try:
-                prediction, is_blank = run.one(source)
+                prediction, drawn = run.one(source)
             except BrokenImageError as error:
                 on_failure(Failure(source.name, error.reason))
             except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
                 on_failure(Failure(source.name, str(error)))
             else:
                 predictions.append(prediction)
-                blank += [source.name] if is_blank else []
+                blank += [source.name] if drawn == "blank" else []
+                if isinstance(drawn, Failure):
+                    on_failure(drawn)
         if cam is not None and blank:
             written = sum(prediction.grad_cam is not None for prediction in predictions)
             work.reporter.note(
@@ -168,26 +176,26 @@ class _Run:
     names: tuple[str, ...]
     cam: GradCAM | None
     options: PredictOptions
-    on_failure: Callable[[Failure], None]
 
-    def one(self, source: Source) -> tuple[Prediction, bool]:
-        """The prediction, and whether its heat map is all zero."""
+    def one(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]]:
+        """The prediction, and of its heat map why there is none, or that it is all zero."""
         data, spec = source.read(), self.opened.spec
         pixels = decode(data, spec)
         logits, maps = self.opened.logits_and_maps(pixels[None])
         scores = rank(logits[0], self.names, self.options.top_k)
-        heat_map, is_blank = None, False
+        heat_map, blank = None, False
         if self.cam is not None and source.grad_cam is not None and maps is not None:
             try:
                 [heat] = self.cam.heat_maps(maps, np.array([scores[0].index]))
                 seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
                 _save(overlay(seen, heat), source.grad_cam, force=self.options.force)
             except EdgeVanError as error:
-                self.on_failure(Failure(source.name, str(error), heat_map=True))
-            else:
-                heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
-                is_blank = not heat.any()
-        return Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime), is_blank
+                without = Prediction(source.name, scores, None, self.model.file, self.model.runtime)
+                return without, Failure(source.name, str(error), heat_map=True)
+            heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
+            blank = not heat.any()
+        prediction = Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime)
+        return prediction, "blank" if blank else ""
 
 
 def _make_folder(folder: Path, sources: Sequence[Source]) -> None:

@@ -71,8 +71,8 @@ def cams_of(
 ) -> CAMs:
     """Pairs of the images at the positions ``first`` and, up to ``MOST_PAIRS``, of others spread over all.
 
-    The correlations are over up to ``limit`` images, spread evenly; broken ones are left out. The OpenVINO models are
-    checked by the caller. Raises as ``edge_van.prediction.gradcam`` does.
+    The correlations are over up to ``limit`` images, spread evenly; broken ones are left out.
+    Raises as ``edge_van.prediction.gradcam`` does.
     """
     spec = bundle.manifest.input_spec
     shown = list(dict.fromkeys([*first, *evenly_spread(len(images), MOST_PAIRS)]))[:MOST_PAIRS]

@@ -41,6 +41,10 @@ class ReportOptions:
     image_limit: int = IMAGE_LIMIT  # images that flips are looked for among, evenly over all
     cam_limit: int = CAM_LIMIT  # images whose Grad-CAMs are compared
 
+    def __post_init__(self) -> None:
+        if self.data is not None and not isinstance(self.data, Path):
+            raise UsageError(f"data is the Path of a folder or zip; got {self.data!r}")
+
 
 @dataclass(frozen=True)
 class Collected:

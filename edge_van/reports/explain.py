@@ -68,15 +68,14 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
             f"--target openvino"
         )
     machine = describe_machine()
+    models = [bundle.model("openvino", precision) for precision in ("fp32", "int8")]
+    bundle.check(*(file for model in models for file in model.files))  # all, before an engine is given one
     stats = StreamStats()
     with ExitStack() as stack:
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
         )
-        fp32, int8 = (
-            stack.enter_context(open_bundle_model(bundle, bundle.model("openvino", precision)))
-            for precision in ("fp32", "int8")
-        )
+        fp32, int8 = (stack.enter_context(open_bundle_model(bundle, model)) for model in models)
         indices = evenly_spread(len(images), image_limit)
         found: list[_Candidate] = []
         seen = 0

@@ -97,7 +97,12 @@ def open_image_model(
         options["batch"] = batch
     else:
         spec = replace(spec, source_size=None)
-    return ImageModel(file.open(**options), spec, num_classes, batch=batch, name=file.name)
+    session = file.open(**options)
+    try:
+        return ImageModel(session, spec, num_classes, batch=batch, name=file.name)
+    except BaseException:
+        session.close()
+        raise
 
 
 def open_bundle_model(bundle: Bundle, model: BundleModel, *, batch: int = BATCH, **options: Any) -> ImageModel:

@@ -62,7 +62,8 @@ class JSONFormat(Generic[T]):
             with path.open("rb") as file:
                 raw = file.read(self.max_bytes + 1)
         except OSError as error:
-            raise self.error(f"{path} cannot be read ({error.strerror or error}): {self._advice}") from error
+            advice = "check its permissions" if isinstance(error, PermissionError) else self._advice
+            raise self.error(f"{path} cannot be read ({error.strerror or error}): {advice}") from error
         return self.decoded(raw, path)
 
     def decoded(self, raw: bytes, where: Path | str) -> T:
@@ -76,7 +77,9 @@ class JSONFormat(Generic[T]):
         content = self._typed(raw, dict[str, Any], where)
         try:
             return msgspec.convert(self.upgrade(content, head.schema_version), self.record)
-        except (LookupError, TypeError, AttributeError, ValueError, UsageError) as error:
+        except LookupError as error:
+            raise self._invalid(where, ValueError(f"version {head.schema_version} without {error}")) from error
+        except (TypeError, AttributeError, ValueError, UsageError) as error:
             raise self._invalid(where, error) from error
 
     def _typed(self, raw: bytes, kind: type[R], where: Path | str) -> R:
@@ -98,7 +101,8 @@ class JSONFormat(Generic[T]):
 
     def _check(self, head: _Head, where: Path | str) -> None:
         if self.kind and head.kind != self.kind:
-            raise self.error(f"{where} is a {head.kind[:40]!r}, no {self.kind}: {self._advice}")
+            what = f"is a {head.kind[:40]!r}" if head.kind else "does not say what it is"
+            raise self.error(f"{where} {what}, no {self.kind}: {self._advice}")
         if not self.oldest_version <= head.schema_version <= self.version:
             newer = head.schema_version > self.version
             mend = "upgrade with pip install --upgrade edge-van" if newer else self.again

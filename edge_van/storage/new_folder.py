@@ -96,6 +96,8 @@ class NewFolder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         for parent in reversed(self._made):
+            if self._one_at_a_time and parent == self.output.parent:
+                continue  # others may wait for its lock
             with suppress(OSError):  # somebody else's file is in it by now
                 parent.rmdir()
         self._made = []

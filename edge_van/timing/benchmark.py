@@ -52,6 +52,8 @@ def benchmark(
     if output is None and len(opened) == 1:
         output = opened[0].path / BENCHMARK_NAME
     options = options or BenchmarkOptions()
+    if output is not None:
+        check_output(Path(output), force=options.force)
     if baseline is not None:
         options = _compared(baseline, opened, options)
     with raised_on_termination():

@@ -57,6 +57,7 @@ class BenchmarkOptions:
     against: str | None = None  # the model that ratios are taken to; None: the first FP32 one, else the first
     startup: bool = True
     layers: bool = True
+    force: bool = False  # replace an output that is no result
 
 
 def run_benchmark(

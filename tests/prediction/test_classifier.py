@@ -91,6 +91,15 @@ def test_what_cannot_be_classified(timed_bundle: Bundle, tmp_path: Path) -> None
             classify(np.zeros((64, 64, 3), np.uint8)).top(0)
 
 
+def test_a_closed_one_says_so_and_may_be_closed_again(timed_bundle: Bundle, pictures: list[Path]) -> None:
+    with open_classifier(timed_bundle, workers=2) as classify:
+        classify(pictures[0])
+    classify.close()
+    for _ in range(3):
+        with pytest.raises(UsageError, match="is closed"):
+            classify(pictures[0])
+
+
 def test_what_cannot_be_opened(timed_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="workers is a number"):
         open_classifier(timed_bundle, workers=0)
