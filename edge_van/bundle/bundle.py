@@ -59,8 +59,8 @@ class Bundle:
         if not fitting:
             there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models() if not m.is_engine))
             raise UsageError(
-                f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}: choose another, or make "
-                f"the bundle for that target too"
+                f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}: choose another, or "
+                f"make the bundle for that target too"
             )
         return fitting[0]
 

@@ -111,6 +111,14 @@ def test_one_engine() -> None:
         assert words in str(caught.value)
 
 
+def test_an_engine_whose_graph_is_gone_is_no_model() -> None:
+    content = manifest(schemes=SCHEMES[:2])  # without fp16
+    assert [m.scheme for m in models_of(content) if m.is_engine] == ["int8"]
+    unlisted = manifest(files=FILES)
+    with pytest.raises(UsageError, match="make them again with edge-van build"):
+        engine_of(unlisted, RTX, None)
+
+
 def test_a_bundles_own_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
     bundle = Bundle(tmp_path, manifest())
     assert bundle.model("openvino", "int8").file == INT8_IR
