@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES, EngineRecord
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, plan_path, with_weights
 from edge_van.bundle.records import Accuracy, Manifest, SchemeResult
 from edge_van.errors import UsageError
@@ -77,16 +77,14 @@ def _models(manifest: Manifest) -> Iterator[BundleModel]:
     for target, engines in manifest.engines.items():
         for record in engines.engines:
             made_of = schemes.get(record.scheme)
-            if made_of is None:  # the bundle no longer has what it was built of
-                continue
             yield BundleModel(
                 runtime=record.runtime,
-                precision=_precision(made_of),
+                precision=_built_precision(record) if made_of is None else _precision(made_of),
                 scheme=record.scheme,
                 file=plan_path(target, record.scheme),
-                graph=made_of.file,
+                graph=FP32_ONNX if made_of is None else made_of.file,
                 takes=tensorrt_takes,
-                accuracy=made_of.accuracy,
+                accuracy=None if made_of is None else made_of.accuracy,
                 target=target,
                 compute_capabilities=record.compute_capabilities,
                 active=record.scheme == engines.choice.active,
@@ -102,6 +100,12 @@ def _precision(scheme: SchemeResult) -> str:
     if scheme.quantized_layers:
         return "int8"
     return "fp16" if scheme.float_type == "float16" else "fp32"
+
+
+def _built_precision(record: EngineRecord) -> str:
+    """Of an engine whose graph is no longer in the bundle: what its layers were asked to run in."""
+    kinds = {row.scheme for row in record.layers}
+    return next((kind for kind in ("int8", "fp16") if kind in kinds), "fp32")
 
 
 def engine_of(manifest: Manifest, target: str, scheme: str | None) -> BundleModel:

@@ -113,7 +113,8 @@ def measure_accuracy(
                 tally.add(reference, logits[name], batch.labels)
             advance(stats.images + len(stats.broken) - done)
             done = stats.images + len(stats.broken)
-        advance(len(stats.broken) + stats.images - done)  # the last ones were broken
+        if left := len(stats.broken) + stats.images - done:  # the last ones were broken
+            advance(left)
     if not stats.images:
         first = f", {stats.broken[0].name} because of {stats.broken[0].reason}" if stats.broken else ""
         raise DataError(f"{images.source}: none of the {len(images)} images could be read{first}")

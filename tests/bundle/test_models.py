@@ -111,9 +111,10 @@ def test_one_engine() -> None:
         assert words in str(caught.value)
 
 
-def test_an_engine_whose_graph_is_gone_is_no_model() -> None:
+def test_an_engine_whose_graph_is_gone() -> None:
     content = manifest(schemes=SCHEMES[:2])  # without fp16
-    assert [m.scheme for m in models_of(content) if m.is_engine] == ["int8"]
+    [gone] = [m for m in models_of(content) if m.is_engine and m.scheme == "fp16"]
+    assert (gone.accuracy, gone.graph, gone.precision) == (None, FP32_ONNX, "fp32")
     unlisted = manifest(files=FILES)
     with pytest.raises(UsageError, match="make them again with edge-van build"):
         engine_of(unlisted, RTX, None)

@@ -14,6 +14,7 @@ from benchmark_samples import MEDIANS_MS, SETTINGS, query_rows, result
 from cli_samples import error_line, run, tree
 
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
+from edge_van.bundle.records import Interval
 from edge_van.errors import BundleError
 from edge_van.machine import describe_machine
 from edge_van.timing.models import identity
@@ -75,7 +76,14 @@ def test_the_gate_passes_against_itself_and_fails_against_a_faster_past(
     assert "no slowdown over 5 is shown in" in err.splitlines()[-1]
     then = read_benchmark(tmp_path / "then.json")
     faster = tuple(
-        row if row.model == then.baseline else replace(row, samples_ms=tuple(ms / 100 for ms in row.samples_ms))
+        row
+        if row.model == then.baseline
+        else replace(
+            row,
+            samples_ms=tuple(ms / 100 for ms in row.samples_ms),
+            ratio=100 * row.ratio,
+            ratio_interval=Interval(100 * row.ratio_interval.low, 100 * row.ratio_interval.high),
+        )
         for row in then.single_stream
     )
     (tmp_path / "then.json").write_bytes(encode_benchmark(replace(then, single_stream=faster)))
