@@ -299,12 +299,15 @@ def test_no_verb_is_the_help(command: Run) -> None:
 
 @pytest.mark.alone
 def test_help_is_instant_and_loads_no_torch() -> None:
-    def seconds() -> float:
+    def seconds(*arguments: str) -> float:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "edge_van", "--help"], check=True, capture_output=True, timeout=60)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=60)
         return time.perf_counter() - started
 
-    assert min(seconds() for _ in range(5)) < 0.3
+    # in turns with what every command line of the kind costs: the machine may be slow, or have other work
+    times = [(seconds("-c", "import click, msgspec"), seconds("-m", "edge_van", "--help")) for _ in range(5)]
+    bare, help_s = (min(column) for column in zip(*times, strict=True))
+    assert help_s < max(0.3, 4 * bare)
     code = (
         "import sys, atexit; from edge_van.cli.main import main; sys.argv[1:] = ['quantize', '--help'];"
         "atexit.register(lambda: print('loaded:', 'torch' in sys.modules, 'numpy' in sys.modules)); main()"
