@@ -105,7 +105,7 @@ class JSONFormat(Generic[T]):
             raise self.error(f"{where} {what}, no {self.kind}: {self._advice}")
         if not self.oldest_version <= head.schema_version <= self.version:
             newer = head.schema_version > self.version
-            mend = "upgrade with pip install --upgrade edge-van" if newer else self.again
+            mend = f"upgrade with pip install --upgrade edge-van, or {self.again}" if newer else self.again
             raise self.error(
                 f"{where} has version {head.schema_version} of the format (written by edge-van "
                 f"{head.edge_van_version[:40]}), this edge-van reads {self.oldest_version} to {self.version}: {mend}"
