@@ -192,4 +192,4 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 99}))
     (found,) = inspect_bundle(tmp_path)
     assert found.status == "broken"
-    assert "newer edge-van" in found.detail
+    assert "upgrade with pip install" in found.detail

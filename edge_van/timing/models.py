@@ -208,12 +208,13 @@ def _torch_compile(bundle: Bundle) -> list[_Wanted | Skipped]:
 
 def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
     def find(bundle: Bundle) -> list[_Wanted | Skipped]:
-        engines = [model for model in bundle.models() if model.is_engine and model.runtime == runtime]
-        if not engines:
+        records = [record for found in bundle.manifest.engines.values() for record in found.engines]
+        if all(record.runtime != runtime for record in records):
             return [Skipped(runtime, "the bundle has no engines for it: make them with edge-van build")]
         from edge_van.runtimes.cuda import device
 
         gpu = device()
+        engines = [model for model in bundle.models() if model.is_engine and model.runtime == runtime]
         several = len({model.target for model in engines}) > 1
         wanted: list[_Wanted | Skipped] = []
         for model in engines:

@@ -184,7 +184,7 @@ def test_a_zip_by_another_name(tmp_path: Path) -> None:
         ([*PETS, "stray.png"], {}, r"different depths \(cat/1.png, stray.png\)"),
         (["a.png", *PETS], {}, r"different depths \(a.png, cat/1.png\)"),
         (["train/cat/1.png", "val/cat/1.png"], {}, r"\(train/cat/1.png, val/cat/1.png\).*give the folder that holds"),
-        (["cat/1.png", "cat/more/2.png"], {}, r"different places"),
+        (["cat/1.png", "cat/more/2.png"], {}, r"different depths"),
     ],
 )
 def test_layouts_that_do_not_fit(tmp_path: Path, files: list[str], arguments: dict[str, object], message: str) -> None:

@@ -103,7 +103,7 @@ def test_a_machine_that_is_never_quiet_is_given_up_on(blocks: Callable[[list[Int
 
 def test_giving_up_waits_for_the_least_duration(blocks: Callable[[list[Interference]], None]) -> None:
     blocks([WORSE])
-    found = count_up(rounds=1, min_seconds=0.05)
+    found = count_up(rounds=1, min_seconds=0.5)
     assert len(found.values) + found.discarded > interleave.MOST_LOST + 1
 
 
