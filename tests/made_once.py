@@ -23,8 +23,8 @@ import pytest
 import edge_van
 
 PACKAGE = Path(edge_van.__file__).parent
-ROOMS = ("checkpoint", "export", "images", "model", "quantization", "runtimes")
-MODULES = ("input_spec.py", "statistics.py")
+ROOMS = ("bundle", "checkpoint", "export", "images", "model", "quantization", "runtimes", "storage")
+"""With the package's ground, all that ``edge_van.export`` may import."""
 LIBRARIES = ("torch", "torchao", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 DAYS_KEPT = 7
 
@@ -64,7 +64,7 @@ def _key(make: Callable[[Path], None], beside: tuple[ModuleType, ...]) -> str:
     for library in LIBRARIES:
         digest.update(f"{library} {version(library)}\n".encode())
     sources = map(inspect.getsourcefile, (make, *beside))
-    files = [Path(__file__), *(Path(str(source)) for source in sources), *(PACKAGE / module for module in MODULES)]
+    files = [Path(__file__), *(Path(str(source)) for source in sources), *sorted(PACKAGE.glob("*.py"))]
     for room in ROOMS:
         found = sorted((PACKAGE / room).rglob("*.py"))
         assert found, f"edge_van has no room {room} any more: name it here as it is called now"
