@@ -14,9 +14,9 @@ from edge_van.timing.record import LayerProfile, LayerTime
 
 NORM, OTHER = "LayerNorm", "elementwise and other"
 PARTS = (*(part.value for part in Part), NORM, OTHER)
-_MULTIPLIES = re.compile(r"conv(?!ert)|matmul|gemm|fullyconnected|linear", re.IGNORECASE)
+_MULTIPLIES = re.compile(r"conv(?!ert)|matmul|gemm|fullyconnected|(?<!quantize)linear", re.IGNORECASE)
 """In an operator's name: it is the layer itself. A reorder, a conversion or a pooling before it carries the layer's
-name too."""
+name too, and so does a weight that is only dequantised for it."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from edge_van.timing.record import (
 
 FALSE_ALARMS = 0.05
 """How often what varies within the two runs may show a slowdown of anything at all, over all figures together. What
-moves a ratio from one run to the next is not in it: only the limit itself leaves room for that."""
+moves a ratio from one run to the next is not in it: only the limit itself leaves room for that. A machine of two speeds
+has more false alarms than this at a limit near 1."""
 NAMED = 3
 """More figures than these are counted in the message instead of named."""
 

@@ -31,6 +31,9 @@ GATE = "block3.12.attn.spatial_gating_unit"
         ("patch_embed1.proj/WithoutBiases", "Convert", OTHER),
         ("patch_embed1.proj/WithoutBiases", "Conv", "patch embedding"),
         ("head_norm", "Convolution", OTHER),
+        ("head.weight", "DequantizeLinear", OTHER),
+        ("block1.0.attn.proj_1.weight", "QuantizeLinear", OTHER),
+        ("block1.0.attn.proj_1", "QLinearConv", "attention 1x1"),
         ("node_mul_15", "Subgraph", OTHER),
     ],
 )
