@@ -97,13 +97,17 @@ def results_folder(text: str) -> Path:
 
 
 def write_result(args: argparse.Namespace, content: dict[str, Any]) -> Path:
-    """Write ``content`` with the machine and the command; the file's name holds the CPU's."""
+    """Write ``content`` with the machine and the command; the file's name holds the CPU's.
+
+    What is no model's, so has no ``--size``, has none in its name.
+    """
     machine = describe_machine()
     name, script = script_names(Path(sys.argv[0]))
     cpu = re.sub(r"[^a-z0-9]+", "-", machine.cpu.lower()).strip("-")
     command = f"python {script} {shlex.join(told(sys.argv[1:]))}".rstrip()
-    path: Path = args.results / f"{name}-{args.size}px-{cpu}.json"
-    settings = {"size_px": args.size, "calibration_images": args.samples}
+    settings = {"size_px": args.size, "calibration_images": args.samples} if hasattr(args, "size") else {}
+    size = f"{args.size}px-" if settings else ""
+    path: Path = args.results / f"{name}-{size}{cpu}.json"
     document = {"command": command, "machine": machine, **settings, **content}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
     print(f"written: {path}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tables import classifier, common, models, peers, scaling, tensorrt
+from tables import classifier, common, gate, models, peers, scaling, tensorrt
 
 HERE = Path(__file__).parent
 README, PAGE = HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md"
@@ -42,6 +42,7 @@ TABLES = (
     ("tensorrt_engines", tensorrt.engines),
     ("ptq_cost", models.cost),
     ("classifier_threads", classifier.classifier),
+    ("gate_power", gate.gate),
 )
 
 
