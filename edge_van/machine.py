@@ -16,7 +16,7 @@ from pathlib import Path
 CPU_INFO = Path("/proc/cpuinfo")
 
 _FLAG_PREFIXES = ("avx", "amx", "asimd", "sve", "i8mm", "bf16", "fp16", "f16c", "fma", "sse4")
-_PACKAGES = ("edge-van", "numpy", "pillow", "openvino", "onnxruntime", "torch", "torchao", "nncf", "onnx", "onnxscript")
+_PACKAGES = ("edge-van", "numpy", "pillow", "openvino", "onnxruntime", "torch", "torchao", "nncf", "onnx")
 
 
 @dataclass(frozen=True)

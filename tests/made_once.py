@@ -25,7 +25,7 @@ import edge_van
 PACKAGE = Path(edge_van.__file__).parent
 ROOMS = ("bundle", "checkpoint", "export", "images", "model", "quantization", "runtimes", "storage")
 """With the package's ground, all that ``edge_van.export`` may import."""
-LIBRARIES = ("torch", "torchao", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
+LIBRARIES = ("torch", "torchao", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
 DAYS_KEPT = 7
 
 

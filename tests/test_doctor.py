@@ -45,13 +45,13 @@ def test_the_whole_install_is_looked_at(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_all_that_quantize_needs_is_looked_at() -> None:
     needed = set(quantize_needs())
-    assert {"torch", "torchao", "onnxscript", "psutil", "py-cpuinfo"} <= needed
+    assert {"torch", "torchao", "onnx", "psutil", "py-cpuinfo"} <= needed
     assert not {"numpy", "pytest", "ruff", "edge-van"} & needed
     assert needed <= {row[0] for row in doctor._libraries(quantize_needs())}
     assert check("py-cpuinfo").status == "ok"
 
 
-@pytest.mark.parametrize("name", ["onnxscript", "psutil", "py-cpuinfo"])
+@pytest.mark.parametrize("name", ["torchao", "psutil", "py-cpuinfo"])
 def test_each_of_them_is_imported(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, "cpuinfo" if name == "py-cpuinfo" else name, None)
     found = check(name)

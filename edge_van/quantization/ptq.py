@@ -45,7 +45,7 @@ class QuantizedVAN:
 @contextmanager
 def quiet_capture() -> Iterator[None]:
     """Keeps torch's notes about its own internals (deprecations, absent torchvision) off the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.utils._pytree", "torchao", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.utils._pytree", "torchao", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -58,19 +58,15 @@ def quiet_capture() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def capture_program(model: FoldedVAN) -> torch.export.ExportedProgram:
-    """The model as a program of ATen operators with a free batch size; torch's ``torch.export``."""
+def capture(model: FoldedVAN) -> GraphModule:
+    """The model as a graph of ATen operators with a free batch size; torch's ``torch.export``."""
     height, width = model.input_size
     example = torch.zeros(2, 3, height, width)
     with quiet_capture(), torch.no_grad():
-        return torch.export.export(
+        program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},)
         )
-
-
-def capture(model: FoldedVAN) -> GraphModule:
-    """``capture_program`` as a module that runs."""
-    return capture_program(model).module()
+        return program.module()
 
 
 @dataclass(frozen=True)

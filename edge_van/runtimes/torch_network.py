@@ -194,7 +194,7 @@ def _set_geometry_(path: Path, name: str, conv: nn.Conv2d, attributes: dict[str,
         or attributes["group"].i != conv.groups
         or weight.dim() != 4
         or weight.shape[:2] != conv.weight.shape[:2]
-        or attributes["auto_pad"].s not in (b"", b"NOTSET")
+        or ("auto_pad" in attributes and attributes["auto_pad"].s not in (b"", b"NOTSET"))
         or pads[:2] != pads[2:]
     ):
         raise _other(path, f"{name} is another convolution: weight {tuple(weight.shape)}, strides {strides}")
