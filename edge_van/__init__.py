@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle as Bundle
     from edge_van.bundle.bundle import open_bundle as open_bundle
     from edge_van.bundle.models import BundleModel as BundleModel
+    from edge_van.bundle.recipe import QATSettings as QATSettings
     from edge_van.bundle.recipe import Recipe as Recipe
     from edge_van.bundle.records import Accuracy as Accuracy
     from edge_van.bundle.records import Manifest as Manifest
@@ -54,11 +55,15 @@ if TYPE_CHECKING:
     from edge_van.timing.record import BenchmarkResult as BenchmarkResult
     from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings
     from edge_van.timing.run import BenchmarkOptions as BenchmarkOptions
+    from edge_van.training.settings import TrainSettings as TrainSettings
+    from edge_van.training.train import TrainOptions as TrainOptions
+    from edge_van.training.train import TrainResult as TrainResult
+    from edge_van.training.train import train as train
 
 _HOMES = {
     "bundle.bundle": ("Bundle", "open_bundle"),
     "bundle.models": ("BundleModel",),
-    "bundle.recipe": ("Recipe",),
+    "bundle.recipe": ("QATSettings", "Recipe"),
     "bundle.records": ("Accuracy", "Manifest"),
     "engines.build": ("BuiltEngines", "build"),
     "engines.target": ("EnginesOptions",),
@@ -78,6 +83,8 @@ _HOMES = {
     "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
     "timing.benchmark": ("benchmark",),
     "timing.run": ("BenchmarkOptions",),
+    "training.settings": ("TrainSettings",),
+    "training.train": ("TrainOptions", "TrainResult", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -104,10 +111,14 @@ __all__ = [
     "MissingRuntimeError",
     "PredictOptions",
     "Prediction",
+    "QATSettings",
     "QuantizeOptions",
     "Recipe",
     "ReportOptions",
     "Terminal",
+    "TrainOptions",
+    "TrainResult",
+    "TrainSettings",
     "UsageError",
     "VerificationError",
     "Work",
@@ -120,6 +131,7 @@ __all__ = [
     "predict",
     "quantize",
     "report",
+    "train",
     "validate",
 ]
 

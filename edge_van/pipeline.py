@@ -5,8 +5,9 @@ In: a checkpoint and images. Out: a measured INT8 ``Bundle`` on disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
-from edge_van.quantization.run import post_training, prepare
+from edge_van.quantization.run import QATJob, prepare, quantized_graphs
 from edge_van.quantization.scheme import for_openvino, get_scheme
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
@@ -123,11 +124,16 @@ def quantize(
         writer = stack.enter_context(BundleWriter(folder, force=options.force))
         free_space_check(writer.output, FREE_SPACE_FACTOR * _weight_bytes(source.loaded.van))
 
-        ranges, range_warnings = _calibration(images, recipe, options.seed, work)
+        drawn, range_warnings = _calibration(images, recipe, options.seed, work)
+        ranges = drawn.images.first(recipe.samples)
         with work.reporter.stage("Folding BatchNorm away"):
             folded, check = fold(source.loaded.van, images.spec.size)
-        probe = take_probe(images.held_out, images.spec, folded, ranges.images, work)
-        prepared = prepare(folded, ranges.images, recipe, work)
+        probe = take_probe(images.held_out, images.spec, folded, ranges, work)
+        prepared = prepare(folded, ranges, recipe, work)
+        if recipe.method == "qat":
+            key = f"{source.loaded.sha256} {images.spec} {drawn.record} {recipe} {options.seed} {versions()}"
+            states = stack.enter_context(_states_beside(writer.output))
+            prepared = replace(prepared, qat=QATJob(drawn.images, recipe.qat, options.seed, states, key))
         job = ExportJob(writer.path, images.spec, prepared, probe, work)
         exported = export_files(job, recipe, options.targets)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
@@ -142,10 +148,10 @@ def quantize(
             checkpoint_sha256=source.loaded.sha256,
             checkpoint_layout=source.loaded.layout,
             input_spec=images.spec,
-            method="ptq",
+            method=recipe.method,
             recipe=recipe,
             fold=FoldRecord(check.batch_norms_folded, check.kernels_cropped, check.max_relative_error),
-            calibration=ranges.record,
+            calibration=drawn.record,
             schemes=evidence.schemes,
             versions=versions(),
             files=(),
@@ -229,28 +235,38 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
     """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
     with work.reporter.stage("Looking for images in both sets"):
         excluded = hashes(images.held_out)
+    wanted = recipe.samples if recipe.method == "ptq" else max(recipe.samples, recipe.qat.images)
     calibration = load_calibration(
         images.training,
         images.spec,
-        samples=recipe.samples,
+        samples=wanted,
         seed=seed,
         batch=recipe.batch,
         exclude_hashes=excluded,
         work=work,
     )
     warnings = left_out(calibration.broken, "calibration", work)
-    if calibration.record.images < recipe.samples:
-        warnings = (f"calibrated on {calibration.record.images} images, {recipe.samples} were asked for", *warnings)
+    if calibration.record.images < wanted:
+        warnings = (f"calibrated on {calibration.record.images} images, {wanted} were asked for", *warnings)
     return calibration, warnings
+
+
+@contextmanager
+def _states_beside(output: Path) -> Iterator[Path]:
+    """``OUTPUT.qat``, where trainings keep their state until the bundle is finished: the same command goes on there."""
+    folder = output.with_name(f"{output.name}.qat")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
     parts = [export_fp32(job, with_openvino="openvino" in targets)]
     if "openvino" in targets:
-        [quantized] = post_training(job.prepared, (for_openvino(recipe.openvino_scheme),), job.work)
+        [quantized] = quantized_graphs(job.prepared, (for_openvino(recipe.openvino_scheme),), job.work)
         parts.append(export_int8(job, quantized))
     if "tensorrt" in targets:
         schemes = tuple(map(get_scheme, recipe.tensorrt_schemes))
-        parts.append(export_tensorrt(job, recipe, post_training(job.prepared, schemes, job.work)))
+        parts.append(export_tensorrt(job, recipe, quantized_graphs(job.prepared, schemes, job.work)))
     return joined(parts)

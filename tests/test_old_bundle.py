@@ -25,6 +25,8 @@ CLASSES = tuple("abcdefg")
 def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     """What version 1 wrote: the recipe flat, its schemes joined by commas, the figures of the fold among it."""
     recipe, folded = dict(manifest.pop("recipe")), manifest.pop("fold")
+    for name in ("method", "qat"):  # there was one method; a report of before has neither
+        recipe.pop(name, None)
     recipe["tensorrt_schemes"] = ",".join(recipe["tensorrt_schemes"])
     recipe["fold_max_relative_error"] = folded.pop("max_relative_error")
     return manifest | {"schema_version": 1, "recipe": recipe | folded}

@@ -81,6 +81,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     narrow_checkpoint(root / "n.safetensors")
     image_folders(root / "data", {"train": 10, "val": 8})
     (root / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    (root / "qat.toml").write_text("[qat]\nimages = 24\nsteps = 4\nbatch = 4\n")
     camera = image_folders(root / "camera", {"val": 3, "train": 3}, size=64)
     for file in camera.rglob("*.png"):
         Image.open(file).resize((80, 64)).save(file)
@@ -89,7 +90,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(root: Path) -> dict[str, Finished]:
-    """Four real runs: twice the same, one with another seed for TensorRT only, one with everything overridden."""
+    """Five real runs: twice the same, one with another seed for TensorRT only, one with everything overridden, one that
+    trains."""
     usual = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 20)
     camera = ("--checkpoint", root / "n.safetensors", "--data", root / "camera", "--samples", 9, "--target", "openvino")
     overrides = ("--input-size", "32x40", "--mean", "0.4", "--std", "0.3,0.4,0.5", "--source-size", "64x80")
@@ -97,6 +99,7 @@ def runs(root: Path) -> dict[str, Finished]:
         "json": (*usual, "--json"),
         "again": (*usual, "--target", "openvino"),
         "tensorrt": (*usual, "--seed", 1, "--target", "tensorrt"),
+        "qat": (*usual, "--recipe", root / "qat.toml", "--method", "qat", "--target", "openvino", "--max-drop", 100),
         "camera": (*camera, *overrides, "--classes", root / "names.txt", "--crop", "0.8", "--max-drop", 100),
     }
     processes = {
@@ -200,6 +203,18 @@ def test_openvino_alone_with_overrides(runs: dict[str, Finished]) -> None:
     assert manifest.recipe.max_drop_points == 100
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 9
+
+
+def test_a_trained_bundle(root: Path, runs: dict[str, Finished]) -> None:
+    done, calibrated = runs["qat"], runs["json"].bundle
+    manifest = done.bundle.manifest
+    assert (manifest.method, manifest.recipe.method, manifest.recipe.qat.steps) == ("qat", "qat", 4)
+    assert (manifest.recipe.samples, manifest.calibration.images) == (20, 24)
+    assert "Training openvino ..." in done.err
+    files = [{f.path: f.sha256 for f in bundle.manifest.files} for bundle in (done.bundle, calibrated)]
+    assert files[0][FP32_IR] == files[1][FP32_IR]  # what it is compared with is the network as it came
+    assert files[0][INT8_IR.replace(".xml", ".bin")] != files[1][INT8_IR.replace(".xml", ".bin")]
+    assert not (root / "out" / "qat.qat").exists()
 
 
 def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[str, Finished]) -> None:

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bundle", "images", "model"),
     ("checkpoint", "runtimes"),
     ("prediction", "quantization", "timing"),
-    ("engines", "evaluation", "export"),
+    ("engines", "evaluation", "export", "training"),
     ("pipeline", "reports"),
     (FACE,),
     ("cli", "doctor", "schemas", "__main__"),

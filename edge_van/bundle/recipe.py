@@ -5,7 +5,7 @@ In: values. Out: a frozen record that checks itself; ``quantization.recipe`` rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_van.errors import UsageError
 
@@ -20,6 +20,36 @@ TENSORRT_INPUTS = ("float32", "uint8")
 ACTIVATIONS = ("gelu", "hardswish")
 MAX_SAMPLES = 100_000
 MAX_BATCH = 256
+METHODS = ("ptq", "qat")
+MAX_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class QATSettings:
+    """Quantisation-aware training: how long, on how much, how fast.
+
+    images          drawn from the calibration images, 1 to 100000; labels are not used
+    steps           updates, 1 to 1000000, each of ``batch`` images, 1 to 256
+    learning_rate   of the weights at its highest: AdamW without weight decay, linear warm-up over the first twentieth
+                    of the steps, then a cosine to 0
+    range_rate      the same for the logarithms of the activations' scales
+    feature_weight  of the stages' mean error beside the logits'
+    frozen_share    of the steps, at the end, in which no scale moves any more, 0 to 1
+    """
+
+    images: int = 3000
+    steps: int = 1200
+    batch: int = 32
+    learning_rate: float = 5e-5
+    range_rate: float = 1e-3
+    feature_weight: float = 0.5
+    frozen_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, largest in (("images", MAX_SAMPLES), ("steps", MAX_STEPS), ("batch", MAX_BATCH)):
+            _check_count(f"qat.{name}", getattr(self, name), largest)
+        for name, limit in (("learning_rate", 1), ("range_rate", 1), ("feature_weight", 1000), ("frozen_share", 1)):
+            _check_number(f"qat.{name}", getattr(self, name), limit)
 
 
 @dataclass(frozen=True)
@@ -36,6 +66,8 @@ class Recipe:
     tensorrt_images    validation images each of those graphs is measured on, 1 to 100000
     max_drop_points    the largest top-1 drop, FP32 minus INT8, in percentage points, 0 to 100
     batch              images per calibration step, 1 to 256
+    method             "ptq": ranges by calibration; "qat": weights and ranges trained after it
+    qat                how that is done
     """
 
     samples: int
@@ -48,8 +80,12 @@ class Recipe:
     tensorrt_images: int
     max_drop_points: float
     batch: int
+    method: str = "ptq"
+    qat: QATSettings = field(default_factory=QATSettings)
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"method is one of {', '.join(METHODS)}; got {self.method!r}")
         _check_count("samples", self.samples, MAX_SAMPLES)
         _check_count("batch", self.batch, MAX_BATCH)
         _check_count("tensorrt_images", self.tensorrt_images, MAX_SAMPLES)

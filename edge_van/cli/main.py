@@ -20,6 +20,7 @@ from edge_van.cli.info import info
 from edge_van.cli.predict import predict
 from edge_van.cli.quantize import quantize
 from edge_van.cli.report import report
+from edge_van.cli.train import train
 from edge_van.cli.types import Verbs, verbose_option
 from edge_van.cli.validate import validate
 from edge_van.errors import (
@@ -36,6 +37,7 @@ _EXTRAS = {
     "cpuinfo": "benchmark",
     "matplotlib": "report",
     "jinja2": "report",
+    "accelerate": "train",
 }
 """What to install for a library that is missing; quantize holds all others."""
 
@@ -50,7 +52,7 @@ def cli() -> None:
     """Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved."""
 
 
-for verb in (quantize, validate, benchmark, report, predict, build, info, doctor):
+for verb in (train, quantize, validate, benchmark, report, predict, build, info, doctor):
     cli.add_command(verb)
 
 

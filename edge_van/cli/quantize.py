@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_van.bundle.recipe import ACTIVATIONS
+from edge_van.bundle.recipe import ACTIVATIONS, METHODS
 from edge_van.cli.types import POINTS, Limit, Sizes, Triple, class_names, print_json
 from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
@@ -26,6 +26,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--calibration", type=_PATH, help="Training images that set the ranges; labels are not needed.")
 @click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")
 @click.option("--recipe", type=_PATH, help="A TOML file over the packaged defaults.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="qat: train the quantised network on the calibration images.  [default: the recipe's, ptq]",
+)
 @click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
 @click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
 @click.option(
@@ -57,7 +62,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     from edge_van.quantization.recipe import load_recipe
 
     recipe = load_recipe(flags["recipe"])
-    changes = {k: flags[k] for k in ("samples", "activation")} | {"max_drop_points": flags["max_drop"]}
+    changes = {k: flags[k] for k in ("samples", "method", "activation")} | {"max_drop_points": flags["max_drop"]}
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}

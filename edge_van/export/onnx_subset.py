@@ -13,12 +13,11 @@ from torch import Tensor
 
 from edge_van.errors import UsageError
 from edge_van.export.onnx import check_quantized, finish
-from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.ptq import QuantizedVAN
 
 
-def export_subset(source: Path, model: FoldedVAN, quantized: QuantizedVAN, path: Path, check_images: Tensor) -> Path:
-    """Write ``quantized`` to ``path``: ``source``, with every layer that it leaves in float given ``model``'s weights.
+def export_subset(source: Path, quantized: QuantizedVAN, path: Path, check_images: Tensor) -> Path:
+    """Write ``quantized`` to ``path``: ``source``, with every layer that it leaves in float given its float weights.
 
     ``check_images`` are float (N, 3, H, W), normalised. Raises ``UsageError`` if ``source`` does not quantise a layer
     that is wanted, ``VerificationError`` if the file's logits differ from the graph's.
@@ -38,7 +37,7 @@ def export_subset(source: Path, model: FoldedVAN, quantized: QuantizedVAN, path:
         dequantize = producer[node.input[0]]
         node.input[0] = producer[dequantize.input[0]].input[0]
         node.input[1] = f"{name}.float_weight"
-        weight = model.get_parameter(f"{name}.weight").detach().numpy()
+        weight = quantized.model.get_parameter(f"{name}.weight").detach().numpy()
         graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
     _drop_unused(graph)
     finish(proto, path)

@@ -33,6 +33,11 @@ def export_tensorrt(job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVA
     return joined((*export.quantized(graphs), export.plain("fp16", "float16"), export.plain("fp32", "float32")))
 
 
+def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
+    """Whether ``graph`` quantises some of the layers of the other, from the same weights: those of QAT are its own."""
+    return of.model is graph.model and of.layers.keys() >= graph.layers.keys()
+
+
 class _TensorRTExport:
     def __init__(self, job: ExportJob, recipe: Recipe) -> None:
         self.job, self.recipe = job, recipe
@@ -46,11 +51,11 @@ class _TensorRTExport:
                 name = graph.scheme.name
                 with self.job.work.reporter.stage(f"Exporting {name}"):
                     source = Path(scratch) / f"{name}.onnx"
-                    wider = next((p for g, p in sources if g.layers.keys() >= graph.layers.keys()), None)
+                    wider = next((p for g, p in sources if _is_part(graph, g)), None)
                     if wider is None:
                         export_onnx(graph, source, self.job.check_images)
                     else:
-                        export_subset(wider, self.job.prepared.equalized, graph, source, self.job.check_images)
+                        export_subset(wider, graph, source, self.job.check_images)
                     sources.append((graph, source))
                     float_type, warnings = self._typed(source, graph)
                 result = scheme_result(self.job, graph, graph_path(name))

@@ -29,7 +29,7 @@ class CalibrationImages(Sequence[Tensor]):
 
     def __init__(self, pixels: NDArray[np.uint8], spec: InputSpec, batch: int) -> None:
         self.pixels = pixels  # (images, H, W, 3)
-        self._batch = batch
+        self._batch, self._spec = batch, spec
         self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
 
@@ -52,6 +52,10 @@ class CalibrationImages(Sequence[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
+
+    def first(self, count: int) -> CalibrationImages:
+        """The first ``count`` images, or all."""
+        return CalibrationImages(self.pixels[:count], self._spec, self._batch)
 
     def normalized(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) uint8 to (N, 3, H, W) float: (x / 255 - mean) / std."""

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,9 +37,13 @@ class QuantizedVAN:
 
     graph: GraphModule
     scheme: Scheme
-    input_size: tuple[int, int]
+    model: FoldedVAN  # in float, with the weights that were quantised
     layers: dict[str, Role]  # quantised convolutions and linear layers by their official names
     logit_sqnr_db: float  # against the float network, on the first calibration batch
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self.model.input_size
 
 
 @contextmanager
@@ -77,11 +81,18 @@ class Calibrated:
     scheme: Scheme
     observed: GraphModule
     first_batch: Tensor
+    reference: FoldedVAN | None = None  # what a trained graph is measured against; None: ``model``
 
     def serves(self, scheme: Scheme) -> bool:
         """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
         grid = (self.scheme.symmetric, self.scheme.weight_bits)
         return grid == (scheme.symmetric, scheme.weight_bits) and scheme.roles <= self.scheme.roles
+
+    def only(self, scheme: Scheme) -> Calibrated:
+        """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""
+        observed = copy.deepcopy(self.observed)
+        _drop_observers_(observed, self.scheme.roles - scheme.roles)
+        return replace(self, scheme=scheme, observed=observed)
 
 
 def calibrate(
@@ -128,17 +139,16 @@ def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVA
     with quiet_capture():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-        observed = copy.deepcopy(calibrated.observed)
+        observed = calibrated.only(scheme).observed
         wanted = {module_path(node) for node, role in roles(observed) if role in scheme.roles & LAYERS}
-        _drop_observers_(observed, calibrated.scheme.roles - scheme.roles)
         converted = convert_pt2e(observed)
     layers = _quantized_layers(converted)
     if left := sorted(wanted - set(layers)):
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")
-    model, batch = calibrated.model, calibrated.first_batch
+    reference, batch = calibrated.reference or calibrated.model, calibrated.first_batch
     with torch.no_grad():
-        measured = sqnr_db(model(batch).numpy(), converted(batch).numpy())
-    return QuantizedVAN(converted, scheme, model.input_size, layers, measured)
+        measured = sqnr_db(reference(batch).numpy(), converted(batch).numpy())
+    return QuantizedVAN(converted, scheme, calibrated.model, layers, measured)
 
 
 def _drop_observers_(observed: GraphModule, unwanted: Set[Role]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.assets import DEFAULT_RECIPE, asset
-from edge_van.bundle.recipe import Recipe
+from edge_van.bundle.recipe import QATSettings, Recipe
 from edge_van.errors import UsageError
 from edge_van.text import single_line
 
@@ -24,11 +24,12 @@ def load_recipe(path: Path | None = None) -> Recipe:
     default = asset(DEFAULT_RECIPE)
     values = _read(default)
     if path is not None:
-        values |= _read(path)
+        own = _read(path)
+        values |= own | {"qat": values.get("qat", {}) | own.get("qat", {})}
     if isinstance(names := values.get("tensorrt_schemes"), list):
         values["tensorrt_schemes"] = tuple(names)
     try:
-        return Recipe(**values)
+        return Recipe(**(values | {"qat": QATSettings(**values.get("qat", {}))}))
     except UsageError as error:
         raise UsageError(f"recipe {path or default}: {error}") from None
     except ValueError:  # Python does not print an integer of thousands of digits
@@ -48,7 +49,15 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
         reason = single_line(error)
         raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or start from a copy of the default") from None
-    known = [field.name for field in fields(Recipe)]
-    if unknown := sorted(set(values) - set(known)):
-        raise UsageError(f"recipe {path} has unknown keys: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+    _require_known(path, values, Recipe, "")
+    table = values.get("qat", {})
+    if not isinstance(table, dict):
+        raise UsageError(f"recipe {path}: qat is a table, [qat] on a line of its own and its keys below; got {table!r}")
+    _require_known(path, table, QATSettings, "qat.")
     return values
+
+
+def _require_known(path: Path, values: dict[str, Any], record: type[Recipe | QATSettings], prefix: str) -> None:
+    known = [field.name for field in fields(record)]
+    if unknown := [prefix + key for key in sorted(set(values) - set(known))]:
+        raise UsageError(f"recipe {path} has unknown keys: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Equalise, calibrate, convert: from a folded network to the quantised graphs of a recipe.
+"""Equalise, calibrate, train where the recipe says so, convert: from a folded network to the quantised graphs.
 
 In: a ``FoldedVAN``, calibration images, a ``Recipe``. Out: ``Prepared``, and of it one ``QuantizedVAN`` a scheme.
 """
@@ -7,17 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch.fx import GraphModule
 
-from edge_van.bundle.recipe import Recipe
+from edge_van.bundle.recipe import QATSettings, Recipe
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
+from edge_van.quantization.qat import Resume, quantization_aware
 from edge_van.quantization.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class QATJob:
+    """What training takes. ``states`` is the folder where each scheme's state is kept, ``key`` all it depends on."""
+
+    images: CalibrationImages
+    settings: QATSettings
+    seed: int = 0
+    states: Path | None = None
+    key: str = ""
+
+    def resume(self, scheme: Scheme) -> Resume | None:
+        return None if self.states is None else Resume(self.states / f"{scheme.name}.pt", f"{self.key} {scheme}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,7 @@ class Prepared:
     equalized: FoldedVAN  # the same function but for a recipe's activation, with ranges that quantise better
     captured: GraphModule  # of ``equalized``
     images: CalibrationImages
+    qat: QATJob | None = None  # None: ranges are calibrated, nothing is trained
 
 
 def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: Work) -> Prepared:
@@ -38,10 +55,13 @@ def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: 
         return Prepared(folded, equalized, capture(equalized), images)
 
 
-def post_training(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
+def quantized_graphs(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
     """Each scheme's graph in turn, the one with most roles first.
 
-    The images run again only where a scheme's ranges are not known yet. Raises as ``calibrate`` and ``convert``.
+    The images run again only where a scheme's ranges are not known yet. With ``prepared.qat`` each scheme is trained by
+    itself: weights learn the noise of just the layers that are quantised.
+
+    Raises as ``calibrate``, ``quantization_aware`` and ``convert``.
     """
     calibrated: Calibrated | None = None
     for scheme in sorted(schemes, key=lambda s: -len(s.roles)):
@@ -50,6 +70,19 @@ def post_training(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> 
                 calibrated = calibrate(
                     prepared.equalized, prepared.images, scheme, captured=prepared.captured, progress=advance
                 )
+        ready = calibrated
+        if (job := prepared.qat) is not None:
+            ready = calibrated.only(scheme)
+            with work.reporter.stage(f"Training {scheme.name}", job.settings.steps * job.settings.batch) as advance:
+                ready = quantization_aware(
+                    ready,
+                    prepared.folded,
+                    job.images,
+                    job.settings,
+                    seed=job.seed,
+                    resume=job.resume(scheme),
+                    progress=advance,
+                )
         with work.reporter.stage(f"Quantising {scheme.name}"):
-            quantized = convert(calibrated, scheme)
+            quantized = convert(ready, scheme)
         yield quantized

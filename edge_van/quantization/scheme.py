@@ -172,7 +172,7 @@ def _weight_spec(largest: int, *, half_scale: bool) -> QuantizationSpec:
     )
 
 
-def _half_scale(scale: Tensor) -> Tensor:
+def half_scale(scale: Tensor) -> Tensor:
     """Rounded up to float16, subnormals included, so that a graph in float16 has the same grid, and clips no more."""
     half = scale.half()
     step = torch.nextafter(half, torch.full_like(half, torch.inf))
@@ -184,7 +184,7 @@ class HalfScaleHistogramObserver(HistogramObserver):  # type: ignore[misc]
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         scale, zero_point = super().calculate_qparams()
-        return _half_scale(scale), zero_point
+        return half_scale(scale), zero_point
 
 
 class HalfScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
@@ -192,7 +192,7 @@ class HalfScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[mis
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         scale, zero_point = super().calculate_qparams()
-        return _half_scale(scale), zero_point
+        return half_scale(scale), zero_point
 
 
 def _annotate(node: Node, inputs: dict[Node, QuantizationSpec], output: QuantizationSpec | None = None) -> None:

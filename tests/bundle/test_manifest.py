@@ -20,6 +20,7 @@ from edge_van.bundle.recipe import (
     TENSORRT_FLOATS,
     TENSORRT_INPUTS,
     TENSORRT_SCHEME_NAMES,
+    QATSettings,
     Recipe,
 )
 from edge_van.bundle.records import (
@@ -317,7 +318,8 @@ def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
         flat.pop("batch_norms_folded"), flat.pop("kernels_cropped"), flat.pop("fold_max_relative_error")
     )
     assert read.recipe.tensorrt_schemes == ("int8", "int8_pointwise")
-    assert {**asdict(read.recipe), "tensorrt_schemes": "int8,int8_pointwise"} == flat
+    found = {**asdict(read.recipe), "tensorrt_schemes": "int8,int8_pointwise"}
+    assert found == {**flat, "method": "ptq", "qat": asdict(QATSettings())}  # there was nothing else
     assert [entry.path for entry in read.files] == [entry["path"] for entry in raw["files"]]
     assert read.accuracy is not None
     assert read.accuracy.top1_int8_percent == raw["accuracy"]["top1_int8_percent"]

@@ -47,7 +47,6 @@ def exported(graphs: dict[str, Path]) -> Path:
 
 
 def test_the_file_is_that_of_an_export_of_its_own(
-    model: FoldedVAN,
     calibrated: Calibrated,
     batch: Tensor,
     graphs: dict[str, Path],
@@ -55,7 +54,7 @@ def test_the_file_is_that_of_an_export_of_its_own(
     tmp_path: Path,
 ) -> None:
     pointwise = convert(calibrated, SCHEMES["int8_pointwise"])
-    derived = export_subset(graphs["int8"], model, pointwise, tmp_path / "derived.onnx", batch)
+    derived = export_subset(graphs["int8"], pointwise, tmp_path / "derived.onnx", batch)
     found, expected = (onnx.load(path) for path in (derived, exported))
     assert check_qdq_rules(found) == check_qdq_rules(expected)
     assert sorted(n.op_type for n in found.graph.node) == sorted(n.op_type for n in expected.graph.node)
@@ -67,10 +66,10 @@ def test_the_file_is_that_of_an_export_of_its_own(
 
 
 def test_a_layer_that_is_not_there_is_an_error(
-    model: FoldedVAN, calibrated: Calibrated, batch: Tensor, exported: Path, tmp_path: Path
+    calibrated: Calibrated, batch: Tensor, exported: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"does not quantise 15 of the layers.*conv0"):
-        export_subset(exported, model, convert(calibrated), tmp_path / "wide.onnx", batch)
+        export_subset(exported, convert(calibrated), tmp_path / "wide.onnx", batch)
 
 
 def test_ranges_that_were_not_recorded(model: FoldedVAN, batch: Tensor) -> None:

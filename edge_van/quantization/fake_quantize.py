@@ -1,0 +1,109 @@
+"""Grids that are trained: what stands in for torchao's observers while a quantised network learns.
+
+In: an observer that has seen calibration images. Out: a module that rounds as the converted graph will, and lets
+gradients through; ``convert_pt2e`` reads its scale and zero point as it reads an observer's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
+
+from edge_van.quantization.scheme import (
+    EPS,
+    HalfScaleHistogramObserver,
+    HalfScalePerChannelObserver,
+    half_scale,
+)
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """Learned step size quantisation (Esser et al., 2020, equations 1 to 3): the gradient passes where the grid holds
+    the value; the step's is the rounding error inside and the grid's end outside."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, log_scale: Tensor, scale: Tensor, zero_point: Tensor, ends: tuple[int, int]
+    ) -> Tensor:
+        # as torch.fake_quantize_per_tensor_affine, whose kernel takes over twice the time
+        rounded = (x * (1.0 / scale)).round_().clamp_(*(end - int(zero_point) for end in ends)).mul_(scale)
+        ctx.save_for_backward(x, rounded, scale, zero_point)
+        ctx.ends = ends
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, rounded, scale, zero_point = ctx.saved_tensors
+        low, high = ((end - zero_point) * scale for end in ctx.ends)
+        inside = (x >= low) & (x <= high)
+        passed = gradient * inside
+        # d(rounded) / d(log scale) is rounded - x inside and rounded outside
+        step = (gradient * rounded).sum() - (passed * x).sum()
+        return passed, step, None, None, None
+
+
+class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
+    """One scale for a tensor, learned as its logarithm; the zero point stays where calibration put it."""
+
+    def __init__(self, observer: Any) -> None:
+        super().__init__()
+        self.dtype, self.qscheme = observer.dtype, observer.qscheme
+        self.quant_min, self.quant_max = int(observer.quant_min), int(observer.quant_max)
+        scale, zero_point = observer.calculate_qparams()
+        self.halves = isinstance(observer, HalfScaleHistogramObserver)
+        self.log_scale = nn.Parameter(scale.detach().clone().log().reshape(()))
+        self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32).reshape(()))
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale = self.log_scale.detach().exp().clamp_min(EPS)
+        return half_scale(scale) if self.halves else scale, self.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, zero_point = self.calculate_qparams()
+        ends = (self.quant_min, self.quant_max)
+        result: Tensor = _RoundToGrid.apply(x, self.log_scale, scale, zero_point, ends)  # type: ignore[no-untyped-call]
+        return result
+
+
+class WeightGrid(FakeQuantizeBase):  # type: ignore[misc]
+    """One scale a channel: the largest weight is at the grid's end, until ``freeze_`` holds the scales as they are."""
+
+    def __init__(self, observer: Any) -> None:
+        super().__init__()
+        self.dtype, self.qscheme, self.ch_axis = observer.dtype, observer.qscheme, int(observer.ch_axis)
+        self.quant_min, self.quant_max = int(observer.quant_min), int(observer.quant_max)
+        scale, zero_point = observer.calculate_qparams()
+        self.halves = isinstance(observer, HalfScalePerChannelObserver)
+        self.register_buffer("scale", scale.detach().clone())
+        self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32))
+        self.frozen = False
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        return self.scale, self.zero_point
+
+    @torch.no_grad()
+    def _follow_(self, weight: Tensor) -> None:
+        others = [axis for axis in range(weight.dim()) if axis != self.ch_axis]
+        scale = (weight.abs().amax(others) / self.quant_max).clamp_min(EPS)
+        self.scale.copy_(half_scale(scale) if self.halves else scale)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not self.frozen:
+            self._follow_(weight)
+        ends = (self.quant_min, self.quant_max)
+        return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, self.ch_axis, *ends)
+
+
+def put_grids_(observed: torch.fx.GraphModule) -> None:
+    """In place: every observer of a prepared and calibrated graph becomes a grid that starts from its range."""
+    called = {str(n.target) for n in observed.graph.nodes if n.op == "call_module"}
+    for name in sorted(called):
+        observer = observed.get_submodule(name)
+        if not isinstance(observer, ObserverBase):  # torch's check of the input's shape
+            continue
+        kind = WeightGrid if observer.qscheme is torch.per_channel_symmetric else ActivationGrid
+        owner, _, leaf = name.rpartition(".")
+        setattr(observed.get_submodule(owner), leaf, kind(observer))

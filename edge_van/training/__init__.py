@@ -1,0 +1,1 @@
+"""Training a VAN: images, augmentation, the loop. Several processes go through Hugging Face Accelerate."""

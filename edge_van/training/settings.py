@@ -1,0 +1,86 @@
+"""How a training goes: its numbers, checked. Imports no torch.
+
+In: values. Out: ``TrainSettings``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edge_van.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a training is made of.
+
+    epochs           times every image is seen, on average
+    batch            images an update, over all processes together
+    size             side of the network's input in pixels
+    learning_rate    AdamW's at its highest; linear over the first ``warm_up`` of the updates, then a cosine to 0
+    weight_decay     of matrices and kernels; vectors (biases, norms, layer scales) have none
+    warm_up          share of the updates, 0 to 1
+    label_smoothing  0 to 1
+    crop             the smallest share of an image's area that a random crop keeps, over 0 to 1
+    flip             mirror half of the images
+    mixup, cutmix    the Beta distributions' parameters; 0 is off. Where both are on, they take turns at random
+    ema              decay of the averaged weights an update; they are what is saved. 0: the plain weights
+    drop_path        rate of the last block's stochastic depth, 0 to under 1
+    first_size       side at the start; it grows to ``size`` over the first ``growing`` of the updates. None: ``size``
+    growing          share of the updates, 0 to 1
+    seed             of the weights, the order and the augmentation
+    """
+
+    epochs: int
+    batch: int = 256
+    size: int = 64
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.04
+    label_smoothing: float = 0.1
+    crop: float = 0.35
+    flip: bool = True
+    mixup: float = 0.2
+    cutmix: float = 1.0
+    ema: float = 0.9995
+    drop_path: float = 0.0
+    first_size: int | None = None
+    growing: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("epochs", 1, 100_000), ("batch", 2, 65_536), ("size", 16, 2048)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise UsageError(f"{name} is a whole number from {low} to {high}; got {value!r}")
+        if self.batch % 2:
+            raise UsageError(f"batch is even, for images are mixed in pairs; got {self.batch}")
+        if self.first_size is not None and not 16 <= self.first_size <= self.size:
+            raise UsageError(f"first_size is from 16 to size, {self.size}; got {self.first_size}")
+        limits = {"learning_rate": 10.0, "weight_decay": 10.0, "mixup": 10.0, "cutmix": 10.0}
+        shares = ("warm_up", "label_smoothing", "crop", "ema", "drop_path", "growing")
+        for name, high_number in {**limits, **dict.fromkeys(shares, 1.0)}.items():
+            value = getattr(self, name)
+            if not 0 <= value <= high_number:
+                raise UsageError(f"{name} is a number from 0 to {high_number:g}; got {value!r}")
+        if self.crop == 0 or self.drop_path == 1 or self.ema == 1:
+            raise UsageError("crop is over 0, drop_path and ema are under 1")
+
+    def steps(self, images: int) -> int:
+        """Updates of the whole training: the last batch of an epoch goes on into the next."""
+        return max(math.ceil(self.epochs * images / self.batch), 1)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of an update."""
+        warm_up = max(round(self.warm_up * steps), 1)
+        if step < warm_up:
+            return self.learning_rate * (step + 1) / warm_up
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+
+    def size_at(self, step: int, steps: int) -> int:
+        """Pixels, in steps of 16: progressive learning (Tan and Le, EfficientNetV2, 2021, section 4)."""
+        if self.first_size is None or step >= self.growing * steps:
+            return self.size
+        grown = self.first_size + (self.size - self.first_size) * step / (self.growing * steps)
+        return min(16 * round(grown / 16), self.size)

@@ -1,0 +1,177 @@
+"""From a folder of labelled images to a checkpoint: the whole of ``edge-van train``.
+
+In: images, a variant or a checkpoint to start from, ``TrainSettings``. Out: a safetensors file that the command
+``edge-van quantize`` takes, and the training's curve beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
+from edge_van.errors import DataError, UsageError
+from edge_van.images.sets import ImageSet, open_images, splits
+from edge_van.images.stream import StreamStats, stream
+from edge_van.input_spec import InputSpec
+from edge_van.machine import versions
+from edge_van.model.van import VAN
+from edge_van.progress import UNWATCHED, Advance, Work
+from edge_van.storage.files import replace_file
+from edge_van.training.loop import CurvePoint, Training, TrainingImages, run_training
+from edge_van.training.settings import TrainSettings
+
+MEMORY_SHARE = 0.6
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What of a training is seldom asked for."""
+
+    variant: str | None = None  # None: that of the checkpoint
+    checkpoint: str | Path | None = None  # None: from scratch
+    validation: str | Path | None = None  # None: the val/ or test/ beside the train/ of ``data``
+    cpu: bool = False  # although there is a GPU
+    force: bool = False  # replace a file that is there
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The file, and its curve."""
+
+    path: Path
+    curve: tuple[CurvePoint, ...]
+
+
+def train(
+    data: str | Path,
+    output: str | Path,
+    settings: TrainSettings,
+    *,
+    options: TrainOptions | None = None,
+    work: Work = UNWATCHED,
+) -> TrainResult:
+    """Train a VAN on ``data``, labelled images in a folder or zip, one folder a class, or train/ beside val/.
+
+    What it goes on from lies in ``OUTPUT.train`` until it is done: the same call goes on there. ``OUTPUT`` with the
+    suffix ``.csv`` has the curve.
+
+    Raises ``UsageError``, ``DataError``, ``CheckpointError``, and ``VerificationError`` where the loss is no number.
+    """
+    options, path = options or TrainOptions(), Path(output)
+    if path.suffix != ".safetensors":
+        raise UsageError(f"a trained network is written as safetensors: call it NAME.safetensors, not {path.name}")
+    if path.exists() and not options.force:
+        raise UsageError(f"{path} is there already: give another --output, or --force to replace it")
+    torch.manual_seed(settings.seed)
+    with ExitStack() as stack:
+        beside, found = splits(Path(data))
+        held_out = None if found is None else beside
+        if options.validation is not None:
+            held_out = Path(options.validation)
+        images = stack.enter_context(open_images(found or Path(data)))
+        spec = InputSpec(size=(settings.size,) * 2, crop=1.0, classes=images.classes)
+        van, spec, key = _start(options, settings, spec)
+        _check_memory(len(images), spec)
+        with work.reporter.stage("Reading training images", len(images)) as advance:
+            pixels = _read(images, spec, work, advance)
+        validation = None
+        if held_out is not None:
+            others = stack.enter_context(open_images(held_out, classes=spec.classes))
+            with work.reporter.stage("Reading validation images", len(others)) as advance:
+                validation = _read(others, spec, work, advance)
+        states = path.with_name(f"{path.name}.train")
+        states.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(pixels.pixels.tobytes() + pixels.labels.tobytes()).hexdigest()
+        run = Training(van, pixels, spec, settings, options.cpu)
+        with work.reporter.stage(f"Training {van.variant.name}", run.steps * settings.batch) as advance:
+            trained = run_training(
+                run,
+                state=states / "state.pt",
+                key=f"{key} {digest} {spec} {settings} {versions()}",
+                advance=advance,
+                measure=None if validation is None else lambda network: _top1_percent(network, validation, spec),
+            )
+    if run.accelerator.is_main_process:
+        extra = {"trained_on": Path(data).name, "settings": str(asdict(settings))}
+        save_safetensors(path, trained.van.state_dict(), spec, van.variant.name, half=False, extra=extra)
+        replace_file(path.with_suffix(".csv"), _csv(trained.curve))
+        shutil.rmtree(states)
+    run.accelerator.wait_for_everyone()
+    return TrainResult(path, trained.curve)
+
+
+def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> tuple[VAN, InputSpec, str]:
+    """The network before its first step, how its images are prepared, and what of it a resumed run must share."""
+    classes = len(spec.classes or ())
+    if options.checkpoint is None:
+        if options.variant is None:
+            raise UsageError("a training from scratch needs --variant b0..b6; one that goes on needs --checkpoint FILE")
+        return VAN(options.variant, classes, drop_path_rate=settings.drop_path), spec, f"scratch {options.variant}"
+    loaded = load_checkpoint(str(options.checkpoint), variant=options.variant)
+    van = VAN(loaded.van.variant, classes, drop_path_rate=settings.drop_path)
+    weights = loaded.van.state_dict()
+    same_head = weights["head.weight"].shape == van.head.weight.shape
+    if not same_head:  # another task: its head starts anew
+        weights |= {name: value for name, value in van.state_dict().items() if name.startswith("head.")}
+    van.load_state_dict(weights)
+    return van, replace(spec, mean=loaded.spec.mean, std=loaded.spec.std), loaded.sha256
+
+
+def _check_memory(images: int, spec: InputSpec) -> None:
+    needed = images * spec.size[0] * spec.size[1] * 3
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > MEMORY_SHARE * there:
+        raise DataError(
+            f"{images:,} images at {spec.size[0]} px take {needed / 2**30:.1f} GiB of memory, this machine has "
+            f"{there / 2**30:.1f}: train at a smaller size, or on fewer images"
+        )
+
+
+def _read(images: ImageSet, spec: InputSpec, work: Work, advance: Advance) -> TrainingImages:
+    stats = StreamStats()
+    pixels = np.empty((len(images), *spec.size, 3), np.uint8)
+    labels = np.empty(len(images), np.int64)
+    done = 0
+    for batch in stream(images, spec, batch_size=_BATCH, strict=work.strict, stats=stats):
+        last = done + len(batch.labels)
+        pixels[done:last], labels[done:last] = batch.images, batch.labels
+        done = last
+        advance(len(batch.labels))
+    if not done:
+        raise DataError(f"{images.source}: none of {len(images)} images could be read")
+    if stats.broken:
+        first = stats.broken[0]
+        work.warn((f"{len(stats.broken)} images of {images.source.name} left out: {first.name}: {first.reason}",))
+    return TrainingImages(pixels[:done], labels[:done])
+
+
+@torch.no_grad()
+def _top1_percent(network: nn.Module, images: TrainingImages, spec: InputSpec) -> float:
+    device = next(network.parameters()).device
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    right = 0
+    for first in range(0, len(images.labels), _BATCH):
+        pixels = torch.from_numpy(images.pixels[first : first + _BATCH]).to(device)
+        logits = network((pixels.permute(0, 3, 1, 2).float() / 255.0 - mean) / std)
+        right += int((logits.argmax(1).cpu().numpy() == images.labels[first : first + _BATCH]).sum())
+    return 100.0 * right / len(images.labels)
+
+
+def _csv(curve: tuple[CurvePoint, ...]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(CurvePoint)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(point) for point in curve)
+    return text.getvalue().encode()

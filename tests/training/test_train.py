@@ -1,0 +1,144 @@
+"""``edge_van.training.train``: from folders to a checkpoint that the main job takes; what is refused."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli_samples import CLASSES, error_line, image_folders, run
+
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
+from edge_van.errors import BundleError, DataError, UsageError
+from edge_van.input_spec import InputSpec
+from edge_van.model.van import VAN
+from edge_van.model.variants import VARIANTS, Variant
+from edge_van.training import loop
+from edge_van.training.settings import TrainSettings
+from edge_van.training.train import TrainOptions, train
+
+pytest.importorskip("accelerate")
+SETTINGS = TrainSettings(epochs=2, batch=8, size=32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image_folders(tmp_path_factory.mktemp("train"), {"train": 6, "val": 3})
+
+
+@pytest.fixture(autouse=True)
+def small_b0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VARIANTS, "b0", Variant("b0", (4, 6, 8, 12), (1, 1, 1, 1), 0.0, 0.0, None))
+
+
+def test_a_checkpoint_and_its_curve(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "van.safetensors"
+    result = train(data, path, SETTINGS, options=TrainOptions("b0"))
+    loaded = load_checkpoint(path)
+    assert loaded.spec == InputSpec(size=(32, 32), crop=1.0, classes=CLASSES)
+    assert loaded.van.num_classes == 3
+    rows = list(csv.DictReader((tmp_path / "van.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    assert [float(row["loss"]) for row in rows] == [point.loss for point in result.curve]
+    assert all(0.0 <= float(row["top1_percent"]) <= 100.0 for row in rows)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["van.csv", "van.safetensors"]
+    again = tmp_path / "again.safetensors"
+    train(data, again, SETTINGS, options=TrainOptions("b0"))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_another_task_gets_a_head_of_its_own(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = VAN("b0", 5)
+    spec = InputSpec(size=(32, 32), mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3))
+    save_safetensors(tmp_path / "start.safetensors", start.state_dict(), spec, None, half=False)
+    settings = TrainSettings(epochs=1, batch=8, size=32, learning_rate=0.0, ema=0.0)
+    options = TrainOptions(checkpoint=tmp_path / "start.safetensors")
+    train(data, tmp_path / "fine.safetensors", settings, options=options)
+    found = load_checkpoint(tmp_path / "fine.safetensors")
+    assert (found.van.num_classes, found.spec.mean) == (3, spec.mean)
+    for name, value in found.van.named_parameters():
+        if not name.startswith("head."):
+            assert torch.equal(value, start.state_dict()[name]), name
+
+
+def test_a_full_disk_loses_nothing(
+    data: Path, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    path = small_disk / "van.safetensors"
+    (small_disk / "others").write_bytes(bytes(200_000))
+    with pytest.raises(BundleError, match="free some space"):
+        train(data, path, SETTINGS, options=TrainOptions("b0"))
+    assert not path.exists()
+    assert [p.name for p in (small_disk / "van.safetensors.train").iterdir()] in ([], ["state.pt"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"output": "van.pth"}, "call it NAME.safetensors, not van.pth"),
+        ({"options": TrainOptions()}, "from scratch needs --variant"),
+        ({"settings": TrainSettings(epochs=1, batch=8, size=32), "options": TrainOptions("b9")}, "b9"),
+    ],
+)
+def test_what_cannot_be_is_refused(data: Path, tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    options = given.get("options", TrainOptions("b0"))
+    with pytest.raises(UsageError, match=words):
+        train(data, tmp_path / given.get("output", "a.safetensors"), given.get("settings", SETTINGS), options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="--force to replace it"):
+        train(data, path, SETTINGS, options=TrainOptions("b0"))
+    assert path.read_bytes() == b"mine"
+
+
+def test_more_images_than_the_memory_holds_are_said(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 64)
+    with pytest.raises(DataError, match=r"18 images at 32 px take 0\.0 GiB of memory"):
+        train(data, tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"))
+
+
+def test_the_command(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("train", "--variant", "b0", "--data", data, "--epochs", 1, "--batch", 8, "--size", 32)
+    code, out, err = run(capfd, monkeypatch, *flags, "--output", tmp_path / "a.safetensors")
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"Next:   edge-van quantize --checkpoint {tmp_path / 'a.safetensors'} --data {data}"
+    code, _, err = run(capfd, monkeypatch, *flags, "--output", tmp_path / "a.safetensors")
+    assert (code, "--force" in error_line(err)) == (2, True)
+    if not torch.cuda.is_available():
+        code, _, err = run(capfd, monkeypatch, *flags, "--output", tmp_path / "b.safetensors", "--device", "cuda")
+        assert (code, "no GPU" in error_line(err)) == (5, True)
+    code, _, err = run(capfd, monkeypatch, *flags[:-2], "--size", 3, "--output", tmp_path / "b.safetensors")
+    assert (code, "from 16 to 2048" in error_line(err)) == (2, True)
+
+
+def test_broken_images_are_left_out_and_counted(data: Path, tmp_path: Path) -> None:
+    folder = image_folders(tmp_path / "d", {"train": 3})
+    next((folder / "train").rglob("*.png")).write_bytes(b"\x89PNG\r\n\x1a\n")
+    notes: list[str] = []
+
+    class Noting:
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+        def stage(self, name: str, total: int | None = None) -> Any:
+            from edge_van.progress import SILENT
+
+            return SILENT.stage(name, total)
+
+    from edge_van.progress import Work
+
+    train(folder / "train", tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"), work=Work(Noting()))
+    assert len(notes) == 1
+    assert "1 images of train left out" in notes[0]
