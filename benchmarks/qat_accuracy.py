@@ -6,6 +6,7 @@ OpenVINO is run by it on this CPU; one for TensorRT is computed exactly, by ONNX
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 import time
@@ -59,7 +60,10 @@ def main() -> None:
     images = calibration(args.train, spec, max(args.samples, args.images))
     work = Work(Terminal())
     prepared = prepare(folded, images.first(args.samples), load_recipe(), work)
-    trained = replace(prepared, qat=QATJob(images, settings, states=args.states, key=loaded.sha256))
+    if args.states is not None:
+        args.states.mkdir(parents=True, exist_ok=True)
+    key = f"{loaded.sha256} {spec} {settings} {args.samples} {hashlib.sha256(images.pixels.data).hexdigest()}"
+    trained = replace(prepared, qat=QATJob(images.first(args.images), settings, states=args.states, key=key))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -5,9 +5,8 @@ In: a checkpoint and images. Out: a measured INT8 ``Bundle`` on disk.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from edge_van.bundle.records import (
 )
 from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
+from edge_van.checkpoint.training_state import training_states
 from edge_van.errors import DataError, UsageError
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.job import Exported, ExportJob, joined, take_probe
@@ -131,9 +131,12 @@ def quantize(
         probe = take_probe(images.held_out, images.spec, folded, ranges, work)
         prepared = prepare(folded, ranges, recipe, work)
         if recipe.method == "qat":
-            key = f"{source.loaded.sha256} {images.spec} {drawn.record} {recipe} {options.seed} {versions()}"
-            states = stack.enter_context(_states_beside(writer.output))
-            prepared = replace(prepared, qat=QATJob(drawn.images, recipe.qat, options.seed, states, key))
+            made_by = [recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.qat]
+            weights = (source.loaded.sha256, source.loaded.entry)
+            key = f"{weights} {images.spec} {drawn.record} {made_by} {options.seed} torch {torch.__version__}"
+            states = stack.enter_context(training_states(writer.output))
+            trained_on = drawn.images.first(recipe.qat.images)
+            prepared = replace(prepared, qat=QATJob(trained_on, recipe.qat, options.seed, states, key))
         job = ExportJob(writer.path, images.spec, prepared, probe, work)
         exported = export_files(job, recipe, options.targets)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
@@ -247,17 +250,9 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
     )
     warnings = left_out(calibration.broken, "calibration", work)
     if calibration.record.images < wanted:
-        warnings = (f"calibrated on {calibration.record.images} images, {wanted} were asked for", *warnings)
+        used = "calibrated" if recipe.method == "ptq" else "trained"
+        warnings = (f"{used} on {calibration.record.images} images, {wanted} were asked for", *warnings)
     return calibration, warnings
-
-
-@contextmanager
-def _states_beside(output: Path) -> Iterator[Path]:
-    """``OUTPUT.qat``, where trainings keep their state until the bundle is finished: the same command goes on there."""
-    folder = output.with_name(f"{output.name}.qat")
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:

@@ -18,8 +18,8 @@ def gate(results: Results) -> list[str]:
         "",
         f"The regression gate on simulated pairs of runs, {result['pairs']} a row. Slower by 1.00 is a false alarm. "
         "The gate judges by the intervals that the report shows. Mann and Whitney's test of all rounds, which it was "
-        "weighed against, finds a little more and is not what a page can show. Neither sees that a machine stays at "
-        "one of two speeds for a large part of a run: then the limit must be over what lies between them.",
+        "weighed against, finds more where rounds vary much, and is not what a page shows. Neither sees that a machine "
+        "stays at one of two speeds for a large part of a run: then the limit must be over what lies between them.",
         "",
         "| rounds | ratios vary by | figures | limit | slower by | gate fails % | Mann-Whitney fails % |",
         "|---|---|---|---|---|---|---|",

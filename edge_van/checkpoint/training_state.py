@@ -6,15 +6,49 @@ a file that appears whole or not at all and is read without executing anything.
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edge_van.errors import CheckpointError
+from edge_van.errors import CheckpointError, UsageError
 from edge_van.storage.files import replace_file
+from edge_van.storage.folders import clear_errors
+
+SUFFIX, LOCK = ".pt", "lock"
+
+
+@contextmanager
+def training_states(output: Path) -> Iterator[Path]:
+    """The folder, hidden beside ``output``, where trainings keep their states: for this command alone, and gone when
+    all went well. ``BundleError`` where it cannot be made, ``UsageError`` where another command trains for ``output``.
+    """
+    folder = output.with_name(f".{output.name}.training")
+    with clear_errors(output):
+        folder.mkdir(parents=True, exist_ok=True)
+        # not the folder itself, whose lock is that of whoever replaces a file in it
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another command trains for {output}: wait for it, or give another --output") from None
+        except OSError:  # a file system that knows no locks
+            pass
+        yield folder
+        with suppress(OSError):
+            for state in folder.glob(f"*{SUFFIX}"):
+                state.unlink()
+            (folder / LOCK).unlink()
+            folder.rmdir()
+    finally:
+        os.close(descriptor)
 
 
 def save_training_state(path: Path, key: str, state: dict[str, Any]) -> None:
@@ -25,9 +59,10 @@ def save_training_state(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def load_training_state(path: Path, key: str) -> dict[str, Any] | None:
-    """None where there is no file, or one of a training with another key.
+    """None where there is no file.
 
-    Raises ``CheckpointError`` for a file that cannot be read.
+    Raises ``CheckpointError`` for a file that cannot be read, ``UsageError`` for the state of another training: hours
+    of work are not thrown away for a flag that was changed by mistake.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -39,5 +74,10 @@ def load_training_state(path: Path, key: str) -> dict[str, Any] | None:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
         raise CheckpointError(f"{path} is no training's state: delete it to start anew")
+    if content.get("key") != key:
+        raise UsageError(
+            f"{path} is the state of a training with other images, settings or versions: give the same again to go on, "
+            f"delete it to start anew, or give another --output"
+        )
     state: dict[str, Any] = content["state"]
-    return state if content.get("key") == key else None
+    return state

@@ -6,6 +6,7 @@ In: arguments. Out: a checkpoint and its curve, a summary or a JSON document on 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--variant", metavar="b0..b6", help="The VAN to train; with --checkpoint, the one that is expected.")
 @click.option("--checkpoint", metavar="FILE|imagenet1k", help="Weights to start from; another task gets a new head.")
 @click.option(
-    "--data", type=_PATH, required=True, help="Labelled images: a folder or zip, or one with train/ and val/."
+    "--data", type=_PATH, required=True, help="Labelled images: a folder or zip, or a folder with train/ and val/."
 )
 @click.option("--validation", type=_PATH, help="Images that top-1 is measured on.  [default: --data's val/]")
 @click.option("--epochs", type=int, required=True)
@@ -70,5 +71,13 @@ def train(data: Path, output: Path, device: str, as_json: bool, **flags: Any) ->
         return
     last = result.curve[-1]
     measured = "" if last.top1_percent is None else f", top-1 {last.top1_percent:.2f} %"
-    click.echo(f"{result.path}: {last.epoch} epochs, loss {last.loss:.3f}{measured}; its curve: {output.stem}.csv")
-    click.echo(f"Next:   edge-van quantize --checkpoint {result.path} --data {data}")
+    curve = output.with_suffix(".csv")
+    click.echo(f"{result.path}: {last.epoch} epochs, loss {last.loss:.3f}{measured}; its curve: {curve}")
+    words = ["edge-van", "quantize", "--checkpoint", str(result.path), "--data"]
+    if flags["validation"] is not None:
+        words += [str(flags["validation"]), "--calibration", str(data)]
+    elif last.top1_percent is not None:
+        words.append(str(data))
+    else:
+        words += ["OTHER_IMAGES", "--calibration", str(data)]
+    click.echo(f"Next:   {shlex.join(words)}")

@@ -22,6 +22,8 @@ OPSET, IR_VERSION = 21, 10
 INPUT, OUTPUT = "images", "logits"
 _GUARDS = "_guards_fn"
 """torch's checks of the input's shape; ONNX has them in the input's type."""
+_KNOWN = {"approximate"}
+"""Arguments by name; the others come by their place."""
 _UNSEEN = ("sym_size", "dequantize_per_channel")
 """The free batch size, which ONNX has in the shapes; and the weights, which are written with their layers."""
 
@@ -29,7 +31,7 @@ _UNSEEN = ("sym_size", "dequantize_per_channel")
 def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
     """``graph`` as a ModelProto: ``images`` float32 (batch, 3, *input_size) to ``logits``, the batch size free.
 
-    A convolution or linear node has the layer's official name, and so have its weight, bias, scale and zero point.
+    A convolution or linear node has the layer's official name, and so have its weight, bias and scale.
     Raises ``VerificationError`` for an operator that no VAN has.
     """
     import onnx
@@ -78,6 +80,10 @@ class _Writer:
             return
         if operator not in _TRANSLATORS:
             raise VerificationError(f"the captured network has the operator {node.target}, which no VAN has")
+        if unknown := node.kwargs.keys() - _KNOWN:
+            raise VerificationError(
+                f"{node.name} of the captured network has {', '.join(sorted(unknown))}, unknown here"
+            )
         self.names[node] = _TRANSLATORS[operator](self, node, output or node.name)
 
     def emit(self, kind: str, inputs: Sequence[str], output: str, name: str | None = None, **attributes: Any) -> str:

@@ -30,7 +30,7 @@ from edge_van.quantization.ptq import Calibrated, Progress, capture
 
 SAVE_EVERY_STEPS = 50
 GROWN = 2.0
-"""A loss that is over this many times what it was is an error; a few steps may well leave it where it was."""
+"""A loss that is over this many times what it was is an error; a few steps may leave it about where it was."""
 _FEATURES = torch.ops.aten.layer_norm.default
 """The network's own outputs of each stage."""
 
@@ -108,7 +108,7 @@ class _Training:
         put_grids_(self.trained)
         self.trained.to(self.device)
         self.student = _with_features(self.trained)
-        self.float_graph = _with_features(capture(teacher)).to(self.device)
+        self.float_graph = _with_features(capture(copy.deepcopy(teacher))).to(self.device)
         weights = [p for n, p in self.trained.named_parameters() if not n.endswith("log_scale")]
         scales = [p for n, p in self.trained.named_parameters() if n.endswith("log_scale")]
         for parameter in weights:
@@ -128,11 +128,15 @@ class _Training:
         self.step = state["step"]
         self.trained.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._freeze_if_due_()
+
+    def _freeze_if_due_(self) -> None:
+        if self.step >= self.settings.steps * (1.0 - self.settings.frozen_share):
+            _freeze_(self.trained)
 
     def take_step_(self, images: CalibrationImages) -> None:
         settings = self.settings
-        if self.step >= settings.steps * (1.0 - settings.frozen_share):
-            _freeze_(self.trained)
+        self._freeze_if_due_()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * _share_of_rate(self.step, settings.steps)
         batch = _draw(images, settings.batch, self.step, self.seed).to(self.device)

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch.fx import GraphModule
 
 from edge_van.bundle.recipe import QATSettings, Recipe
+from edge_van.checkpoint.training_state import SUFFIX
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages
@@ -33,7 +34,11 @@ class QATJob:
     key: str = ""
 
     def resume(self, scheme: Scheme) -> Resume | None:
-        return None if self.states is None else Resume(self.states / f"{scheme.name}.pt", f"{self.key} {scheme}")
+        if self.states is None:
+            return None
+        # not the scheme's repr: a set of strings has another order in each process
+        grid = f"{scheme.name} {scheme.symmetric} {scheme.weight_bits} {' '.join(sorted(scheme.roles))}"
+        return Resume(self.states / f"{scheme.name}{SUFFIX}", f"{self.key} {grid}")
 
 
 @dataclass(frozen=True)

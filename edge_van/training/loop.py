@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from edge_van.progress import Advance
 from edge_van.training.augment import augment, draw_plan
 from edge_van.training.network import make_trainable_, plan_drop_paths_
 from edge_van.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 SAVE_EVERY_S = 60.0
 
@@ -58,22 +61,34 @@ class Trained:
     curve: tuple[CurvePoint, ...]
 
 
+def start_accelerator(settings: TrainSettings, *, cpu: bool) -> Accelerator:
+    """Joins the other processes, where there are any. ``UsageError`` where the batch cannot be shared among them."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    on_gpu = torch.cuda.is_available() and not cpu
+    if not torch.distributed.is_initialized():  # a training before this one may have been on another device
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if on_gpu else "no")
+    processes = accelerator.num_processes
+    if settings.batch % (2 * processes):
+        raise UsageError(
+            f"a batch of {settings.batch} cannot be shared in pairs by {processes} processes: give a multiple of "
+            f"{2 * processes}"
+        )
+    return accelerator
+
+
 class Training:
     """A training, a step at a time; everything that moves is in ``state``."""
 
-    def __init__(self, van: VAN, images: TrainingImages, spec: InputSpec, settings: TrainSettings, cpu: bool) -> None:
-        from accelerate import Accelerator
-
-        self.images, self.spec, self.settings = images, spec, settings
-        on_gpu = torch.cuda.is_available() and not cpu
-        self.accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if on_gpu else "no")
-        processes = self.accelerator.num_processes
-        if settings.batch % (2 * processes):
-            raise UsageError(
-                f"a batch of {settings.batch} cannot be shared in pairs by {processes} processes: give a multiple of "
-                f"{2 * processes}"
-            )
+    def __init__(
+        self, van: VAN, images: TrainingImages, spec: InputSpec, settings: TrainSettings, accelerator: Accelerator
+    ) -> None:
+        self.images, self.spec, self.settings, self.accelerator = images, spec, settings, accelerator
+        processes = accelerator.num_processes
         device = self.accelerator.device
+        self.source = van
         self.van = make_trainable_(copy.deepcopy(van))
         self.average = copy.deepcopy(self.van).eval().requires_grad_(False).to(device)
         self.steps, self.step = settings.steps(len(images.labels)), 0
@@ -153,9 +168,9 @@ class Training:
                 mine.copy_(theirs)
 
     def result(self) -> Trained:
-        van = VAN(self.van.variant, self.van.num_classes)
+        van = copy.deepcopy(self.source)
         van.load_state_dict({name: value.cpu() for name, value in self.average.state_dict().items()})
-        return Trained(van.eval(), tuple(self.curve))
+        return Trained(van.eval().requires_grad_(True), tuple(self.curve))
 
 
 def run_training(
@@ -171,7 +186,7 @@ def run_training(
 
     Raises ``VerificationError`` where the loss is no number any more, ``UsageError`` where a GPU's memory is too small.
     """
-    if (found := load_training_state(state, key)) is not None:
+    if (found := _from_main(training.accelerator, state, key)) is not None:
         training.go_on_from_(found)
         advance(training.step * training.settings.batch)
     saved, each = time.monotonic(), max(training.settings.epochs // 10, 1)
@@ -194,6 +209,16 @@ def run_training(
             f"a smaller batch, or more processes"
         ) from None
     return training.result()
+
+
+def _from_main(accelerator: Accelerator, state: Path, key: str) -> dict[str, Any] | None:
+    """The state that the main process reads: the others may not see its disk."""
+    from accelerate.utils import broadcast_object_list
+
+    found = [load_training_state(state, key) if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 def _loss(logits: Tensor, labels: Tensor, share: float, smoothing: float) -> Tensor:

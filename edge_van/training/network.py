@@ -39,11 +39,10 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float()
-            local = torch.cat([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
             count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
-            total: Tensor = across.all_reduce(local)  # type: ignore[no-untyped-call]
-            mean, square = (total / count).view(2, -1)
-            variance = square - mean.square()
+            mean: Tensor = across.all_reduce(wide.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+            centred = wide - mean.view(1, -1, 1, 1)  # not E[x^2] - mean^2, which cancels
+            variance: Tensor = across.all_reduce(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
             self._keep_(mean.detach(), variance.detach() * (count / (count - 1)))
             scale = self.weight * torch.rsqrt(variance + self.eps)
             shift = self.bias - mean * scale

@@ -50,19 +50,20 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 1, 100_000), ("batch", 2, 65_536), ("size", 16, 2048)):
+        whole = (("epochs", 1, 100_000), ("batch", 2, 65_536), ("size", 16, 2048), ("seed", 0, 2**63 - 1))
+        for name, low, high in whole:
             value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
+            if type(value) is not int or not low <= value <= high:  # True is no number of epochs
                 raise UsageError(f"{name} is a whole number from {low} to {high}; got {value!r}")
         if self.batch % 2:
             raise UsageError(f"batch is even, for images are mixed in pairs; got {self.batch}")
-        if self.first_size is not None and not 16 <= self.first_size <= self.size:
+        if self.first_size is not None and not (type(self.first_size) is int and 16 <= self.first_size <= self.size):
             raise UsageError(f"first_size is from 16 to size, {self.size}; got {self.first_size}")
         limits = {"learning_rate": 10.0, "weight_decay": 10.0, "mixup": 10.0, "cutmix": 10.0}
         shares = ("warm_up", "label_smoothing", "crop", "ema", "drop_path", "growing")
         for name, high_number in {**limits, **dict.fromkeys(shares, 1.0)}.items():
             value = getattr(self, name)
-            if not 0 <= value <= high_number:
+            if not isinstance(value, (int, float)) or not 0 <= value <= high_number:
                 raise UsageError(f"{name} is a number from 0 to {high_number:g}; got {value!r}")
         if self.crop == 0 or self.drop_path == 1 or self.ema == 1:
             raise UsageError("crop is over 0, drop_path and ema are under 1")
@@ -83,4 +84,4 @@ class TrainSettings:
         if self.first_size is None or step >= self.growing * steps:
             return self.size
         grown = self.first_size + (self.size - self.first_size) * step / (self.growing * steps)
-        return min(16 * round(grown / 16), self.size)
+        return min(max(16 * round(grown / 16), self.first_size), self.size)

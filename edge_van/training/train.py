@@ -6,29 +6,30 @@ In: images, a variant or a checkpoint to start from, ``TrainSettings``. Out: a s
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
 import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
+from edge_van.checkpoint.training_state import SUFFIX, training_states
 from edge_van.errors import DataError, UsageError
 from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.images.stream import StreamStats, stream
 from edge_van.input_spec import InputSpec
-from edge_van.machine import versions
-from edge_van.model.van import VAN
+from edge_van.model.van import VAN, DropPath
 from edge_van.progress import UNWATCHED, Advance, Work
 from edge_van.storage.files import replace_file
-from edge_van.training.loop import CurvePoint, Training, TrainingImages, run_training
+from edge_van.training.loop import CurvePoint, Training, TrainingImages, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
 
 MEMORY_SHARE = 0.6
@@ -64,16 +65,19 @@ def train(
 ) -> TrainResult:
     """Train a VAN on ``data``, labelled images in a folder or zip, one folder a class, or train/ beside val/.
 
-    What it goes on from lies in ``OUTPUT.train`` until it is done: the same call goes on there. ``OUTPUT`` with the
-    suffix ``.csv`` has the curve.
+    What it goes on from lies in a hidden folder beside ``output`` until it is done: the same call goes on there.
+    ``output`` with the suffix ``.csv`` has the curve.
 
     Raises ``UsageError``, ``DataError``, ``CheckpointError``, and ``VerificationError`` where the loss is no number.
     """
     options, path = options or TrainOptions(), Path(output)
     if path.suffix != ".safetensors":
         raise UsageError(f"a trained network is written as safetensors: call it NAME.safetensors, not {path.name}")
-    if path.exists() and not options.force:
-        raise UsageError(f"{path} is there already: give another --output, or --force to replace it")
+    curve = path.with_suffix(".csv")
+    for there in (path, curve):
+        if there.exists() and not options.force:
+            raise UsageError(f"{there} is there already: give another --output, or --force to replace it")
+    accelerator = start_accelerator(settings, cpu=options.cpu)
     torch.manual_seed(settings.seed)
     with ExitStack() as stack:
         beside, found = splits(Path(data))
@@ -81,56 +85,69 @@ def train(
         if options.validation is not None:
             held_out = Path(options.validation)
         images = stack.enter_context(open_images(found or Path(data)))
+        if len(images.classes or ()) < 2:
+            raise DataError(f"{data} has one class; a training needs a folder for each of two classes or more")
         spec = InputSpec(size=(settings.size,) * 2, crop=1.0, classes=images.classes)
-        van, spec, key = _start(options, settings, spec)
-        _check_memory(len(images), spec)
+        van, spec, key, variant = _start(options, settings, spec)
+        others = None
+        if held_out is not None:
+            others = stack.enter_context(open_images(held_out, classes=spec.classes))
+        _check_memory(len(images) + (0 if others is None else len(others)), spec)
+        folder = stack.enter_context(training_states(path)) if accelerator.is_main_process else path.parent
         with work.reporter.stage("Reading training images", len(images)) as advance:
             pixels = _read(images, spec, work, advance)
         validation = None
-        if held_out is not None:
-            others = stack.enter_context(open_images(held_out, classes=spec.classes))
+        if others is not None:
             with work.reporter.stage("Reading validation images", len(others)) as advance:
                 validation = _read(others, spec, work, advance)
-        states = path.with_name(f"{path.name}.train")
-        states.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(pixels.pixels.tobytes() + pixels.labels.tobytes()).hexdigest()
-        run = Training(van, pixels, spec, settings, options.cpu)
+        digest = hashlib.sha256(pixels.pixels.data)
+        digest.update(pixels.labels.data)
+        run = Training(van, pixels, spec, settings, accelerator)
         with work.reporter.stage(f"Training {van.variant.name}", run.steps * settings.batch) as advance:
             trained = run_training(
                 run,
-                state=states / "state.pt",
-                key=f"{key} {digest} {spec} {settings} {versions()}",
+                state=folder / f"state{SUFFIX}",
+                key=f"{key} {digest.hexdigest()} {spec} {settings} torch {torch.__version__}",
                 advance=advance,
                 measure=None if validation is None else lambda network: _top1_percent(network, validation, spec),
             )
-    if run.accelerator.is_main_process:
-        extra = {"trained_on": Path(data).name, "settings": str(asdict(settings))}
-        save_safetensors(path, trained.van.state_dict(), spec, van.variant.name, half=False, extra=extra)
-        replace_file(path.with_suffix(".csv"), _csv(trained.curve))
-        shutil.rmtree(states)
-    run.accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            extra = {"trained_on": Path(data).name, "settings": str(asdict(settings))}
+            save_safetensors(path, trained.van.state_dict(), spec, variant, half=False, extra=extra)
+            replace_file(curve, _csv(trained.curve))
+    accelerator.wait_for_everyone()
     return TrainResult(path, trained.curve)
 
 
-def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> tuple[VAN, InputSpec, str]:
-    """The network before its first step, how its images are prepared, and what of it a resumed run must share."""
-    classes = len(spec.classes or ())
+def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> tuple[VAN, InputSpec, str, str | None]:
+    """The network before its first step, how its images are prepared, what of it a resumed run must share, and the
+    published variant it is, None for widths or kernels of one's own."""
+    classes = spec.classes or ()
     if options.checkpoint is None:
         if options.variant is None:
             raise UsageError("a training from scratch needs --variant b0..b6; one that goes on needs --checkpoint FILE")
-        return VAN(options.variant, classes, drop_path_rate=settings.drop_path), spec, f"scratch {options.variant}"
+        van = VAN(options.variant, len(classes), drop_path_rate=settings.drop_path)
+        return van, spec, f"scratch {options.variant}", options.variant
     loaded = load_checkpoint(str(options.checkpoint), variant=options.variant)
-    van = VAN(loaded.van.variant, classes, drop_path_rate=settings.drop_path)
-    weights = loaded.van.state_dict()
-    same_head = weights["head.weight"].shape == van.head.weight.shape
-    if not same_head:  # another task: its head starts anew
-        weights |= {name: value for name, value in van.state_dict().items() if name.startswith("head.")}
-    van.load_state_dict(weights)
-    return van, replace(spec, mean=loaded.spec.mean, std=loaded.spec.std), loaded.sha256
+    van = copy.deepcopy(loaded.van)
+    for module, rate in zip(
+        (m for m in van.modules() if isinstance(m, DropPath)),
+        torch.linspace(0, settings.drop_path, sum(van.variant.depths)).tolist(),
+        strict=True,
+    ):
+        module.rate = rate
+    if loaded.spec.classes != classes:  # another task, or the logits in another order: its head starts anew
+        head = nn.Linear(cast(nn.Linear, van.head).in_features, len(classes))
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        van.head, van.num_classes = head, len(classes)
+    spec = replace(spec, mean=loaded.spec.mean, std=loaded.spec.std)
+    return van, spec, f"{loaded.sha256} {loaded.entry}", loaded.variant
 
 
 def _check_memory(images: int, spec: InputSpec) -> None:
-    needed = images * spec.size[0] * spec.size[1] * 3
+    """Every process that trains on this machine has the images."""
+    needed = images * spec.size[0] * spec.size[1] * 3 * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > MEMORY_SHARE * there:
         raise DataError(

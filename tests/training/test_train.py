@@ -73,7 +73,7 @@ def test_a_full_disk_loses_nothing(
     with pytest.raises(BundleError, match="free some space"):
         train(data, path, SETTINGS, options=TrainOptions("b0"))
     assert not path.exists()
-    assert [p.name for p in (small_disk / "van.safetensors.train").iterdir()] in ([], ["state.pt"])
+    assert {p.name for p in (small_disk / ".van.safetensors.training").iterdir()} <= {"lock", "state.pt"}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_more_images_than_the_memory_holds_are_said(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sysconf", lambda name: 64)
-    with pytest.raises(DataError, match=r"18 images at 32 px take 0\.0 GiB of memory"):
+    with pytest.raises(DataError, match=r"27 images at 32 px take 0\.0 GiB of memory"):
         train(data, tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"))
 
 

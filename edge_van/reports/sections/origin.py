@@ -150,13 +150,19 @@ def _doubts(run: BenchmarkResult) -> Block:
 def _bundle(m: Manifest) -> tuple[tuple[str, str], ...]:
     spec, calibration = m.input_spec, m.calibration
     settings = {**asdict(m.recipe), **asdict(m.fold)}
+    del settings["method"]
+    training = settings.pop("qat")
+    settings |= {f"qat.{key}": value for key, value in training.items() if m.method == "qat"}
     recipe = ", ".join(
         f"{key} {','.join(value) if isinstance(value, tuple) else value}" for key, value in sorted(settings.items())
     )
     return (
         ("network", f"VAN-{m.variant}, {m.num_classes:,} classes, {spec.size[0]} x {spec.size[1]} px"),
         ("checkpoint", f"{m.checkpoint} ({m.checkpoint_layout}), sha256 {m.checkpoint_sha256[:16]}…"),
-        ("calibrated on", f"{calibration.images:,} images of {calibration.data}, seed {calibration.seed}"),
+        (
+            "trained on" if m.method == "qat" else "calibrated on",
+            f"{calibration.images:,} images of {calibration.data}, seed {calibration.seed}",
+        ),
         ("made", f"{m.created} by edge-van {m.edge_van_version}"),
         ("method", f"{m.method}; {recipe}"),
     )
