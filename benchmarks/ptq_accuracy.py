@@ -21,6 +21,7 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.sets import open_images
 from edge_van.images.stream import stream
+from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
 from edge_van.quantization.calibration import CalibrationImages
@@ -50,17 +51,42 @@ def run(runtime: str, path: Path, pixels: NDArray[np.uint8], images: Calibration
     return np.concatenate(parts)
 
 
+def test_images(path: Path, spec: InputSpec) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(N, H, W, 3) and (N,) labels, in whole batches."""
+    with open_images(path, classes=spec.classes) as test:
+        batches = list(stream(test, spec, batch_size=BATCH))
+    pixels = np.concatenate([b.images for b in batches])
+    labels = np.concatenate([b.labels for b in batches])
+    usable = len(pixels) // BATCH * BATCH
+    return pixels[:usable], labels[:usable]
+
+
+def compared(reference: NDArray[Any], logits: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
+    """What a model's logits are worth beside FP32's."""
+    drop, low, high = paired_drop_interval(reference.argmax(1) == labels, logits.argmax(1) == labels)
+    return {
+        "top1_percent": 100.0 * float((logits.argmax(1) == labels).mean()),
+        "drop_points": drop,
+        "drop_low": low,
+        "drop_high": high,
+        "agreement_percent": agreement_percent(reference, logits),
+        "logit_sqnr_db": sqnr_db(reference, logits),
+    }
+
+
+def in_words(row: dict[str, Any]) -> str:
+    return (
+        f"top-1 {row['top1_percent']:.2f}  drop {row['drop_points']:+.2f} ({row['drop_low']:+.2f} to "
+        f"{row['drop_high']:+.2f})  agreement {row['agreement_percent']:.2f}  SQNR {row['logit_sqnr_db']:.2f} dB"
+    )
+
+
 def main() -> None:
     """Build, run, print, write."""
     args = arguments(__doc__ or "").parse_args()
     loaded, spec = demo(args.size)
     images = calibration(args.train, spec, args.samples)
-    with open_images(args.test, classes=spec.classes) as test:
-        batches = list(stream(test, spec, batch_size=BATCH))
-    pixels = np.concatenate([b.images for b in batches])
-    labels = np.concatenate([b.labels for b in batches])
-    usable = len(pixels) // BATCH * BATCH
-    pixels, labels = pixels[:usable], labels[:usable]
+    pixels, labels = test_images(args.test, spec)
     folded, _ = fold(loaded.van, spec.size)
     check = images.normalized(images.pixels[:8])
     recipe = load_recipe()
@@ -73,24 +99,9 @@ def main() -> None:
         print(f"FP32 top-1 {100 * (reference.argmax(1) == labels).mean():.2f} % of {len(labels)} images")
 
         def add(model: str, computed_by: str, logits: NDArray[Any]) -> None:
-            drop, low, high = paired_drop_interval(reference.argmax(1) == labels, logits.argmax(1) == labels)
-            row = {
-                "model": model,
-                "computed_by": computed_by,
-                "images": len(labels),
-                "top1_percent": 100.0 * float((logits.argmax(1) == labels).mean()),
-                "drop_points": drop,
-                "drop_low": low,
-                "drop_high": high,
-                "agreement_percent": agreement_percent(reference, logits),
-                "logit_sqnr_db": sqnr_db(reference, logits),
-            }
-            rows.append(row)
-            print(
-                f"{model:24s} {computed_by:12s} top-1 {row['top1_percent']:.2f}  drop {drop:+.2f} ({low:+.2f} to "
-                f"{high:+.2f})  agreement {row['agreement_percent']:.2f}  SQNR {row['logit_sqnr_db']:.2f} dB",
-                flush=True,
-            )
+            worth = compared(reference, logits, labels)
+            rows.append({"model": model, "computed_by": computed_by, "images": len(labels), **worth})
+            print(f"{model:24s} {computed_by:12s} {in_words(worth)}", flush=True)
 
         nncf_path = nncf_defaults(loaded, spec, images, folder)
         add("nncf_defaults_unfolded", "openvino", run("openvino", nncf_path, pixels, images, "NNCF defaults"))

@@ -14,25 +14,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common import arguments, calibration, write_result
 from numpy.typing import NDArray
-from ptq_accuracy import BATCH, run
+from ptq_accuracy import compared, in_words, run, test_images
 
 from edge_van.assets import DEMO_CHECKPOINT, asset
 from edge_van.bundle.recipe import QATSettings
 from edge_van.checkpoint.load import load_checkpoint
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.images.sets import open_images
-from edge_van.images.stream import stream
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal, Work
 from edge_van.quantization.ptq import QuantizedVAN
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.run import QATJob, prepare, quantized_graphs
 from edge_van.quantization.scheme import for_openvino, get_scheme
-from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
 
 TENSORRT = ("int8", "int8_pointwise")
 
@@ -50,12 +46,7 @@ def main() -> None:
     settings = replace(QATSettings(), images=args.images, steps=args.steps, learning_rate=args.learning_rate)
     loaded = load_checkpoint(args.checkpoint)
     spec = replace(loaded.spec, size=(args.size, args.size))
-    with open_images(args.test, classes=spec.classes) as test:
-        batches = list(stream(test, spec, batch_size=BATCH))
-    pixels = np.concatenate([b.images for b in batches])
-    labels = np.concatenate([b.labels for b in batches])
-    usable = len(pixels) // BATCH * BATCH
-    pixels, labels = pixels[:usable], labels[:usable]
+    pixels, labels = test_images(args.test, spec)
     folded, _ = fold(loaded.van, spec.size)
     images = calibration(args.train, spec, max(args.samples, args.images))
     work = Work(Terminal())
@@ -86,25 +77,9 @@ def main() -> None:
                 [graph] = quantized_graphs(source, (scheme,), work)
                 seconds = time.monotonic() - start
                 logits = logits_of(graph)
-                drop, low, high = paired_drop_interval(right, logits.argmax(1) == labels)
-                row = {
-                    "scheme": name,
-                    "method": method,
-                    "seconds": seconds,
-                    "top1_percent": 100.0 * float((logits.argmax(1) == labels).mean()),
-                    "drop_points": drop,
-                    "drop_low": low,
-                    "drop_high": high,
-                    "agreement_percent": agreement_percent(reference, logits),
-                    "logit_sqnr_db": sqnr_db(reference, logits),
-                }
-                rows.append(row)
-                print(
-                    f"{name:12s} {method}  top-1 {row['top1_percent']:.2f}  drop {drop:+.2f} ({low:+.2f} to "
-                    f"{high:+.2f})  agreement {row['agreement_percent']:.2f}  SQNR {row['logit_sqnr_db']:.2f} dB  "
-                    f"{seconds / 60:.1f} min",
-                    flush=True,
-                )
+                worth = compared(reference, logits, labels)
+                rows.append({"scheme": name, "method": method, "seconds": seconds, **worth})
+                print(f"{name:12s} {method}  {in_words(worth)}  {seconds / 60:.1f} min", flush=True)
     content = {
         "checkpoint": args.checkpoint.name,
         "variant": loaded.van.variant.name,

@@ -35,20 +35,29 @@ def training_states(output: Path) -> Iterator[Path]:
         # not the folder itself, whose lock is that of whoever replaces a file in it
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another command trains for {output}: wait for it, or give another --output") from None
-        except OSError:  # a file system that knows no locks
-            pass
+        if not _is_mine(descriptor):
+            raise UsageError(f"another command trains for {output}: wait for it, or give another --output")
         yield folder
-        with suppress(OSError):
+        with suppress(OSError):  # what is done is done
             for state in folder.glob(f"*{SUFFIX}"):
                 state.unlink()
-            (folder / LOCK).unlink()
-            folder.rmdir()
     finally:
+        with suppress(OSError):  # also after an error that came before anything was kept
+            if not any(folder.glob(f"*{SUFFIX}")) and _is_mine(descriptor):
+                (folder / LOCK).unlink()
+                folder.rmdir()
         os.close(descriptor)
+
+
+def _is_mine(descriptor: int) -> bool:
+    """Whether the lock is held here, or could not be by anyone: some file systems know no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def save_training_state(path: Path, key: str, state: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A captured network, operator by operator, as ONNX.
 
 In: the graph of a ``FoldedVAN`` or of a ``QuantizedVAN``, which has a dozen operators. Out: a ``ModelProto``.
-torch's own exporter makes the same graph under other names, as a test compares; it takes seconds, this milliseconds.
+torch's own exporter makes the same graph under other names, as a test compares, but traces and rewrites it anew.
 """
 
 from __future__ import annotations

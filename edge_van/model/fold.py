@@ -166,15 +166,10 @@ def crop_kernel_(conv: nn.Conv2d, map_size: tuple[int, int]) -> bool:
     """
     if conv.stride != (1, 1) or isinstance(conv.padding, str):
         return False
-    keep: list[slice] = []
-    padding: list[int] = []
-    for k, d, p, side in zip(conv.kernel_size, conv.dilation, conv.padding, map_size, strict=True):
-        if 2 * p != (k - 1) * d:
-            return False
-        # outer taps sit at offsets -p + i*d; one more ring goes as long as its offset is over side - 1
-        drop = min(max(-(-(p - (side - 1)) // d), 0), (k - 1) // 2)
-        keep.append(slice(drop, k - drop))
-        padding.append(p - drop * d)
+    if any(2 * p != (k - 1) * d for k, d, p in zip(conv.kernel_size, conv.dilation, conv.padding, strict=True)):
+        return False
+    sides = zip(conv.kernel_size, conv.dilation, map_size, strict=True)
+    keep, padding = zip(*(taps_on_the_map(k, d, side) for k, d, side in sides), strict=True)
     weight = conv.weight[:, :, keep[0], keep[1]]
     if weight.shape == conv.weight.shape:
         return False
@@ -183,6 +178,14 @@ def crop_kernel_(conv: nn.Conv2d, map_size: tuple[int, int]) -> bool:
     conv.padding = (padding[0], padding[1])
     conv._reversed_padding_repeated_twice = [padding[1], padding[1], padding[0], padding[0]]
     return True
+
+
+def taps_on_the_map(kernel: int, dilation: int, side: int) -> tuple[slice, int]:
+    """The taps, along one side, of a size-keeping kernel that do not read padding alone; the padding that is left."""
+    padding = (kernel - 1) * dilation // 2
+    # outer taps sit at offsets -padding + i*dilation; one more ring goes as long as its offset is over side - 1
+    drop = min(max(-(-(padding - (side - 1)) // dilation), 0), (kernel - 1) // 2)
+    return slice(drop, kernel - drop), padding - drop * dilation
 
 
 @torch.no_grad()

@@ -25,24 +25,22 @@ class _RoundToGrid(torch.autograd.Function):
     the value; the step's is the rounding error inside and the grid's end outside."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, log_scale: Tensor, scale: Tensor, zero_point: Tensor, ends: tuple[int, int]
-    ) -> Tensor:
-        # as torch.fake_quantize_per_tensor_affine, whose kernel takes over twice the time
-        rounded = (x * (1.0 / scale)).round_().clamp_(*(end - int(zero_point) for end in ends)).mul_(scale)
-        ctx.save_for_backward(x, rounded, scale, zero_point)
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, scale: Tensor, ends: tuple[int, int]) -> Tensor:
+        # as torch.fake_quantize_per_tensor_affine, whose CPU kernel is slower than these four
+        rounded = (x * (1.0 / scale)).round_().clamp_(*ends).mul_(scale)
+        ctx.save_for_backward(x, rounded, scale)
         ctx.ends = ends
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        x, rounded, scale, zero_point = ctx.saved_tensors
-        low, high = ((end - zero_point) * scale for end in ctx.ends)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, rounded, scale = ctx.saved_tensors
+        low, high = (end * scale for end in ctx.ends)
         inside = (x >= low) & (x <= high)
         passed = gradient * inside
         # d(rounded) / d(log scale) is rounded - x inside and rounded outside
         step = (gradient * rounded).sum() - (passed * x).sum()
-        return passed, step, None, None, None
+        return passed, step, None, None
 
 
 class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
@@ -56,20 +54,20 @@ class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
         self.halves = isinstance(observer, HalfScaleHistogramObserver)
         self.log_scale = nn.Parameter(scale.detach().clone().log().reshape(()))
         self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32).reshape(()))
+        self._ends = (self.quant_min - int(zero_point), self.quant_max - int(zero_point))  # around what 0 becomes
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         scale = self.log_scale.detach().exp().clamp_min(EPS)
         return half_scale(scale) if self.halves else scale, self.zero_point
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, zero_point = self.calculate_qparams()
-        ends = (self.quant_min, self.quant_max)
-        result: Tensor = _RoundToGrid.apply(x, self.log_scale, scale, zero_point, ends)  # type: ignore[no-untyped-call]
+        scale, _ = self.calculate_qparams()
+        result: Tensor = _RoundToGrid.apply(x, self.log_scale, scale, self._ends)  # type: ignore[no-untyped-call]
         return result
 
 
 class WeightGrid(FakeQuantizeBase):  # type: ignore[misc]
-    """One scale a channel: the largest weight is at the grid's end, until ``freeze_`` holds the scales as they are."""
+    """One scale a channel: the largest weight is at the grid's end, until it is ``frozen``."""
 
     def __init__(self, observer: Any) -> None:
         super().__init__()

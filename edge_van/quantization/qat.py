@@ -7,7 +7,6 @@ In: a calibrated graph, the float network, images without labels. Out: the graph
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid, put_grids_
 from edge_van.quantization.ptq import Calibrated, Progress, capture
+from edge_van.schedule import warm_up_and_cosine
 
 SAVE_EVERY_STEPS = 50
 GROWN = 2.0
@@ -138,7 +138,7 @@ class _Training:
         settings = self.settings
         self._freeze_if_due_()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * _share_of_rate(self.step, settings.steps)
+            group["lr"] = rate * warm_up_and_cosine(self.step, settings.steps, settings.steps // 20)
         batch = _draw(images, settings.batch, self.step, self.seed).to(self.device)
         with torch.no_grad():
             expected = self.float_graph(batch)
@@ -163,13 +163,6 @@ class _Training:
         trained = self.trained.cpu().requires_grad_(False)
         model = _with_weights(self.calibrated.model, trained)
         return replace(self.calibrated, model=model, observed=trained, reference=self.teacher)
-
-
-def _share_of_rate(step: int, steps: int) -> float:
-    warm_up = max(steps // 20, 1)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
 
 
 def _draw(images: CalibrationImages, batch: int, step: int, seed: int) -> Tensor:

@@ -12,20 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.nn import functional as across
 
+from edge_van.model.fold import taps_on_the_map
 from edge_van.model.van import VAN, DropPath
 
 
 class CroppedConv2d(nn.Conv2d):
     """A depthwise convolution that keeps the map's size and leaves out the taps that would read padding alone: the same
-    function, and up to four times as fast on a small map. The weights left out have no gradient there."""
+    function with less work. The weights left out have no gradient there."""
 
     def forward(self, x: Tensor) -> Tensor:
-        keep, padding = [], []
-        for k, d, side in zip(self.kernel_size, self.dilation, x.shape[2:], strict=True):
-            pad = (k - 1) * d // 2
-            drop = min(max(-(-(pad - (side - 1)) // d), 0), (k - 1) // 2)
-            keep.append(slice(drop, k - drop))
-            padding.append(pad - drop * d)
+        sides = zip(self.kernel_size, self.dilation, x.shape[2:], strict=True)
+        keep, padding = zip(*(taps_on_the_map(k, d, side) for k, d, side in sides), strict=True)
         weight = self.weight[:, :, keep[0], keep[1]]
         return nn.functional.conv2d(x, weight, self.bias, 1, padding, self.dilation, self.groups)
 

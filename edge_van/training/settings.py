@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from edge_van.errors import UsageError
+from edge_van.schedule import warm_up_and_cosine
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,7 @@ class TrainSettings:
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of an update."""
-        warm_up = max(round(self.warm_up * steps), 1)
-        if step < warm_up:
-            return self.learning_rate * (step + 1) / warm_up
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+        return self.learning_rate * warm_up_and_cosine(step, steps, round(self.warm_up * steps))
 
     def size_at(self, step: int, steps: int) -> int:
         """Pixels, in steps of 16: progressive learning (Tan and Le, EfficientNetV2, 2021, section 4)."""

@@ -23,6 +23,7 @@ from torch import nn
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.checkpoint.training_state import SUFFIX, training_states
 from edge_van.errors import DataError, UsageError
+from edge_van.evaluation.evidence import left_out
 from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.images.stream import StreamStats, stream
 from edge_van.input_spec import InputSpec
@@ -168,9 +169,7 @@ def _read(images: ImageSet, spec: InputSpec, work: Work, advance: Advance) -> Tr
         advance(len(batch.labels))
     if not done:
         raise DataError(f"{images.source}: none of {len(images)} images could be read")
-    if stats.broken:
-        first = stats.broken[0]
-        work.warn((f"{len(stats.broken)} images of {images.source.name} left out: {first.name}: {first.reason}",))
+    left_out(tuple(stats.broken), "training", work)
     return TrainingImages(pixels[:done], labels[:done])
 
 
