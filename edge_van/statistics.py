@@ -5,6 +5,7 @@ In: logits (N, classes), labels (N,), times (rounds,) of both. Out: plain floats
 
 from __future__ import annotations
 
+import functools
 import math
 from statistics import NormalDist
 from typing import Any
@@ -177,6 +178,7 @@ def dependence(over: NDArray[np.bool_]) -> float:
     return max(math.sqrt(4.0 * length * float(shares.var(ddof=1))) * T_OF_STRETCHES / NORMAL, 1.0)
 
 
+@functools.cache
 def _order_statistic(n: int) -> int:
     """The k of ``paired_ratio``, at least 1. Over 1,000 the binomial is normal to a thousandth of its width."""
     if n > 1000:

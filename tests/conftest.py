@@ -21,7 +21,7 @@ from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 from edge_van.runtimes.telemetry import switch_off_telemetry
 
-pytest_plugins = ["side_by_side"]
+pytest_plugins = ["captured_once", "side_by_side"]
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)

@@ -14,8 +14,8 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from edge_van.quantization.scheme import (
     EPS,
-    HalfScaleHistogramObserver,
     HalfScalePerChannelObserver,
+    HalfScaleRangeObserver,
     half_scale,
 )
 
@@ -51,7 +51,7 @@ class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
         self.dtype, self.qscheme = observer.dtype, observer.qscheme
         self.quant_min, self.quant_max = int(observer.quant_min), int(observer.quant_max)
         scale, zero_point = observer.calculate_qparams()
-        self.halves = isinstance(observer, HalfScaleHistogramObserver)
+        self.halves = isinstance(observer, HalfScaleRangeObserver)
         self.log_scale = nn.Parameter(scale.detach().clone().log().reshape(()))
         self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32).reshape(()))
         self._ends = (self.quant_min - int(zero_point), self.quant_max - int(zero_point))  # around what 0 becomes

@@ -20,7 +20,16 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
+from edge_van.quantization.scheme import (
+    LAYERS,
+    RangeObserver,
+    Role,
+    Scheme,
+    VANQuantizer,
+    above_views,
+    module_path,
+    roles,
+)
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:
@@ -122,6 +131,9 @@ def calibrate(
                 observed(batch)
                 if progress is not None:
                     progress(len(batch))
+        for module in observed.modules():
+            if isinstance(module, RangeObserver):
+                module.calculate_qparams()  # before copies are made, each of which would search for itself
     return Calibrated(model, scheme, observed, batches[0])
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -179,8 +179,23 @@ def half_scale(scale: Tensor) -> Tensor:
     return torch.where(half.float() < scale, step, half).float()
 
 
-class HalfScaleHistogramObserver(HistogramObserver):  # type: ignore[misc]
-    """torchao's, with a scale that float16 holds exactly."""
+class RangeObserver(HistogramObserver):  # type: ignore[misc]
+    """torchao's, which searches for the best range once and not at each question: every scheme asks, training too."""
+
+    _range: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x_orig: Tensor) -> Tensor:
+        self._range = None
+        return cast(Tensor, super().forward(x_orig))
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        if self._range is None:
+            self._range = super().calculate_qparams()
+        return self._range
+
+
+class HalfScaleRangeObserver(RangeObserver):
+    """With a scale that float16 holds exactly."""
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         scale, zero_point = super().calculate_qparams()
@@ -214,9 +229,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             quant_min=-128 if symmetric else 0,
             quant_max=127 if symmetric else 255,
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
-            observer_or_fake_quant_ctr=(HalfScaleHistogramObserver if symmetric else HistogramObserver).with_args(
-                eps=EPS
-            ),
+            observer_or_fake_quant_ctr=(HalfScaleRangeObserver if symmetric else RangeObserver).with_args(eps=EPS),
         )
         # LayerNorm cancels the scale of a grid centred on 0, so the kernel reads the integers as they are
         self._centred = QuantizationSpec(
@@ -224,7 +237,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             quant_min=-128,
             quant_max=127,
             qscheme=torch.per_tensor_symmetric,
-            observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=EPS),
+            observer_or_fake_quant_ctr=RangeObserver.with_args(eps=EPS),
         )
         self._weight = _weight_spec(127, half_scale=symmetric)
         self._weight_7bit = _weight_spec(63, half_scale=symmetric)

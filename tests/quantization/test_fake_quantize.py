@@ -10,11 +10,11 @@ from torch import Tensor
 from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid
-from edge_van.quantization.scheme import EPS, HalfScaleHistogramObserver, HalfScalePerChannelObserver
+from edge_van.quantization.scheme import EPS, HalfScalePerChannelObserver, HalfScaleRangeObserver
 
 
 def activation_grid(x: Tensor, *, symmetric: bool = False) -> ActivationGrid:
-    kind = HalfScaleHistogramObserver if symmetric else HistogramObserver
+    kind = HalfScaleRangeObserver if symmetric else HistogramObserver
     observer = kind(
         dtype=torch.int8 if symmetric else torch.uint8,
         quant_min=-128 if symmetric else 0,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from captured_once import capture_once
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
@@ -14,6 +15,7 @@ from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.quantization.equalize import equalize
+from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
 from edge_van.quantization.scheme import LAYERS, SCHEMES, Role, VANQuantizer
 
@@ -90,6 +92,27 @@ def test_any_batch_size(quantized: QuantizedVAN, folded: FoldedVAN, images: Imag
         for n in (1, 3):
             assert torch.allclose(quantized.graph(x[:n]), whole[:n], atol=1e-5)
             assert torch.allclose(captured(x[:n]), folded(x[:n]), atol=1e-5)
+
+
+@pytest.mark.parametrize("changed", ["as folded", "hardswish", "equalised"])
+def test_a_copied_capture_is_a_capture(folded: FoldedVAN, batches: list[Tensor], changed: str):
+    """What most tests get (``captured_once``): of a structure that another network had, with other weights."""
+    if changed == "hardswish":
+        folded = with_hardswish(folded)
+    elif changed == "equalised":
+        folded = equalize(folded, batches)
+    torch.manual_seed(5)
+    other = copy.deepcopy(folded)
+    for tensor in other.state_dict().values():
+        tensor.normal_()
+    capture_once(other)
+    real, copied = capture(folded), capture_once(folded)
+    assert str(copied.code) == str(real.code)
+    assert str(copied.graph) == str(real.graph)
+    for name, tensor in real.state_dict().items():
+        assert torch.equal(tensor, copied.state_dict()[name]), name
+    with torch.no_grad():
+        assert torch.equal(copied(batches[0]), real(batches[0]))
 
 
 def test_the_model_given_is_untouched(narrow_van: VAN, batches: list[Tensor]):
