@@ -24,15 +24,19 @@ TOGETHER = ("reports",)
 DEAREST_FIRST = (
     "reports",
     "test_pipeline.py",
+    "quantization/test_qat.py",
+    "export/test_onnx_graph.py",
     "export/test_tensorrt_proof.py",
-    "export/test_onnx_export.py",
-    "engines/test_build.py",
-    "evaluation/test_accuracy.py",
+    "model/test_fold.py",
+    "training/test_loop.py",
     "quantization/test_ptq.py",
-    "prediction/test_gradcam.py",
-    "export/test_openvino_export.py",
+    "prediction/test_predict.py",
     "cli/test_main.py",
-    "quantization/test_scheme.py",
+    "engines/test_tensorrt.py",
+    "prediction/test_gradcam.py",
+    "export/test_onnx_export.py",
+    "export/test_openvino_export.py",
+    "evaluation/test_accuracy.py",
 )
 """What takes longest, so that no worker begins with it when the others are done."""
 

@@ -29,6 +29,7 @@ from edge_van.engines import build as engines
 from edge_van.engines import target as engine_target
 from edge_van.engines.build import ACTIVE_NAME, build
 from edge_van.engines.target import EnginesOptions
+from edge_van.engines.tensorrt import BuildOptions
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.export.precision import to_float16
 from edge_van.input_spec import InputSpec
@@ -38,8 +39,6 @@ from edge_van.runtimes.cuda import Device
 
 pytest.importorskip("tensorrt_rtx")
 CARDS = EnginesOptions(compute_capabilities=("SM89", "SM120"))
-ONE_CARD = EnginesOptions(compute_capabilities=("SM89",))
-"""Takes half the time to build for."""
 CLASSES = tuple("abcdefg")
 TAG = "rtx-sm89-sm120-1.7"
 ADA = Device("NVIDIA GeForce RTX 4090", "8.9")
@@ -60,6 +59,32 @@ def bundle(graphs: dict[str, Path], tmp_path: Path) -> Bundle:
             writer.path(s.file).write_bytes(model.SerializeToString())
         spec = InputSpec(size=(64, 64), classes=CLASSES)
         return writer.finish(replace(MANIFEST, schemes=schemes, engines={}, num_classes=len(CLASSES), input_spec=spec))
+
+
+REAL_BUILD = engines.build_engine
+
+
+@pytest.fixture(scope="module")
+def built_before(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., EngineRecord]:
+    """The real builder, which builds once for a graph, a scheme and a card; then it gives copies. What is tested here
+    is what becomes of engines, not the builder."""
+    kept: dict[object, tuple[Path, EngineRecord]] = {}
+
+    def build(onnx_path: Path, folder: Path, scheme: str, options: BuildOptions, **others: Any) -> EngineRecord:
+        key = (onnx_path.name, onnx_path.read_bytes(), scheme, options)
+        if key not in kept:
+            made = tmp_path_factory.mktemp("engine")
+            kept[key] = made, REAL_BUILD(onnx_path, made, scheme, options, **others)
+        made, record = kept[key]
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return record
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _built_once(built_before: Callable[..., EngineRecord], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "build_engine", built_before)
 
 
 def test_engines_are_built_and_listed(bundle: Bundle) -> None:
@@ -90,24 +115,22 @@ def test_engines_are_built_and_listed(bundle: Bundle) -> None:
     assert not list((bundle.path / "tensorrt").glob(".*"))
 
 
-REAL_BUILD = engines.build_engine
-
-
 def fails_for(*broken: str, error: type[BaseException] = VerificationError) -> Callable[..., EngineRecord]:
-    """The real builder, but for the schemes named."""
+    """The builder that is in use, but for the schemes named."""
+    working = engines.build_engine
 
     def build(onnx_path: Path, folder: Path, scheme: str, *rest: Any, **options: Any) -> EngineRecord:
         if scheme in broken:
             (folder / LOG_NAME).write_text("what the builder said")
             raise error("no kernel for it")
-        return REAL_BUILD(onnx_path, folder, scheme, *rest, **options)
+        return working(onnx_path, folder, scheme, *rest, **options)
 
     return build
 
 
 def test_one_that_cannot_be_built_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
-    built = build(bundle, options=ONE_CARD)
+    built = build(bundle, options=CARDS)
     assert built.failed == {"int8": "no kernel for it"}
     found = built.bundle.manifest.engines[built.target]
     rows = {row.scheme: row.note for row in found.choice.table}
@@ -121,10 +144,10 @@ def test_one_that_cannot_be_built_is_said(bundle: Bundle, monkeypatch: pytest.Mo
 def test_when_nothing_can_be_built_the_bundle_stays(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = build(bundle, options=replace(ONE_CARD, schemes=("int8",))).bundle
+    before = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
     monkeypatch.setattr(engines, "build_engine", fails_for("int8", "int8_pointwise"))
     with pytest.raises(VerificationError, match="no kernel"):
-        build(before, options=ONE_CARD, work=Work(Terminal()))
+        build(before, options=CARDS, work=Work(Terminal()))
     assert verify(before) == []
     assert open_bundle(bundle.path).manifest == before.manifest
     [logs] = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines() if "builder's logs" in line]
@@ -137,23 +160,23 @@ def test_an_interrupt_leaves_what_was_there(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, there_before: bool
 ) -> None:
     if there_before:
-        bundle = build(bundle, options=replace(ONE_CARD, schemes=("int8",))).bundle
+        bundle = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
     monkeypatch.setattr(engines, "build_engine", fails_for("int8_pointwise", error=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        build(bundle, options=ONE_CARD)
+        build(bundle, options=CARDS)
     assert verify(bundle) == []
     assert open_bundle(bundle.path).manifest == bundle.manifest
     assert not list((bundle.path / "tensorrt").glob(".*"))
 
 
 def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build(bundle, options=ONE_CARD)
+    before = build(bundle, options=CARDS)
     plan = bundle.path / "tensorrt" / before.target / "int8" / PLAN_NAME
     content = plan.read_bytes()
     monkeypatch.setattr(engines, "build_engine", fails_for("int8"))
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", lambda name, *_: (1.0 if name == "int8" else 2.0,))
-    built = build(before.bundle, options=ONE_CARD)
+    built = build(before.bundle, options=CARDS)
     assert built.failed == {"int8": "no kernel for it"}
     assert built.bundle.manifest.engines[built.target].choice.active == "int8"  # it can still be chosen
     assert {e.scheme for e in built.bundle.manifest.engines[built.target].engines} == {"int8", "int8_pointwise"}
@@ -163,38 +186,38 @@ def test_a_rebuild_that_fails_leaves_the_engine_that_was_there(bundle: Bundle, m
 
 
 def test_a_damaged_engine_is_not_taken_over(bundle: Bundle) -> None:
-    built = build(bundle, options=ONE_CARD)
+    built = build(bundle, options=CARDS)
     plan = bundle.path / "tensorrt" / built.target / "int8" / PLAN_NAME
     data = bytearray(plan.read_bytes())
     data[len(data) // 2] ^= 1
     plan.write_bytes(data)
-    again = build(built.bundle, options=replace(ONE_CARD, schemes=("int8_pointwise",)))
+    again = build(built.bundle, options=replace(CARDS, schemes=("int8_pointwise",)))
     assert [e.scheme for e in again.bundle.manifest.engines[built.target].engines] == ["int8_pointwise"]
     assert not plan.exists()
 
 
 def test_files_and_manifest_change_together(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build(bundle, options=replace(ONE_CARD, schemes=("int8",))).bundle
+    before = build(bundle, options=replace(CARDS, schemes=("int8",))).bundle
 
     def full(*_: object, **__: object) -> Bundle:
         raise OSError(errno.ENOSPC, "No space left on device", str(bundle.path / "manifest.json"))
 
     monkeypatch.setattr(engines, "update_manifest", full)
     with pytest.raises(BundleError, match="the disk is full"):
-        build(bundle, options=ONE_CARD)
+        build(bundle, options=CARDS)
     assert verify(before) == []
     assert open_bundle(bundle.path).manifest == before.manifest
 
 
 def test_an_engine_of_a_graph_that_changed_is_not_kept(bundle: Bundle) -> None:
-    built = build(bundle, options=ONE_CARD)
+    built = build(bundle, options=CARDS)
     stale = tuple(
         replace(e, onnx_sha256="0" * 64) if e.scheme == "int8" else e
         for e in built.bundle.manifest.engines[built.target].engines
     )
     changed = replace(built.bundle.manifest.engines[built.target], engines=stale)
     bundle = update_manifest(built.bundle, engines={built.target: changed})
-    again = build(bundle, options=replace(ONE_CARD, schemes=("int8_pointwise",))).bundle
+    again = build(bundle, options=replace(CARDS, schemes=("int8_pointwise",))).bundle
     assert [e.scheme for e in again.manifest.engines[built.target].engines] == ["int8_pointwise"]
     assert verify(again) == []
 
@@ -205,7 +228,7 @@ def test_the_fastest_within_the_limit_is_active(bundle: Bundle, monkeypatch: pyt
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", lambda name, *_: times[name])
     for limit, active in ((1.0, "int8"), (0.3, "int8_pointwise"), (0.1, None)):
-        built = build(bundle, options=replace(ONE_CARD, max_drop_points=limit))
+        built = build(bundle, options=replace(CARDS, max_drop_points=limit))
         choice = built.bundle.manifest.engines[built.target].choice
         assert choice.active == active
         assert [row.median_ms for row in choice.table] == [pytest.approx(1.1), pytest.approx(2.1)]
@@ -219,7 +242,7 @@ def test_what_cannot_be_timed_is_kept_and_not_chosen(bundle: Bundle, monkeypatch
 
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", timing)
-    built = build(bundle, options=ONE_CARD)
+    built = build(bundle, options=CARDS)
     found = built.bundle.manifest.engines[built.target]
     assert [e.scheme for e in found.engines] == ["int8", "int8_pointwise"]
     assert found.choice.active == "int8_pointwise"
@@ -237,7 +260,7 @@ def test_whatever_happens_while_timing_the_engines_are_kept(
 
     monkeypatch.setattr(engine_target, "device", lambda: ADA)
     monkeypatch.setattr(engines, "_time", timing)
-    built = build(bundle, options=replace(ONE_CARD, schemes=("int8",)))
+    built = build(bundle, options=replace(CARDS, schemes=("int8",)))
     choice = built.bundle.manifest.engines[built.target].choice
     assert (choice.active, choice.reason, choice.timed_by) == (None, "no engine was timed", "")
     assert choice.table[0].note.startswith(
@@ -277,7 +300,7 @@ def test_a_signal_ends_a_real_build(bundle: Bundle, number: signal.Signals) -> N
 def test_engines_for_another_card_are_not_timed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_target, "device", lambda: Device("NVIDIA GeForce RTX 3090", "8.6"))
     monkeypatch.setattr(engines, "_time", lambda *_: pytest.fail("it was timed"))
-    built = build(bundle, options=replace(ONE_CARD, schemes=("int8",)))
+    built = build(bundle, options=replace(CARDS, schemes=("int8",)))
     [row] = built.bundle.manifest.engines[built.target].choice.table
     assert row.note == "not timed: the GPU here (NVIDIA GeForce RTX 3090) is none it was built for"
 
@@ -309,7 +332,7 @@ def test_what_cannot_be_built(
 def test_a_bundle_without_graphs(bundle: Bundle) -> None:
     bare = replace(bundle, manifest=replace(bundle.manifest, schemes=()))
     with pytest.raises(BundleError, match="holds no graph for TensorRT"):
-        build(bare, options=ONE_CARD)
+        build(bare, options=CARDS)
 
 
 def test_the_command(bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +366,7 @@ def test_the_command_ends_with_an_error_where_a_scheme_is_missing(
 
 @pytest.fixture
 def with_engines(bundle: Bundle) -> tuple[Bundle, str]:
-    built = build(bundle, options=ONE_CARD)
+    built = build(bundle, options=CARDS)
     found = built.bundle.manifest.engines[built.target]
     chosen = replace(found, choice=replace(found.choice, active="int8_pointwise"))
     return update_manifest(built.bundle, engines={built.target: chosen}), built.target
