@@ -89,13 +89,13 @@ def hashes(images: ImageSet, workers: int | None = None) -> frozenset[str]:
     workers = min(4, os.cpu_count() or 1) if workers is None else workers
 
     def part(start: int) -> set[str]:
-        found = set()
+        hashes_of_part = set()
         for index in range(start, min(start + 256, len(images.items))):
             try:
-                found.add(images.content_hash(index))
+                hashes_of_part.add(images.content_hash(index))
             except BrokenImageError:
                 continue
-        return found
+        return hashes_of_part
 
     with ThreadPoolExecutor(workers, thread_name_prefix="edge-van-hash") as pool:
         return frozenset().union(*pool.map(part, range(0, len(images.items), 256)))

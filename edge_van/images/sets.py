@@ -121,27 +121,27 @@ def _label(
     folders = _class_folders(path, names, labelled)
     if folders is None:
         return unlabelled
-    found = sorted(set(folders))
-    known = tuple(found if classes is None else classes)
+    folder_names = sorted(set(folders))
+    known = tuple(folder_names if classes is None else classes)
     if not labelled:
-        as_many = num_classes in (None, len(found)) and len(found) > 1
-        if not (as_many if classes is None else set(found) <= set(known)):
+        as_many = num_classes in (None, len(folder_names)) and len(folder_names) > 1
+        if not (as_many if classes is None else set(folder_names) <= set(known)):
             return unlabelled
     elif classes is None:
-        if num_classes is not None and len(found) != num_classes:
+        if num_classes is not None and len(folder_names) != num_classes:
             raise DataError(
-                f"{path} has {len(found)} class folders with images ({_some(found)}), the model has {num_classes} "
-                "classes: give a folder per class, or the class names of the model"
+                f"{path} has {len(folder_names)} class folders with images ({_listed(folder_names)}), the model has "
+                f"{num_classes} classes: give a folder per class, or the class names of the model"
             )
-    elif strange := sorted(set(found) - set(known)):
+    elif strange := sorted(set(folder_names) - set(known)):
         raise DataError(
-            f"{path} has folders that are none of the model's {len(known)} classes: {_some(strange)}; the classes "
-            f"are {_some(known)}: rename the folders, or give the class names they carry"
+            f"{path} has folders that are none of the model's {len(known)} classes: {_listed(strange)}; the classes "
+            f"are {_listed(known)}: rename the folders, or give the class names they carry"
         )
-    elif missing := [name for name in known if name not in set(found)]:
+    elif missing := [name for name in known if name not in set(folder_names)]:
         raise DataError(
-            f"{path} has no image of {len(missing)} of the model's {len(known)} classes: {_some(missing)}; each class "
-            "needs a folder of that name: add the missing ones"
+            f"{path} has no image of {len(missing)} of the model's {len(known)} classes: {_listed(missing)}; each "
+            "class needs a folder of that name: add the missing ones"
         )
     index = {name: i for i, name in enumerate(known)}
     return known, [index[folder] for folder in folders]
@@ -167,7 +167,7 @@ def _class_folders(path: Path, names: list[str], labelled: bool) -> list[str] | 
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -173,13 +173,13 @@ def _draw(images: CalibrationImages, batch: int, step: int, seed: int) -> Tensor
     return torch.where(torch.from_numpy(mirrored).view(-1, 1, 1, 1), drawn.flip(3), drawn)
 
 
-def _distance(found: Sequence[Tensor], expected: Sequence[Tensor], feature_weight: float) -> Tensor:
-    logits, *features = (_noise_over_signal(a, b) for a, b in zip(found, expected, strict=True))
+def _distance(student: Sequence[Tensor], expected: Sequence[Tensor], feature_weight: float) -> Tensor:
+    logits, *features = (_noise_over_signal(a, b) for a, b in zip(student, expected, strict=True))
     return logits + feature_weight * torch.stack(features).mean()
 
 
-def _noise_over_signal(found: Tensor, expected: Tensor) -> Tensor:
-    return nn.functional.mse_loss(found, expected) / expected.var().clamp_min(1e-12)
+def _noise_over_signal(student: Tensor, expected: Tensor) -> Tensor:
+    return nn.functional.mse_loss(student, expected) / expected.var().clamp_min(1e-12)
 
 
 def _with_features(graph: GraphModule) -> GraphModule:

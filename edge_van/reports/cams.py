@@ -77,22 +77,22 @@ def cams_of(
     spec = bundle.manifest.input_spec
     shown = list(dict.fromkeys([*first, *evenly_spread(len(images), MOST_PAIRS)]))[:MOST_PAIRS]
     chosen = evenly_spread(len(images), limit)
-    found: list[float | None] = []
+    correlations: list[float | None] = []
     with ExitStack() as stack:
         models = _open(stack, bundle)
         with reporter.stage("Comparing Grad-CAM", len(chosen)) as advance:
             for batch in stream(images, spec, batch_size=_BATCH, indices=chosen):
                 _, _, fp32_maps, int8_maps = models.heat_maps(batch.images)
-                found += [similarity(a, b) for a, b in zip(fp32_maps, int8_maps, strict=True)]
+                correlations += [similarity(a, b) for a, b in zip(fp32_maps, int8_maps, strict=True)]
                 advance(len(batch.images))
         pairs = [_pair(bundle, images, i, names, models) for i in shown]
-    known = tuple(c for c in found if c is not None)
+    known = tuple(c for c in correlations if c is not None)
     return CAMs(
         stage=models.fp32.cam.stage,
         pairs=tuple(pair for pair in pairs if pair is not None),
-        images=len(found),
+        images=len(correlations),
         correlations=known,
-        constant_maps=len(found) - len(known),
+        constant_maps=len(correlations) - len(known),
         median=float(np.median(known)) if known else None,
         p5=float(np.percentile(known, 5)) if known else None,
         lowest=min(known, default=None),

@@ -64,7 +64,7 @@ class _Subject:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Candidate:
     """A side before images are run, and the subject it came from; a result alone has one for each of its bundles."""
 
     subject: _Subject
@@ -83,9 +83,9 @@ def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter
     opened = [_open(path) for path in subjects]
     _check_options(opened, options)
     runs = _distinct(subject.result for subject in opened if subject.result is not None)
-    found = _named(_joined([item for subject in opened for item in _sides(subject, runs)], runs))
-    _check_all_there(opened, found)
-    sides = tuple(_explained(item, options, reporter) for item in found)
+    candidates = _named(_joined([item for subject in opened for item in _sides(subject, runs)], runs))
+    _check_all_there(opened, candidates)
+    sides = tuple(_explained(item, options, reporter) for item in candidates)
     report = Report(
         REPORT_SCHEMA_VERSION,
         REPORT_KIND,
@@ -97,7 +97,7 @@ def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter
         tuple(judge(side, tuple(runs)) for side in sides),
         tuple(compare(one, other, tuple(runs)) for one, other in combinations(sides, 2)),
     )
-    return Collected(report, tuple(item.subject.path for item in found))
+    return Collected(report, tuple(item.subject.path for item in candidates))
 
 
 def _open(path: Path) -> _Subject:
@@ -130,23 +130,23 @@ def _check_options(subjects: Sequence[_Subject], options: ReportOptions) -> None
 
 def _distinct(results: Iterable[BenchmarkResult]) -> list[BenchmarkResult]:
     """Each result once: ``edge-van benchmark A B`` may have left the same one with both bundles."""
-    found: list[BenchmarkResult] = []
+    distinct: list[BenchmarkResult] = []
     for result in results:
-        if result not in found:
-            found.append(result)
-    return found
+        if result not in distinct:
+            distinct.append(result)
+    return distinct
 
 
 def _same(bundle: BenchmarkBundle, manifest: Manifest) -> bool:
     return (bundle.created, bundle.checkpoint_sha256) == (manifest.created, manifest.checkpoint_sha256)
 
 
-def _sides(subject: _Subject, runs: Sequence[BenchmarkResult]) -> list[_Found]:
+def _sides(subject: _Subject, runs: Sequence[BenchmarkResult]) -> list[_Candidate]:
     result, bundle = subject.result, subject.bundle
     run = None if result is None else runs.index(result)
     if bundle is None:
         names = [b.name for b in result.bundles] if result is not None else []
-        return [_Found(subject, Side(name, None, run, name)) for name in names]
+        return [_Candidate(subject, Side(name, None, run, name)) for name in names]
     run_bundle = None
     if result is not None:
         named = [b.name for b in result.bundles if _same(b, bundle.manifest)]
@@ -158,12 +158,12 @@ def _sides(subject: _Subject, runs: Sequence[BenchmarkResult]) -> list[_Found]:
                 f"that file"
             )
         run_bundle = named[0]
-    return [_Found(subject, Side(one_line(bundle.path.resolve().name), bundle.manifest, run, run_bundle))]
+    return [_Candidate(subject, Side(one_line(bundle.path.resolve().name), bundle.manifest, run, run_bundle))]
 
 
-def _explained(found: _Found, options: ReportOptions, reporter: Reporter) -> Side:
+def _explained(candidate: _Candidate, options: ReportOptions, reporter: Reporter) -> Side:
     """The side with what images show of its bundle, or why they show nothing."""
-    side, bundle = found.side, found.subject.bundle
+    side, bundle = candidate.side, candidate.subject.bundle
     if bundle is None:
         return replace(
             side, no_explanation=_no_images() if side.manifest is None else "see those of the bundle itself."
@@ -203,27 +203,29 @@ def _demo_images(manifest: Manifest) -> Path | None:
         return None
 
 
-def _joined(sides: Sequence[_Found], runs: Sequence[BenchmarkResult]) -> list[_Found]:
+def _joined(sides: Sequence[_Candidate], runs: Sequence[BenchmarkResult]) -> list[_Candidate]:
     """What the subjects tell of each other.
 
     A bundle without a benchmark of its own takes the run of a result beside it that measured it. A result's side takes
     manifest and name of a bundle beside it that it measured, and is left out where the bundle stands for the same run.
     """
     kept = list(sides)
-    for i, found in enumerate(sides):
-        if found.side.manifest is None or found.side.run is not None:
+    for i, candidate in enumerate(sides):
+        if candidate.side.manifest is None or candidate.side.run is not None:
             continue
-        other = next((o.side for o in sides if o.side.manifest is None and _measured(o.side, found.side, runs)), None)
+        other = next(
+            (o.side for o in sides if o.side.manifest is None and _measured(o.side, candidate.side, runs)), None
+        )
         if other is not None:
-            kept[i] = replace(found, side=replace(found.side, run=other.run, run_bundle=other.run_bundle))
-    bundles = [found.side for found in kept if found.side.manifest is not None]
+            kept[i] = replace(candidate, side=replace(candidate.side, run=other.run, run_bundle=other.run_bundle))
+    bundles = [candidate.side for candidate in kept if candidate.side.manifest is not None]
     joined = []
-    for found in kept:
-        own = [side for side in bundles if found.side.manifest is None and _measured(found.side, side, runs)]
+    for candidate in kept:
+        own = [side for side in bundles if candidate.side.manifest is None and _measured(candidate.side, side, runs)]
         if not own:
-            joined.append(found)
-        elif all((side.run, side.run_bundle) != (found.side.run, found.side.run_bundle) for side in own):
-            joined.append(replace(found, side=replace(found.side, name=own[0].name, manifest=own[0].manifest)))
+            joined.append(candidate)
+        elif all((side.run, side.run_bundle) != (candidate.side.run, candidate.side.run_bundle) for side in own):
+            joined.append(replace(candidate, side=replace(candidate.side, name=own[0].name, manifest=own[0].manifest)))
     return joined
 
 
@@ -234,10 +236,10 @@ def _measured(result: Side, bundle: Side, runs: Sequence[BenchmarkResult]) -> bo
     return any(b.name == result.run_bundle and _same(b, bundle.manifest) for b in runs[result.run].bundles)
 
 
-def _check_all_there(subjects: Sequence[_Subject], found: Sequence[_Found]) -> None:
+def _check_all_there(subjects: Sequence[_Subject], candidates: Sequence[_Candidate]) -> None:
     """``UsageError`` where two subjects are one run of one bundle, which would stand beside itself."""
     seen: set[tuple[int, str | None]] = set()
-    for item in found:
+    for item in candidates:
         if item.side.run is None:
             continue
         if (key := (item.side.run, item.side.run_bundle)) in seen:
@@ -245,7 +247,7 @@ def _check_all_there(subjects: Sequence[_Subject], found: Sequence[_Found]) -> N
         seen.add(key)
     for subject in subjects:
         beside = [other.result for other in subjects if other is not subject]
-        if subject.result in beside and not any(item.subject is subject for item in found):
+        if subject.result in beside and not any(item.subject is subject for item in candidates):
             raise _twice(subject.path)
 
 
@@ -256,11 +258,11 @@ def _twice(path: Path) -> UsageError:
     )
 
 
-def _named(found: Sequence[_Found]) -> list[_Found]:
+def _named(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """Names made different: by the file that a result is in, else by a number."""
     seen: set[str] = set()
     named = []
-    for item in found:
+    for item in candidates:
         name, count = item.side.name, 1
         if name in seen and item.subject.bundle is None:
             name = f"{name} ({one_line(item.subject.path.name)})"

@@ -32,9 +32,9 @@ OTHER_RUNS = (
 def compare(first: Side, second: Side, runs: Runs) -> Comparison:
     """``second`` against ``first``. In one run the ratio is of the models that ship, paired round by round."""
     same_run = first.run is not None and first.run == second.run
-    found = _in_one_run(first, second, runs) if same_run else None
-    if found is not None:
-        ratio, bounds = found
+    paired = _in_one_run(first, second, runs) if same_run else None
+    if paired is not None:
+        ratio, bounds = paired
         speed = [_faster(first, second, ratio, bounds)]
     else:
         ratio, bounds, speed = None, None, _by_own_baseline(first, second, runs)
@@ -95,34 +95,34 @@ def _in_two_runs(first: Side, second: Side, runs: Runs, gains: str, factor: str,
         return [
             f"{first.name} and {second.name} are of one bundle, whose speed edge-van quantize measured once: {gains}."
         ]
-    found = (
+    sentence = (
         f"{first.name} and {second.name} are of one bundle: from the one run to the other the ratio moved by a factor "
         f"{factor} (95 % interval {bounds}, within the runs). Times as fast as FP32: {gains}."
         if one_bundle
         else f"In these two runs the gains over each one's own FP32 were {gains}: that of {second.name} is {factor} "
         f"times that of {first.name} (95 % interval {bounds}, within the runs)."
     )
-    return [found + _not_the_same(first, second, runs), OTHER_RUNS]
+    return [sentence + _not_the_same(first, second, runs), OTHER_RUNS]
 
 
 def _not_the_same(first: Side, second: Side, runs: Runs) -> str:
     """Machine, engines and threads where the two runs differ in them."""
-    found = ""
+    differences = ""
     one, other = _machine(first, runs), _machine(second, runs)
     if one is not None and other is not None and not same_engines(one, other):
         if one.cpu != other.cpu:
-            found += f" They were timed on two machines, {one.cpu} and {other.cpu}."
+            differences += f" They were timed on two machines, {one.cpu} and {other.cpu}."
         versions = [
             f"{package} {_known(one.versions.get(package))} and {_known(other.versions.get(package))}"
             for package in ENGINE_PACKAGES
             if one.versions.get(package) != other.versions.get(package)
         ]
         if versions:
-            found += f" The engines' versions differ: {', '.join(versions)}."
+            differences += f" The engines' versions differ: {', '.join(versions)}."
     threads = [_threads(side, runs) for side in (first, second)]
     if threads[0] != threads[1]:
-        found += f" They ran on other numbers of threads: {threads[0]} and {threads[1]}."
-    return found
+        differences += f" They ran on other numbers of threads: {threads[0]} and {threads[1]}."
+    return differences
 
 
 def _known(version: str | None) -> str:
@@ -134,10 +134,10 @@ def _threads(side: Side, runs: Runs) -> str:
     run, model = run_of(side, runs), shipped_model(side, runs)
     if run is None:
         latency = None if side.manifest is None else side.manifest.latency
-        found = None if latency is None else latency.threads
+        count = None if latency is None else latency.threads
     else:
-        found = run.settings.threads if model is None or model.threads is None else model.threads
-    return "the engine's choice" if found is None else str(found)
+        count = run.settings.threads if model is None or model.threads is None else model.threads
+    return "the engine's choice" if count is None else str(count)
 
 
 def _identity(side: Side, runs: Runs) -> tuple[str, str] | None:
@@ -145,8 +145,8 @@ def _identity(side: Side, runs: Runs) -> tuple[str, str] | None:
     if side.manifest is not None:
         return side.manifest.created, side.manifest.checkpoint_sha256
     run = run_of(side, runs)
-    found = None if run is None else next((b for b in run.bundles if b.name == side.run_bundle), None)
-    return None if found is None else (found.created, found.checkpoint_sha256)
+    timed_bundle = None if run is None else next((b for b in run.bundles if b.name == side.run_bundle), None)
+    return None if timed_bundle is None else (timed_bundle.created, timed_bundle.checkpoint_sha256)
 
 
 def _ratio_of_gains(first: Speed, second: Speed) -> tuple[float, Interval]:
@@ -163,10 +163,10 @@ def _machine(side: Side, runs: Runs) -> Machine | None:
 
 
 def _accuracy(first: Side, second: Side) -> str:
-    found = [None if side.manifest is None else shipped_accuracy(side.manifest) for side in (first, second)]
-    one, other = found
+    accuracies = [None if side.manifest is None else shipped_accuracy(side.manifest) for side in (first, second)]
+    one, other = accuracies
     if one is None or other is None or first.manifest is None or second.manifest is None:
-        unknown = " and ".join(s.name for s, a in zip((first, second), found, strict=True) if a is None)
+        unknown = " and ".join(s.name for s, a in zip((first, second), accuracies, strict=True) if a is None)
         return f"Accuracy is not compared: that of {unknown} is not known."
     if first.manifest == second.manifest:
         return f"{first.name} and {second.name} are of one bundle, which has one accuracy."

@@ -77,21 +77,21 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         )
         fp32, int8 = (stack.enter_context(open_bundle_model(bundle, model)) for model in models)
         indices = evenly_spread(len(images), image_limit)
-        found: list[_Candidate] = []
+        candidates: list[_Candidate] = []
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
             for part in stream(images, spec, batch_size=fp32.batch, indices=indices, stats=stats):
                 by_fp32, by_int8 = (softmax(model.logits(part.images)) for model in (fp32, int8))
-                found += _flipped(by_fp32, by_int8, part.indices, part.labels)
+                candidates += _flipped(by_fp32, by_int8, part.indices, part.labels)
                 seen += len(part.labels)
                 advance(len(part.labels))
         if not seen:
             raise DataError(f"{images.source}: none of the {len(indices)} images could be read")
         names = tuple(map(one_line, spec.classes or images.classes or ()))  # a folder's name need not be UTF-8
-        kinds = [flip.kind for flip in found]
-        found.sort(key=lambda c: (_KINDS.index(c.kind), -c.fp32[1] - c.int8[1], c.index))
-        flips = tuple(_drawn(flip, images, bundle, names) for flip in found[:MOST_FLIPS])
-        cams, note = _cams(bundle, images, [flip.index for flip in found], names, reporter, cam_limit)
+        kinds = [flip.kind for flip in candidates]
+        candidates.sort(key=lambda c: (_KINDS.index(c.kind), -c.fp32[1] - c.int8[1], c.index))
+        flips = tuple(_drawn(flip, images, bundle, names) for flip in candidates[:MOST_FLIPS])
+        cams, note = _cams(bundle, images, [flip.index for flip in candidates], names, reporter, cam_limit)
         return Explanation(
             data=one_line(images.source.name),
             machine=machine,

@@ -97,9 +97,9 @@ def _without_common_words(lines: Sequence[str]) -> list[str]:
     words = [re.findall(r"[^\W_]+[\W_]*|[\W_]+", line) for line in lines]
     most = max(min(map(len, words)) - 1, 0)
     first = min(_common(words), most)
-    last = min(_common([found[::-1] for found in words]), most - first)
+    last = min(_common([parts[::-1] for parts in words]), most - first)
     return [
-        f"{'…' if first else ''}{''.join(found[first : len(found) - last])}{'…' if last else ''}" for found in words
+        f"{'…' if first else ''}{''.join(parts[first : len(parts) - last])}{'…' if last else ''}" for parts in words
     ]
 
 

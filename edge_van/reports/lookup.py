@@ -50,7 +50,7 @@ def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
     """The TensorRT scheme that counts where a bundle has no OpenVINO model: the active engine's, else the one with the
     smallest drop, as the accuracy gate has it."""
     measured = [s for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
-    active = {found.choice.active for found in manifest.engines.values()}
+    active = {engine_set.choice.active for engine_set in manifest.engines.values()}
     chosen = [s for s in measured if s.name in active] or measured
     return min(chosen, key=lambda s: s.accuracy.top1_drop_points if s.accuracy else 0.0) if chosen else None
 
@@ -134,11 +134,11 @@ def _from_benchmark(side: Side, run: BenchmarkResult, runs: Runs) -> Speed | Non
     model, base = shipped_model(side, runs), own_baseline(side, runs)
     if model is None or base is None:
         return None
-    row, base_row, found = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
-    if row is None or base_row is None or found is None:
+    row, base_row, ratio_of_pair = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
+    if row is None or base_row is None or ratio_of_pair is None:
         return None
     samples = len(row.samples_ms)
-    return Speed(model.name, base.name, *found, row.median_ms, base_row.median_ms, samples, "benchmark")
+    return Speed(model.name, base.name, *ratio_of_pair, row.median_ms, base_row.median_ms, samples, "benchmark")
 
 
 def _from_manifest(manifest: Manifest | None) -> Speed | None:
@@ -182,7 +182,7 @@ def same_engines(one: Machine, other: Machine) -> bool:
 
 
 def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
-    return next((found for found in run.layers if found.model == model), None)
+    return next((layered for layered in run.layers if layered.model == model), None)
 
 
 def limit_points(manifest: Manifest) -> float:

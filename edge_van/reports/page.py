@@ -42,7 +42,7 @@ def page_of(report: Report) -> Page:
             VerdictView(verdict, _facts(side, verdict))
             for side, verdict in zip(report.sides, report.verdicts, strict=True)
         ),
-        comparison=tuple(sentence for found in report.comparisons for sentence in found.sentences),
+        comparison=tuple(sentence for comparison in report.comparisons for sentence in comparison.sentences),
         sections=tuple(sections),
         created=report.created,
         version=report.edge_van_version,
@@ -50,15 +50,15 @@ def page_of(report: Report) -> Page:
 
 
 def _subtitle(report: Report) -> str:
-    found = []
+    subjects = []
     for side in report.sides:
         if side.manifest is not None:
             size, m = side.manifest.input_spec.size, side.manifest
-            found.append(f"VAN-{m.variant}, {m.num_classes:,} classes, {size[0]} x {size[1]} px")
+            subjects.append(f"VAN-{m.variant}, {m.num_classes:,} classes, {size[0]} x {size[1]} px")
         elif side.run is not None:
             bundle = next(b for b in report.runs[side.run].bundles if b.name == side.run_bundle)
-            found.append(f"VAN-{bundle.variant}, {bundle.input_size[0]} x {bundle.input_size[1]} px")
-    return "; ".join(dict.fromkeys(found))
+            subjects.append(f"VAN-{bundle.variant}, {bundle.input_size[0]} x {bundle.input_size[1]} px")
+    return "; ".join(dict.fromkeys(subjects))
 
 
 def _facts(side: Side, verdict: Verdict) -> tuple[Fact, ...]:

@@ -66,42 +66,44 @@ def judge(side: Side, runs: Runs) -> Verdict:
 
 
 def _against(manifest: Manifest | None, accuracy: Accuracy | None, speed: Speed | None) -> tuple[str, ...]:
-    found = []
+    reasons = []
     if manifest is not None and accuracy is None:
-        found.append("Accuracy was never measured: run edge-van quantize again with --data.")
+        reasons.append("Accuracy was never measured: run edge-van quantize again with --data.")
     if manifest is not None and accuracy is not None and accuracy.top1_drop_points > (limit := limit_points(manifest)):
-        found.append(
+        reasons.append(
             f"{accuracy.model} loses {number(accuracy.top1_drop_points)} points of top-1, over the limit of "
             f"{points(limit)}."
         )
     if speed is not None and speed.interval.high < 1.0:
-        found.append(
+        reasons.append(
             f"INT8 is slower than FP32: {number(speed.ratio)} times as fast (95 % interval {interval(speed.interval)})."
         )
-    return tuple(found)
+    return tuple(reasons)
 
 
 def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Speed | None) -> tuple[str, ...]:
     manifest, run = side.manifest, run_of(side, runs)
-    found = [NO_BUNDLE] if manifest is None else []
+    reservations = [NO_BUNDLE] if manifest is None else []
     if manifest is not None and accuracy is not None and (doubt := doubts(accuracy, limit_points(manifest))):
-        found.append(f"{doubt[:1].upper()}{doubt[1:]}.")
+        reservations.append(f"{doubt[:1].upper()}{doubt[1:]}.")
     if manifest is not None and accuracy is not None:
-        found += _tensorrt(manifest) if manifest.accuracy is not None else _other_engines(manifest)
+        reservations += _tensorrt(manifest) if manifest.accuracy is not None else _other_engines(manifest)
     if speed is None:
-        found.append(NOT_TIMED if run is None else NOT_TIMED_THERE)
+        reservations.append(NOT_TIMED if run is None else NOT_TIMED_THERE)
     elif speed.interval.low <= 1.0 <= speed.interval.high:
-        found.append(f"No gain in speed is shown: the interval of the ratio, {interval(speed.interval)}, includes 1.")
+        reservations.append(
+            f"No gain in speed is shown: the interval of the ratio, {interval(speed.interval)}, includes 1."
+        )
     if run is not None:
-        found += _doubts(run, speed)
+        reservations += _doubts(run, speed)
     if manifest is not None:
         judged = _judged_here(manifest)
-        found += [f"The bundle's warning: {warning}" for warning in manifest.warnings if warning not in judged]
+        reservations += [f"The bundle's warning: {warning}" for warning in manifest.warnings if warning not in judged]
         if speed is not None and run is not None:
-            found += _elsewhere(manifest.machine, run.machine, openvino=manifest.accuracy is not None)
+            reservations += _elsewhere(manifest.machine, run.machine, openvino=manifest.accuracy is not None)
         elif speed is not None and manifest.latency is not None:
-            found += manifest.latency.notes
-    return tuple(found)
+            reservations += manifest.latency.notes
+    return tuple(reservations)
 
 
 def _judged_here(manifest: Manifest) -> set[str]:
@@ -156,9 +158,9 @@ def _other_engines(manifest: Manifest) -> list[str]:
     """What is said of one INT8 graph does not hold for a target whose device runs another engine."""
     scheme = shipped_scheme(manifest)
     return [
-        f"The active engine for {target} is {found.choice.active or 'none'}: this verdict is about {scheme.name}."
-        for target, found in manifest.engines.items()
-        if scheme is not None and found.choice.active != scheme.name
+        f"The active engine for {target} is {engine_set.choice.active or 'none'}: this verdict is about {scheme.name}."
+        for target, engine_set in manifest.engines.items()
+        if scheme is not None and engine_set.choice.active != scheme.name
     ]
 
 

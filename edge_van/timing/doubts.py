@@ -41,8 +41,8 @@ LARGEST_DRIFT = 0.10
 
 def doubts_of(result: BenchmarkResult, rounds: Mapping[Scenario, Sequence[Rounds]]) -> BenchmarkResult:
     """``result`` with what to doubt of it; ``rounds`` are what its scenarios were taken from."""
-    found = [*_samples(result), *_variation(result), *_machine(rounds), *_starts(result)]
-    return replace(result, doubts=tuple(found))
+    doubts = [*_samples(result), *_variation(result), *_machine(rounds), *_starts(result)]
+    return replace(result, doubts=tuple(doubts))
 
 
 def _queries(result: BenchmarkResult) -> tuple[tuple[Scenario, Sequence[QueryLatency]], ...]:
@@ -132,10 +132,10 @@ def _drift(samples: Sequence[float]) -> float:
 
 
 def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
-    for scenario, found in rounds.items():
-        meanwhile = total(r.interference for r in found)
+    for scenario, sampled in rounds.items():
+        meanwhile = total(r.interference for r in sampled)
         kept = Counter[Cause]()
-        for r in found:
+        for r in sampled:
             kept.update(r.causes)
         said: dict[Cause, str] = {
             "throttling": f"the machine was throttled {meanwhile.throttles} times, by heat or by a control group's CPU "
@@ -145,7 +145,7 @@ def _machine(rounds: Mapping[Scenario, Sequence[Rounds]]) -> Iterator[Doubt]:
             "other_load": f"other processes took {_percent(meanwhile.other_share)} of the CPU time: stop them and "
             f"measure again, neither milliseconds nor ratios are to be trusted",
         }
-        count = sum(len(r.values) for r in found)
+        count = sum(len(r.values) for r in sampled)
         for cause, text in said.items():
             if kept[cause]:
                 share = f"{SCENARIO_TITLES[scenario]}: {kept[cause]} of {count} rounds could not be had undisturbed"

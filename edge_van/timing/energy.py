@@ -146,7 +146,7 @@ class RailMeter:
 
 def _rails(hwmon: Path) -> dict[str, tuple[Path, Path]]:
     """(voltage file, current file) of every rail that counts once, by the labels of the kernel's ina3221 driver."""
-    found: dict[str, tuple[Path, Path]] = {}
+    rails: dict[str, tuple[Path, Path]] = {}
     for chip in sorted(hwmon.glob("hwmon*")):
         if _text(chip / "name") != "ina3221":
             continue
@@ -154,10 +154,10 @@ def _rails(hwmon: Path) -> dict[str, tuple[Path, Path]]:
             number = label.name.removeprefix("in").removesuffix("_label")
             name = _text(label)
             if name and name not in NO_RAILS:
-                found[name] = (chip / f"in{number}_input", chip / f"curr{number}_input")
-    if WHOLE_MODULE in found:
-        return {WHOLE_MODULE: found[WHOLE_MODULE]}
-    return {name: files for name, files in found.items() if FED_FROM.get(name) not in found}
+                rails[name] = (chip / f"in{number}_input", chip / f"curr{number}_input")
+    if WHOLE_MODULE in rails:
+        return {WHOLE_MODULE: rails[WHOLE_MODULE]}
+    return {name: files for name, files in rails.items() if FED_FROM.get(name) not in rails}
 
 
 def _text(path: Path) -> str:

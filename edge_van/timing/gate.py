@@ -105,13 +105,13 @@ def slowdown_gate(
     both = [name for name in threads[0] if name in threads[1]]
     _require_same({f"the number of {name}'s threads": (threads[0][name], threads[1][name]) for name in both})
     compared = figures(before)
-    found = tuple(
+    slowdowns = tuple(
         Slowdown(figure, then, _measured_now(now, figure), 1.0 - FALSE_ALARMS / len(compared))
         for figure, then in compared.items()
     )
-    for text in _moved(found, now.baseline, max_slowdown):
+    for text in _moved(slowdowns, now.baseline, max_slowdown):
         note(f"warning: {text}")
-    over = sorted((s for s in found if s.factor > max_slowdown), key=lambda s: -s.factor)
+    over = sorted((s for s in slowdowns if s.factor > max_slowdown), key=lambda s: -s.factor)
     for slowdown in over:
         if not slowdown.is_shown:
             note(
@@ -122,7 +122,7 @@ def slowdown_gate(
         named = "; ".join(_sentence(s, now.baseline) for s in shown[:NAMED])
         more = f"; and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
         raise LatencyGateError(f"{named}{more}; {max_slowdown:g} is allowed{_doubted(before, now)}")
-    return found
+    return slowdowns
 
 
 def figures(result: BenchmarkResult) -> dict[Figure, Measured]:
@@ -136,7 +136,7 @@ def figures(result: BenchmarkResult) -> dict[Figure, Measured]:
         *(Figure("multi_stream", row.model, row.images_per_query) for row in result.multi_stream),
         *(Figure("offline", row.model, row.batch) for row in best),
     ]
-    found = {}
+    measured_figures = {}
     for figure in wanted:
         if figure.model == result.baseline:
             continue
@@ -145,44 +145,44 @@ def figures(result: BenchmarkResult) -> dict[Figure, Measured]:
                 f"--baseline has no rounds of {figure} that timed both {figure.model} and {result.baseline}: make a "
                 f"new baseline"
             )
-        found[figure] = measured
-    if not found:
+        measured_figures[figure] = measured
+    if not measured_figures:
         raise UsageError(
             "--baseline has no figure beside its own baseline model's: make one of at least two models and a scenario"
         )
-    return found
+    return measured_figures
 
 
 def _measured(result: BenchmarkResult, figure: Figure) -> Measured | None:
     if figure.scenario == "offline":
-        found = {
+        by_model = {
             row.model: (row.ratio, row.ratio_interval, len(row.slices), row.images_per_s)
             for row in result.offline
             if row.batch == figure.images
         }
     else:
         rows = result.single_stream if figure.scenario == "single_stream" else result.multi_stream
-        found = {
+        by_model = {
             row.model: (row.ratio, row.ratio_interval, len(row.samples_ms), row.median_ms)
             for row in rows
             if row.images_per_query == figure.images
         }
-    own, base = found.get(figure.model), found.get(result.baseline)
+    own, base = by_model.get(figure.model), by_model.get(result.baseline)
     if own is None or base is None or own[2] != base[2]:  # not of the same rounds
         return None
     return Measured(*own, baseline_median=base[3])
 
 
 def _measured_now(now: BenchmarkResult, figure: Figure) -> Measured:
-    found = _measured(now, figure)
-    if found is None:
+    measured = _measured(now, figure)
+    if measured is None:
         case = f"{SCENARIO_TITLES[figure.scenario]} with {figure.images} images"
         of_it = (figure.model, f"{figure.model}, {case}", case)
         raise MissingRuntimeError(
             f"{figure} of {figure.model} is in --baseline and could not be measured now"
             f"{_because(now.skipped, of_it, figure.model)}: mend that, or make a new baseline"
         )
-    return found
+    return measured
 
 
 def _because(skipped: Sequence[Skipped], names: Sequence[str], model: str) -> str:
@@ -207,10 +207,10 @@ def _change(figure: Figure, then: float, now: float) -> str:
     return f"{then:.2f} ms then, {now:.2f} now"
 
 
-def _moved(found: Sequence[Slowdown], baseline: str, limit: float) -> Iterator[str]:
+def _moved(slowdowns: Sequence[Slowdown], baseline: str, limit: float) -> Iterator[str]:
     """What ratios cannot show: of each scenario the figure by which the baseline model itself moved most."""
     most: dict[Scenario, tuple[float, Slowdown]] = {}
-    for s in found:
+    for s in slowdowns:
         factor = s.now.baseline_median / s.then.baseline_median
         moved = max(factor, 1.0 / factor)
         if moved > limit and moved > most.get(s.figure.scenario, (0.0,))[0]:

@@ -88,7 +88,7 @@ def measure_latency(
                 turn()
             sessions.append(session)
             turns.append(turn)
-        found = sample_rounds(
+        rounds = sample_rounds(
             turns,
             rounds=length.rounds,
             min_rounds=MIN_ROUNDS,
@@ -98,10 +98,10 @@ def measure_latency(
             progress=progress,
         )
         used = threads or sessions[names.index(baseline)].threads or 0
-    base = found.values[:, names.index(baseline)]
-    rows = tuple(_row(model, found.values[:, i], base) for i, model in enumerate(models))
-    notes = _notes(rows, baseline, found)
-    return Latency(1, used, WARMUP_ROUNDS, len(found.values), baseline, rows, load_average(), notes)
+    base = rounds.values[:, names.index(baseline)]
+    rows = tuple(_row(model, rounds.values[:, i], base) for i, model in enumerate(models))
+    notes = _notes(rows, baseline, rounds)
+    return Latency(1, used, WARMUP_ROUNDS, len(rounds.values), baseline, rows, load_average(), notes)
 
 
 def query_turn(session: Session, feed: dict[str, NDArray[Any]], lead_ms: float) -> Callable[[], float]:
@@ -149,13 +149,13 @@ def _row(model: ModelFile, times: NDArray[np.float64], base: NDArray[np.float64]
     return LatencyRow(model.name, model.runtime, *percentiles_ms(times), ratio, Interval(low, high), rounded(times))
 
 
-def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[str, ...]:
+def _notes(rows: Sequence[LatencyRow], baseline: str, rounds: Rounds) -> tuple[str, ...]:
     """What a reader should know before believing the figures.
 
     Pairing holds where the machine is slower or faster for both of a round. It does not where other work takes the
     cores by turns: the shorter run more often fits into a turn, and gains.
     """
-    advice = "measure again on an idle one" if found.kept_disturbed else "trust the ratio rather than the milliseconds"
+    advice = "measure again on an idle one" if rounds.kept_disturbed else "trust the ratio rather than the milliseconds"
     notes = [
         f"{row.name}: p90 is {row.p90_ms / row.median_ms:.1f} times the median: the machine was disturbed, {advice}"
         for row in rows
@@ -168,10 +168,10 @@ def _notes(rows: Sequence[LatencyRow], baseline: str, found: Rounds) -> tuple[st
         for row in rows
         if base_ms and abs(base_ms / row.median_ms / row.ratio - 1.0) > RATIOS_APART
     ]
-    if found.kept_disturbed:
-        causes = " and ".join(CAUSES[cause] for cause in found.causes) or CAUSES["other_load"]
+    if rounds.kept_disturbed:
+        causes = " and ".join(CAUSES[cause] for cause in rounds.causes) or CAUSES["other_load"]
         notes.append(
-            f"{found.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by {causes} and could not be "
+            f"{rounds.kept_disturbed} of {len(rows[0].samples_ms)} rounds were disturbed by {causes} and could not be "
             f"had without: neither milliseconds nor ratios are to be trusted, measure again"
         )
     return tuple(notes)

@@ -167,30 +167,30 @@ def _openvino(bundle: Bundle) -> list[_Wanted | Skipped]:
     _require("openvino", "openvino", "OpenVINO")
     from edge_van.runtimes.openvino import has_bf16
 
-    found: list[_Wanted | Skipped] = []
+    wanted: list[_Wanted | Skipped] = []
     for precision, mixed, file in (("fp32", "bf16", FP32_IR), ("int8", "int8_bf16", INT8_IR)):
         model = _found(bundle, "openvino", precision, file)
         if isinstance(model, Skipped):
-            found.append(model)
+            wanted.append(model)
             continue
-        found.append(_Wanted(model, precision))
+        wanted.append(_Wanted(model, precision))
         if has_bf16():
-            found.append(_Wanted(model, mixed, {"precision": "bf16"}))
+            wanted.append(_Wanted(model, mixed, {"precision": "bf16"}))
         else:
-            found.append(Skipped(f"openvino-{mixed}", "this CPU has no BF16 units"))
-    return found
+            wanted.append(Skipped(f"openvino-{mixed}", "this CPU has no BF16 units"))
+    return wanted
 
 
 def _onnxruntime(bundle: Bundle) -> list[_Wanted | Skipped]:
     _require("onnxruntime", "onnxruntime", "ONNX Runtime")
-    found: list[_Wanted | Skipped] = []
+    wanted: list[_Wanted | Skipped] = []
     for precision, file in (("fp32", FP32_ONNX), ("int8", OPENVINO_ONNX)):
         model = _found(bundle, "onnxruntime", precision, file)
         if isinstance(model, Skipped):
-            found.append(model)
+            wanted.append(model)
         else:
-            found.append(_Wanted(model, precision, {"exact": False, "spin": False}))
-    return found
+            wanted.append(_Wanted(model, precision, {"exact": False, "spin": False}))
+    return wanted
 
 
 def _torch(bundle: Bundle, **options: object) -> list[_Wanted | Skipped]:
@@ -208,7 +208,7 @@ def _torch_compile(bundle: Bundle) -> list[_Wanted | Skipped]:
 
 def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
     def find(bundle: Bundle) -> list[_Wanted | Skipped]:
-        records = [record for found in bundle.manifest.engines.values() for record in found.engines]
+        records = [record for engine_set in bundle.manifest.engines.values() for record in engine_set.engines]
         if all(record.runtime != runtime for record in records):
             return [Skipped(runtime, "the bundle has no engines for it: make them with edge-van build")]
         from edge_van.runtimes.cuda import device

@@ -109,7 +109,7 @@ def run_benchmark(
         settings=settings,
         baseline=run.baseline,
         models=tuple(m.record(threads[m.name]) for m in models),
-        conditions=conditions_of([r for found in run.rounds.values() for r in found], models, run.energy_source),
+        conditions=conditions_of([r for sampled in run.rounds.values() for r in sampled], models, run.energy_source),
         single_stream=single,
         multi_stream=multi,
         offline=offline,

@@ -87,10 +87,10 @@ def _quiet(
 ) -> tuple[dict[str, float], bool]:
     """(figures, whether they were disturbed after all)."""
     for _ in range(TRIES):
-        found, disturbed = _child(model_file, threads, options, cache)
+        measured, disturbed = _child(model_file, threads, options, cache)
         if not disturbed:
             break
-    return found, disturbed
+    return measured, disturbed
 
 
 def _child(

@@ -26,12 +26,12 @@ def heat_throttles(cpu_folder: Path = CPU_FOLDER) -> int | None:
 
 @cache  # hundreds of files on a large machine
 def _heat_files(cpu_folder: Path) -> tuple[Path, ...]:
-    found: dict[tuple[str, str], Path] = {}
+    counters: dict[tuple[str, str], Path] = {}
     for what, siblings in HEAT_COUNTS.items():
         for path in sorted(cpu_folder.glob(f"cpu[0-9]*/thermal_throttle/{what}_throttle_count")):
             cpu = path.parent.parent
-            found.setdefault((what, _text(cpu / "topology" / siblings) or cpu.name), path)
-    return tuple(found.values())
+            counters.setdefault((what, _text(cpu / "topology" / siblings) or cpu.name), path)
+    return tuple(counters.values())
 
 
 def quota_throttles(cgroups: Path = CGROUPS, mount: Path = CGROUP_MOUNT) -> int | None:
@@ -59,7 +59,7 @@ def _of_groups(name: str, cgroups: Path, mount: Path) -> list[str]:
     A line of ``/proc/self/cgroup`` is ``number:controllers:path``, in version 2 ``0::path`` (cgroups(7)). In a
     container the path may be the host's and lead nowhere here: its own group is then the top of what is mounted.
     """
-    found = []
+    texts = []
     for line in _text(cgroups).splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -70,8 +70,8 @@ def _of_groups(name: str, cgroups: Path, mount: Path) -> list[str]:
             continue
         inside = PurePosixPath(path.lstrip("/"))
         folders = {top / part for top in tops for part in (inside, *inside.parents) if ".." not in part.parts}
-        found += [text for folder in sorted(folders) if (text := _text(folder / name))]
-    return found
+        texts += [text for folder in sorted(folders) if (text := _text(folder / name))]
+    return texts
 
 
 def _text(path: Path) -> str:

@@ -186,8 +186,8 @@ def run_training(
 
     Raises ``VerificationError`` where the loss is no number any more, ``UsageError`` where a GPU's memory is too small.
     """
-    if (found := _from_main(training.accelerator, state, key)) is not None:
-        training.go_on_from_(found)
+    if (kept := _from_main(training.accelerator, state, key)) is not None:
+        training.go_on_from_(kept)
         advance(training.step * training.settings.batch)
     saved, each = time.monotonic(), max(training.settings.epochs // 10, 1)
     main = training.accelerator.is_main_process
@@ -215,10 +215,10 @@ def _from_main(accelerator: Accelerator, state: Path, key: str) -> dict[str, Any
     """The state that the main process reads: the others may not see its disk."""
     from accelerate.utils import broadcast_object_list
 
-    found = [load_training_state(state, key) if accelerator.is_main_process else None]
+    states = [load_training_state(state, key) if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    return found[0]
+        broadcast_object_list(states)
+    return states[0]
 
 
 def _loss(logits: Tensor, labels: Tensor, share: float, smoothing: float) -> Tensor:

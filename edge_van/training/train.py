@@ -81,11 +81,11 @@ def train(
     accelerator = start_accelerator(settings, cpu=options.cpu)
     torch.manual_seed(settings.seed)
     with ExitStack() as stack:
-        beside, found = splits(Path(data))
-        held_out = None if found is None else beside
+        beside, training_part = splits(Path(data))
+        held_out = None if training_part is None else beside
         if options.validation is not None:
             held_out = Path(options.validation)
-        images = stack.enter_context(open_images(found or Path(data)))
+        images = stack.enter_context(open_images(training_part or Path(data)))
         if len(images.classes or ()) < 2:
             raise DataError(f"{data} has one class; a training needs a folder for each of two classes or more")
         spec = InputSpec(size=(settings.size,) * 2, crop=1.0, classes=images.classes)

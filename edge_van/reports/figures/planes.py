@@ -119,7 +119,7 @@ def histogram(
     every = [values, *also]
     low = min(0.9, float(np.floor(min(map(min, every)) * 20) / 20))
     bins = np.linspace(low, 1.0, 21)
-    most = max(int(np.histogram(found, bins)[0].max()) for found in every)
+    most = max(int(np.histogram(cosines, bins)[0].max()) for cosines in every)
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(210)

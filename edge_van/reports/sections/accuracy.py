@@ -29,7 +29,7 @@ def drop_ends(report: Report) -> tuple[float, ...]:
     """Ends of every measured drop's interval, and the limits: the plots of all sides share an axis."""
     manifests = [side.manifest for side in report.sides if side.manifest is not None]
     bounds = [a.top1_drop_interval for manifest in manifests for _, _, a in _measured(manifest)]
-    return (*map(limit_points, manifests), *(end for found in bounds for end in (found.low, found.high)))
+    return (*map(limit_points, manifests), *(end for bound in bounds for end in (bound.low, bound.high)))
 
 
 def overall(side: Side, runs: Runs, name: str, ends: Sequence[float] = ()) -> tuple[Block, ...]:
@@ -83,8 +83,8 @@ def _interval_of(percent: float, images: int) -> Interval:
 
 def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
     """(label, precision, accuracy) of everything whose accuracy was measured beside FP32's."""
-    found = [] if manifest.accuracy is None else [("OpenVINO INT8", "int8", manifest.accuracy)]
-    return found + [
+    accuracies = [] if manifest.accuracy is None else [("OpenVINO INT8", "int8", manifest.accuracy)]
+    return accuracies + [
         (f"{TARGETS.get(s.target, s.target)} {s.name}, graph", s.name, s.accuracy)
         for s in manifest.schemes
         if s.accuracy is not None and s.name != "fp32"
@@ -92,8 +92,8 @@ def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
 
 
 def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
-    found, limit = _measured(manifest), limit_points(manifest)
-    rows = [IntervalRow(label, p, a.top1_drop_points, a.top1_drop_interval) for label, p, a in found]
+    accuracies, limit = _measured(manifest), limit_points(manifest)
+    rows = [IntervalRow(label, p, a.top1_drop_points, a.top1_drop_interval) for label, p, a in accuracies]
     title = "Top-1 drop of every measured scheme against the limit"
     wide, narrow = intervals(
         f"{name}-drop",
@@ -117,7 +117,7 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
                 number(a.logit_sqnr_db, 1),
                 f"{a.images:,}",
             )
-            for label, _, a in found
+            for label, _, a in accuracies
         ),
         folded=True,
     )
@@ -146,22 +146,22 @@ class _Noise:
 
 
 def _noise(manifest: Manifest) -> list[_Noise]:
-    found = []
+    rows = []
     if (a := manifest.accuracy) is not None:
-        found.append(_Noise("OpenVINO INT8", "int8", a.logit_sqnr_db, a.agreement_percent, a.images))
+        rows.append(_Noise("OpenVINO INT8", "int8", a.logit_sqnr_db, a.agreement_percent, a.images))
     for s in manifest.schemes:
         precision = "int8" if s.target == "openvino" else s.name
         name = "INT8" if s.name == "openvino" else s.name
-        found.append(_Noise(f"{TARGETS.get(s.target, s.target)} {name}, graph", precision, *_logits(s)))
-    return found
+        rows.append(_Noise(f"{TARGETS.get(s.target, s.target)} {name}, graph", precision, *_logits(s)))
+    return rows
 
 
 def sqnr(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple[Block, ...]:
     """Signal to quantisation noise of every scheme's logits; the axis holds ``also`` too."""
     if side.manifest is None:
         return (Text("A benchmark's result holds no logits: give the bundle's folder to see them.", "hint"),)
-    found = _noise(side.manifest)
-    shown = [row for row in found if row.sqnr_db < EXACT_DB]
+    rows = _noise(side.manifest)
+    shown = [row for row in rows if row.sqnr_db < EXACT_DB]
     if not shown:
         return (Text("No scheme's logits differ from FP32's."),)
     title = "Logit SQNR by scheme"
@@ -174,7 +174,7 @@ def sqnr(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple
     table = Table(
         "The figures",
         columns("scheme", "SQNR, dB", "agreement, %", "images"),
-        tuple((r.label, number(r.sqnr_db, 1), number(r.agreement_percent), f"{r.images:,}") for r in found),
+        tuple((r.label, number(r.sqnr_db, 1), number(r.agreement_percent), f"{r.images:,}") for r in rows),
         folded=True,
     )
     caption = (
@@ -207,28 +207,28 @@ def classes(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tu
         blocks.append(_recalls(accuracy, name, also))
     else:
         blocks.append(NO_MANIFEST if side.manifest is None else NO_CLASSES)
-    if (found := side.explanation) is None:
+    if (explanation := side.explanation) is None:
         blocks.append(Text(f"Images whose prediction flipped: {side.no_explanation}", "hint"))
         return tuple(blocks)
-    blocks.append(Text(_flipped(found)))
-    if found.flips:
-        blocks.append(Flips(found.flips))
+    blocks.append(Text(_flipped(explanation)))
+    if explanation.flips:
+        blocks.append(Flips(explanation.flips))
     return tuple(blocks)
 
 
-def _flipped(found: Explanation) -> str:
+def _flipped(explanation: Explanation) -> str:
     """How many images flipped, which way, and which of them are shown."""
-    count = found.lost + found.gained + found.both_wrong
-    broken = f" ({found.broken} unreadable left out)" if found.broken else ""
+    count = explanation.lost + explanation.gained + explanation.both_wrong
+    broken = f" ({explanation.broken} unreadable left out)" if explanation.broken else ""
     text = (
-        f"Of {found.images:,} images of {found.data}{broken} {count:,} have another prediction in INT8: "
-        f"{found.lost} that only FP32 had right, {found.gained} that only INT8 has right, "
-        f"{found.both_wrong} that neither has."
+        f"Of {explanation.images:,} images of {explanation.data}{broken} {count:,} have another prediction in INT8: "
+        f"{explanation.lost} that only FP32 had right, {explanation.gained} that only INT8 has right, "
+        f"{explanation.both_wrong} that neither has."
     )
-    if count > len(found.flips) > 0:
+    if count > len(explanation.flips) > 0:
         text += (
-            f" Shown are {len(found.flips)} of the {count:,}: those that only FP32 had right first, then those that "
-            f"only INT8 has right; of each kind those first whose two predictions are the most probable."
+            f" Shown are {len(explanation.flips)} of the {count:,}: those that only FP32 had right first, then "
+            f"those that only INT8 has right; of each kind those first whose two predictions are the most probable."
         )
     return text
 
@@ -260,8 +260,8 @@ def _recalls(accuracy: Accuracy, name: str, also: Sequence[float]) -> Plot:
         ),
         folded=True,
     )
-    some = f" The {len(shown)} of {len(ranked)} classes that changed most." if len(ranked) > len(shown) else ""
-    caption = f"The classes that changed most are on top.{some} {_resolution(accuracy)}"
+    which = f" The {len(shown)} of {len(ranked)} classes that changed most." if len(ranked) > len(shown) else ""
+    caption = f"The classes that changed most are on top.{which} {_resolution(accuracy)}"
     return Plot(f"{name}-recall", title, wide, narrow, table, caption)
 
 

@@ -18,17 +18,17 @@ from edge_van.runtimes.stage_map import STAGES
 
 def all_correlations(report: Report) -> tuple[tuple[float, ...], ...]:
     """Of every side that has any: the plots of all sides share their axes."""
-    found = [side.explanation.cams for side in report.sides if side.explanation is not None]
-    return tuple(cams.correlations for cams in found if cams is not None and cams.correlations)
+    explained = [side.explanation.cams for side in report.sides if side.explanation is not None]
+    return tuple(cams.correlations for cams in explained if cams is not None and cams.correlations)
 
 
 def grad_cam(side: Side, runs: Runs, name: str, also: Sequence[Sequence[float]] = ()) -> tuple[Block, ...]:
     """Pairs of maps, then the correlations over all images that were compared; their axes hold ``also`` too."""
-    found = side.explanation
-    if found is None:
+    explanation = side.explanation
+    if explanation is None:
         return (Text(f"Grad-CAM: {side.no_explanation}", "hint"),)
-    if (cams := found.cams) is None:
-        return (Text(f"Grad-CAM: {found.note}", "hint"),)
+    if (cams := explanation.cams) is None:
+        return (Text(f"Grad-CAM: {explanation.note}", "hint"),)
     constant = (
         f" {cams.constant_maps} pairs with a constant map have no correlation and are left out."
         if cams.constant_maps

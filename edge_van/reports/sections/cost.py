@@ -117,19 +117,19 @@ def _startup_row(row: Startup, label: str, precision: str) -> BarRow:
 
 def part_times(report: Report) -> tuple[float, ...]:
     """Milliseconds of every part in every side's profiles: the plots of all sides share an axis."""
-    profiles = [found for side in report.sides for found in _profiles(side, report.runs).values()]
-    return tuple(value for found in profiles for value in by_part(found).values())
+    profiles = [layered for side in report.sides for layered in _profiles(side, report.runs).values()]
+    return tuple(value for layered in profiles for value in by_part(layered).values())
 
 
 def _profiles(side: Side, runs: Runs) -> dict[str, LayerProfile]:
     """Of OpenVINO's FP32 and INT8, by precision, where both were profiled."""
     run = run_of(side, runs)
-    found: dict[str, LayerProfile] = {}
+    by_precision: dict[str, LayerProfile] = {}
     for model in models_of(side, runs):
         if run is not None and model.runtime == "openvino" and model.precision in ("fp32", "int8"):
             layered = profile(run, model.name)
-            found |= {} if layered is None else {model.precision: layered}
-    return found if len(found) == 2 else {}
+            by_precision |= {} if layered is None else {model.precision: layered}
+    return by_precision if len(by_precision) == 2 else {}
 
 
 def layers(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tuple[Block, ...]:
@@ -137,9 +137,9 @@ def layers(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tup
     too."""
     if run_of(side, runs) is None:
         return (Text("Layer by layer: run edge-van benchmark BUNDLE.", "hint"),)
-    if not (found := _profiles(side, runs)):
+    if not (profiles := _profiles(side, runs)):
         return (Text("The benchmark holds no layer profile of OpenVINO's FP32 and INT8.", "hint"),)
-    sums = {p: by_part(found[p]) for p in ("fp32", "int8")}
+    sums = {p: by_part(profiles[p]) for p in ("fp32", "int8")}
     shown = [part for part in PARTS if any(sums[p][part] > 0 for p in sums)]
     if not shown:
         return (Text("The layer profile holds no time."),)
@@ -172,13 +172,13 @@ def layers(side: Side, runs: Runs, name: str, also: Sequence[float] = ()) -> tup
         folded=True,
     )
     caption = (
-        f"Means over {found['fp32'].runs} runs with the engine's profiler on, which slows it: compare shares, not "
+        f"Means over {profiles['fp32'].runs} runs with the engine's profiler on, which slows it: compare shares, not "
         f"the sum with the latency above. A kernel carries its convolution's name also where the engine "
         f"fused what follows."
     )
     return (
         Plot(f"{name}-parts", title, wide, narrow, table, caption),
-        *(_operators(found[p], p.upper()) for p in ("fp32", "int8")),
+        *(_operators(profiles[p], p.upper()) for p in ("fp32", "int8")),
     )
 
 

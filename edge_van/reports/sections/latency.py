@@ -58,14 +58,14 @@ def _ratio_ends(report: Report) -> tuple[float, ...]:
     for side in report.sides:
         if side.run is None and side.manifest is not None and side.manifest.latency is not None:
             bounds += [row.ratio_interval for row in side.manifest.latency.rows]
-    return tuple(end for found in bounds for end in (found.low, found.high))
+    return tuple(end for bound in bounds for end in (bound.low, bound.high))
 
 
 def _of_side(side: Side, runs: Runs, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
     if (run := run_of(side, runs)) is not None:
         return of_run(run, models_of(side, runs), name, ends)
-    found = None if side.manifest is None else side.manifest.latency
-    return (NO_BENCHMARK,) if found is None else (*_of_manifest(found, name, ends), NO_BENCHMARK)
+    latency = None if side.manifest is None else side.manifest.latency
+    return (NO_BENCHMARK,) if latency is None else (*_of_manifest(latency, name, ends), NO_BENCHMARK)
 
 
 def of_run(
@@ -148,9 +148,9 @@ def _ratio(rows: Sequence[IntervalRow], wholes: Sequence[str], name: str, title:
     return Plot(name, title, wide, narrow, table, "Medians of paired ratios with their 95 % intervals; the line is 1.")
 
 
-def _of_manifest(found: Latency, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
+def _of_manifest(latency: Latency, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
     """The interleaved run of ``edge-van quantize``."""
-    rows = found.rows
+    rows = latency.rows
     labels = {row.name: f"{runtime_name(row.runtime)} {row.name.upper()}" for row in rows}
     table = Table(
         "The figures",
@@ -162,13 +162,15 @@ def _of_manifest(found: Latency, name: str, ends: Sequence[float]) -> tuple[Bloc
         folded=True,
     )
     spread = [DistributionRow(labels[r.name], r.name, r.samples_ms, r.median_ms, r.p90_ms, r.p99_ms) for r in rows]
-    ratios = [IntervalRow(labels[r.name], r.name, r.ratio, r.ratio_interval) for r in rows if r.name != found.baseline]
+    ratios = [
+        IntervalRow(labels[r.name], r.name, r.ratio, r.ratio_interval) for r in rows if r.name != latency.baseline
+    ]
     blocks: list[Block] = [
-        Text(f"Measured by edge-van quantize: one image at a time, {found.rounds:,} rounds. {HOW}"),
+        Text(f"Measured by edge-van quantize: one image at a time, {latency.rounds:,} rounds. {HOW}"),
         _distribution(spread, f"{name}-single", "Latency of one image", table),
     ]
     if ratios:
-        title = f"Times as fast as {labels.get(found.baseline, found.baseline)}"
+        title = f"Times as fast as {labels.get(latency.baseline, latency.baseline)}"
         blocks.append(_ratio(ratios, [r.label for r in ratios], f"{name}-ratio", title, ends))
     return tuple(blocks)
 

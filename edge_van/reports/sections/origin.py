@@ -32,24 +32,24 @@ def has_engines(report: Report) -> bool:
 
 def engines(side: Side, runs: Runs, name: str) -> tuple[Block, ...]:
     """A precision table for every engine, and the choice with its reason."""
-    found = {} if side.manifest is None else side.manifest.engines
-    if not found:
+    engine_sets = {} if side.manifest is None else side.manifest.engines
+    if not engine_sets:
         return (Text("This bundle has no TensorRT engines: edge-van build makes them.", "hint"),)
     blocks: list[Block] = []
-    for tag, engine_set in found.items():
+    for tag, engine_set in engine_sets.items():
         blocks += _target(tag, engine_set)
     return tuple(blocks)
 
 
-def _target(tag: str, found: EngineSet) -> list[Block]:
-    timings = {row.scheme: row for row in found.choice.table}
+def _target(tag: str, engine_set: EngineSet) -> list[Block]:
+    timings = {row.scheme: row for row in engine_set.choice.table}
     rows = []
-    for engine in found.engines:
+    for engine in engine_set.engines:
         kinds = Counter(layer.runs_in for layer in engine.layers)
         timing = timings.get(engine.scheme)
         rows.append(
             (
-                engine.scheme + (" (active)" if engine.scheme == found.choice.active else ""),
+                engine.scheme + (" (active)" if engine.scheme == engine_set.choice.active else ""),
                 ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
                 size(engine.plan_bytes),
                 number(engine.build_s, 1),
@@ -60,11 +60,11 @@ def _target(tag: str, found: EngineSet) -> list[Block]:
         )
     heads = ("scheme", "layers by datatype", "plan", "built in s", "drop, points", "median, ms", "p99, ms")
     blocks: list[Block] = [Table(f"Engines for {tag}", columns(*heads, text=(0, 1)), tuple(rows))]
-    timed = f" Timed by {found.choice.timed_by}." if found.choice.timed_by else ""
-    blocks.append(Text(f"Active: {found.choice.active or 'none'} ({found.choice.reason}).{timed}"))
-    blocks += [Text(f"{row.scheme}: {row.note}") for row in found.choice.table if row.note]
-    blocks += [Text(f"Warning of {e.scheme}: {warning}") for e in found.engines for warning in e.warnings]
-    for engine in found.engines:
+    timed = f" Timed by {engine_set.choice.timed_by}." if engine_set.choice.timed_by else ""
+    blocks.append(Text(f"Active: {engine_set.choice.active or 'none'} ({engine_set.choice.reason}).{timed}"))
+    blocks += [Text(f"{row.scheme}: {row.note}") for row in engine_set.choice.table if row.note]
+    blocks += [Text(f"Warning of {e.scheme}: {warning}") for e in engine_set.engines for warning in e.warnings]
+    for engine in engine_set.engines:
         blocks.append(
             Table(
                 f"{engine.scheme}: layer by layer ({engine.runtime} {engine.version}, compute capability "
@@ -113,18 +113,18 @@ def _machines(side: Side, run: BenchmarkResult | None) -> list[Block]:
         ("accuracy" if _has_accuracy(side) else "noise on the logits", made),
         ("flips and Grad-CAM", looked),
     )
-    found: list[tuple[list[str], Machine]] = []
+    machines: list[tuple[list[str], Machine]] = []
     for figures, machine in asked:
         if machine is None:
             continue
-        same = next((there for there, other in found if same_engines(machine, other)), None)
+        same = next((there for there, other in machines if same_engines(machine, other)), None)
         if same is None:
-            found.append(([figures], machine))
+            machines.append(([figures], machine))
         else:
             same.append(figures)
-    if len(found) == 1:
-        return [Table("Machine", _FACTS, _machine(found[0][1]))]
-    return [Table(f"Machine that measured {', '.join(f)}", _FACTS, _machine(machine)) for f, machine in found]
+    if len(machines) == 1:
+        return [Table("Machine", _FACTS, _machine(machines[0][1]))]
+    return [Table(f"Machine that measured {', '.join(f)}", _FACTS, _machine(machine)) for f, machine in machines]
 
 
 def _has_latency(side: Side) -> bool:

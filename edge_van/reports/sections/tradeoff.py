@@ -33,18 +33,18 @@ def plane(side: Side, runs: Runs, name: str, also: Sequence[Point] = ()) -> tupl
     """One point a model; the axes hold ``also`` too."""
     if side.manifest is None:
         return (Text("A benchmark's result holds no accuracy: give the bundle's folder to see both.", "hint"),)
-    run, (found, unknown) = run_of(side, runs), _points(side, runs)
+    run, (points, unknown) = run_of(side, runs), _points(side, runs)
     blocks: list[Block] = []
-    if found:
+    if points:
         title = "Top-1 over latency"
-        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in found], also=also)
+        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in points], also=also)
         heads = ("model", "median, ms", "top-1, %", "FP32's less the drop's 95 % interval", "accuracy is of")
         table = Table(
             "The figures",
             columns(*heads, text=(0, 4)),
             tuple(
                 (label, ms(p.latency_ms), number(p.top1_percent), interval(p.whisker), source)
-                for label, p, source in found
+                for label, p, source in points
             ),
             folded=True,
         )
@@ -68,7 +68,7 @@ def _points(side: Side, runs: Runs) -> tuple[list[Known], list[str]]:
     if run is None:
         return _of_quantize(manifest) or _of_engines(manifest), []
     # engines were timed at another time, by another clock: not on one axis with a run, nor with quantize's latency
-    found, unknown = [], []
+    points, unknown = [], []
     models = models_of(side, runs)
     labels = labels_of(models, run)
     for model in models:
@@ -79,8 +79,8 @@ def _points(side: Side, runs: Runs) -> tuple[list[Known], list[str]]:
             unknown.append(label)
             continue
         point = Point(model.runtime, model.precision, row.median_ms, top1.percent, top1.interval)
-        found.append((label, point, top1.source))
-    return found, unknown
+        points.append((label, point, top1.source))
+    return points, unknown
 
 
 def _clock(side: Side) -> str:
@@ -91,17 +91,17 @@ def _clock(side: Side) -> str:
 
 
 def _of_quantize(manifest: Manifest) -> list[Known]:
-    found = []
+    points = []
     for row in () if manifest.latency is None else manifest.latency.rows:
         top1 = top1_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
         if top1 is not None:
             point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
-            found.append((f"{runtime_name(row.runtime)} {row.name.upper()}", point, top1.source))
-    return found
+            points.append((f"{runtime_name(row.runtime)} {row.name.upper()}", point, top1.source))
+    return points
 
 
 def _of_engines(manifest: Manifest) -> list[Known]:
-    found = []
+    points = []
     schemes = {s.name: s.accuracy for s in manifest.schemes if s.accuracy is not None}
     for tag, engines in manifest.engines.items():
         runtime = engines.engines[0].runtime if engines.engines else "tensorrt"
@@ -111,5 +111,5 @@ def _of_engines(manifest: Manifest) -> list[Known]:
             drop, base = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
             whisker = Interval(base - drop.high, base - drop.low)
             point = Point(runtime, timing.scheme, timing.median_ms, accuracy.top1_int8_percent, whisker)
-            found.append((f"{timing.scheme} engine, {tag}", point, "the graph computed exactly"))
-    return found
+            points.append((f"{timing.scheme} engine, {tag}", point, "the graph computed exactly"))
+    return points
