@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=asset(DEMO_CHECKPOINT))
     parser.add_argument("--scheme", nargs="+", default=["openvino", "int8"])
     parser.add_argument("--states", type=Path, help="a folder to keep the trainings in, to go on after an interrupt")
+    parser.add_argument("--weight-bits", type=int, choices=(4,), help="a stress: what training brings back of them")
     parser.add_argument("--images", type=int, default=QATSettings.images)
     parser.add_argument("--steps", type=int, default=QATSettings.steps)
     parser.add_argument("--learning-rate", type=float, default=QATSettings.learning_rate)
@@ -72,13 +73,16 @@ def main() -> None:
 
         for name in args.scheme:
             scheme = get_scheme(name) if name in TENSORRT else for_openvino(name)
+            if args.weight_bits is not None:
+                scheme = replace(scheme, weight_bits=args.weight_bits)
             for method, source in (("ptq", prepared), ("qat", trained)):
                 start = time.monotonic()
                 [graph] = quantized_graphs(source, (scheme,), work)
                 seconds = time.monotonic() - start
                 logits = logits_of(graph)
                 worth = compared(reference, logits, labels)
-                rows.append({"scheme": name, "method": method, "seconds": seconds, **worth})
+                row = {"scheme": name, "method": method, "weight_bits": scheme.weight_bits, "seconds": seconds}
+                rows.append(row | worth)
                 print(f"{name:12s} {method}  {in_words(worth)}  {seconds / 60:.1f} min", flush=True)
     content = {
         "checkpoint": args.checkpoint.name,
@@ -89,7 +93,8 @@ def main() -> None:
         "qat": asdict(settings),
         "rows": rows,
     }
-    write_result(args, content)
+    bits = [] if args.weight_bits is None else [f"{args.weight_bits}-bit"]
+    write_result(args, content, "-".join((args.checkpoint.name.partition(".")[0], *args.scheme, *bits)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from bundle_samples import MANIFEST
@@ -25,6 +26,8 @@ pytest_plugins = ["captured_once", "side_by_side"]
 
 # these nets are too small to gain from threads, and on a shared machine OpenMP's waiting costs far more than it saves
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("shared machine", deadline=None)  # a slow example is no failure
+hypothesis.settings.load_profile("shared machine")
 switch_off_telemetry()  # test modules import the engines themselves
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from benchmark_scripts import BENCHMARKS, script
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openvino import opset13 as ops
 
@@ -52,7 +52,6 @@ def test_a_result_says_its_command_without_paths(tmp_path: Path, monkeypatch: py
     assert common.told(["--train=/a/t.zip", "--results=/a/b", "x/demo", "-v"]) == ["--train=t.zip", "demo", "-v"]
 
 
-@settings(deadline=None)  # the first one imports torch and scipy
 @given(exponent=st.floats(0.5, 2.0), factor=st.floats(0.1, 100.0))
 def test_the_exponent_of_a_power_law_is_found(exponent: float, factor: float) -> None:
     x = np.array([0.02, 0.05, 0.1, 0.2, 0.8])

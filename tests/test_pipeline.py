@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -83,6 +84,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     narrow_checkpoint(root / "n.safetensors")
     image_folders(root / "data", {"train": 10, "val": 8})
     (root / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    unlabelled = root / "unlabelled"  # and nearly all of one class
+    unlabelled.mkdir()
+    for label, count in enumerate((26, 3, 1)):
+        for i in range(count):
+            pixels = pixels_of(label, 32, np.random.default_rng((label, i)))
+            Image.fromarray(pixels).save(unlabelled / f"{label}{i}.png")
     (root / "qat.toml").write_text("[qat]\nimages = 24\nsteps = 4\nbatch = 4\n")
     camera = image_folders(root / "camera", {"val": 3, "train": 3}, size=64)
     for file in camera.rglob("*.png"):
@@ -101,7 +108,7 @@ def runs(root: Path) -> dict[str, Finished]:
         "json": (*usual, "--json"),
         "again": (*usual, "--target", "openvino"),
         "tensorrt": (*usual, "--seed", 1, "--target", "tensorrt"),
-        "qat": (*usual, "--recipe", root / "qat.toml", "--method", "qat", "--target", "openvino", "--max-drop", 100),
+        "qat": qat_flags(root),
         "camera": (*camera, *overrides, "--classes", root / "names.txt", "--crop", "0.8", "--max-drop", 100),
     }
     lines = {name: ("quantize", *f, "--output", root / "out" / name) for name, f in flags.items()}
@@ -117,6 +124,12 @@ def runs(root: Path) -> dict[str, Finished]:
             finished[name] = Finished(flags[name], open_bundle(root / "out" / name), out, err)
     assert not list((root / "out").glob(".*"))
     return finished
+
+
+def qat_flags(root: Path) -> tuple[object, ...]:
+    flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data" / "val", "--samples", 20)
+    trained = ("--recipe", root / "qat.toml", "--method", "qat", "--calibration", root / "unlabelled")
+    return (*flags, *trained, "--target", "openvino", "--max-drop", 100)
 
 
 def run_here(*arguments: object) -> tuple[object, str, str]:
@@ -230,6 +243,46 @@ def test_a_trained_bundle(root: Path, runs: dict[str, Finished]) -> None:
     files = [{f.path: f.sha256 for f in bundle.manifest.files} for bundle in (done.bundle, calibrated)]
     assert files[0][FP32_IR] == files[1][FP32_IR]  # what it is compared with is the network as it came
     assert files[0][INT8_IR.replace(".xml", ".bin")] != files[1][INT8_IR.replace(".xml", ".bin")]
+
+
+def test_a_training_that_was_killed_ends_with_the_same_bytes(
+    root: Path, runs: dict[str, Finished], tmp_path: Path
+) -> None:
+    """SIGKILL to the real process: nothing of ours runs after it."""
+    flags = ("quantize", *qat_flags(root), "--output", tmp_path / "b")
+    each_step = "from edge_van.quantization import qat\nqat.SAVE_EVERY_STEPS = 1"
+    process = start(*flags, before=each_step)
+    state = tmp_path / ".b.training" / "openvino.pt"
+    wait_for(state, process)
+    process.kill()
+    process.communicate()
+    assert state.exists()
+    assert not (tmp_path / "b").exists()
+    code, _, err = run_here(*flags)
+    assert code == 0, err
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    again = {f.path: f.sha256 for f in open_bundle(tmp_path / "b").manifest.files}
+    assert again == {f.path: f.sha256 for f in runs["qat"].bundle.manifest.files}
+
+
+def test_an_interrupted_training_says_that_one_can_go_on(root: Path, tmp_path: Path) -> None:
+    slowly = "from edge_van.quantization import qat\nqat.SAVE_EVERY_STEPS = 1"
+    (root / "long.toml").write_text("[qat]\nimages = 24\nsteps = 100000\nbatch = 4\n")
+    flags = [root / "long.toml" if f == root / "qat.toml" else f for f in qat_flags(root)]
+    process = start("quantize", *flags, "--output", tmp_path / "b", before=slowly)
+    wait_for(tmp_path / ".b.training" / "openvino.pt", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == (
+        "edge-van: interrupted; nothing half-written was left; the same command goes on where it was stopped"
+    )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
 
 
 def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[str, Finished]) -> None:

@@ -23,8 +23,9 @@ def qat(results: Results) -> list[str]:
         ]
         for r in result["rows"]:
             drop = f"{r['drop_points']:+.2f} ({r['drop_low']:+.2f} to {r['drop_high']:+.2f})"
+            bits = ", weights of 4 bits" if r.get("weight_bits") == 4 else ""
             lines.append(
-                f"| `{r['scheme']}` | {r['method'].upper()} | {r['top1_percent']:.2f} | {drop} | "
+                f"| `{r['scheme']}`{bits} | {r['method'].upper()} | {r['top1_percent']:.2f} | {drop} | "
                 f"{r['agreement_percent']:.2f} | {r['logit_sqnr_db']:.1f} | {r['seconds'] / 60:.1f} |"
             )
         lines += ["", source(result), ""]

@@ -27,7 +27,8 @@ SUFFIX, LOCK = ".pt", "lock"
 @contextmanager
 def training_states(output: Path) -> Iterator[Path]:
     """The folder, hidden beside ``output``, where trainings keep their states: for this command alone, and gone when
-    all went well. ``BundleError`` where it cannot be made, ``UsageError`` where another command trains for ``output``.
+    all went well. An interrupt that leaves a state there gets a note that says so. ``BundleError`` where it cannot be
+    made, ``UsageError`` where another command trains for ``output``.
     """
     folder = output.with_name(f".{output.name}.training")
     with clear_errors(output):
@@ -37,7 +38,12 @@ def training_states(output: Path) -> Iterator[Path]:
     try:
         if not _is_mine(descriptor):
             raise UsageError(f"another command trains for {output}: wait for it, or give another --output")
-        yield folder
+        try:
+            yield folder
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if any(folder.glob(f"*{SUFFIX}")):
+                stop.add_note("the same command goes on where it was stopped")
+            raise
         with suppress(OSError):  # what is done is done
             for state in folder.glob(f"*{SUFFIX}"):
                 state.unlink()

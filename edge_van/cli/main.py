@@ -32,6 +32,7 @@ from edge_van.text import one_line, single_line
 from edge_van.version import __version__
 
 INTERRUPTED = 130
+NOTHING_LEFT = "nothing half-written was left"
 _EXTRAS = {
     "psutil": "benchmark",
     "cpuinfo": "benchmark",
@@ -77,13 +78,13 @@ def main() -> None:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edge-van"
         text = single_line(error.format_message())
         code = _fail(error, f"{text} (see {command} --help)", error.exit_code, verbose)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("edge-van: interrupted; nothing half-written was left", err=True)  # click ended the line of the ^C
+    except (KeyboardInterrupt, click.exceptions.Abort) as stop:  # click ended the line of the ^C
+        click.echo("; ".join(("edge-van: interrupted", NOTHING_LEFT, *_notes(stop))), err=True)
         code = INTERRUPTED
     except SystemExit as stop:  # SIGTERM or SIGHUP, see edge_van.storage.folders
         code = stop.code
         if isinstance(code, int) and code > 128:
-            click.echo("edge-van: terminated; nothing half-written was left", err=True)
+            click.echo("; ".join(("edge-van: terminated", NOTHING_LEFT, *_notes(stop))), err=True)
     except BrokenPipeError:
         code = 1
     except ModuleNotFoundError as error:  # the slim install of a device has no torch: said here for every verb at once
@@ -98,6 +99,11 @@ def main() -> None:
             text = f"unexpected {type(error).__name__}: {what} (run with --verbose for the traceback)"
         code = _fail(error, text, 1, verbose)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _notes(stop: BaseException) -> list[str]:
+    """What the verb says of being stopped; click's own exception has ours as its cause."""
+    return [note for error in (stop, stop.__cause__) for note in getattr(error, "__notes__", ())]
 
 
 def _fail(error: BaseException, text: str, code: int, verbose: bool) -> int:

@@ -76,6 +76,8 @@ class Scheme:
     ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs
     of uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise
     kernels widen to 32 bits first and keep all 8.
+
+    ``weight_bits=4`` keeps all weights within -7..7, still stored as int8: a stress for training, nothing is faster.
     """
 
     name: str
@@ -84,8 +86,8 @@ class Scheme:
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.weight_bits not in (7, 8):
-            raise UsageError(f"scheme {self.name!r}: weight_bits is 7 or 8, got {self.weight_bits}")
+        if self.weight_bits not in (4, 7, 8):
+            raise UsageError(f"scheme {self.name!r}: weight_bits is 4, 7 or 8, got {self.weight_bits}")
         if not self.roles & LAYERS:
             raise UsageError(f"scheme {self.name!r} quantises no convolution and no linear layer")
 
@@ -239,7 +241,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             qscheme=torch.per_tensor_symmetric,
             observer_or_fake_quant_ctr=RangeObserver.with_args(eps=EPS),
         )
-        self._weight = _weight_spec(127, half_scale=symmetric)
+        self._weight = _weight_spec(7 if scheme.weight_bits == 4 else 127, half_scale=symmetric)
         self._weight_7bit = _weight_spec(63, half_scale=symmetric)
 
     def annotate(self, model: GraphModule) -> GraphModule:

@@ -215,7 +215,7 @@ def test_an_accuracy_that_is_none_is_refused(tmp_path: Path, change: dict[str, A
     one_line(caught, str(tmp_path / "manifest.json"), "an accuracy of no images")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(manifests)
 def test_every_manifest_reads_back_as_written(tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> None:
     folder = tmp_path_factory.getbasetemp() / "round_trip"
@@ -227,7 +227,7 @@ def test_every_manifest_reads_back_as_written(tmp_path_factory: pytest.TempPathF
     assert bundle.path == folder
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.binary(max_size=60)
     | st.recursive(st.none() | st.integers() | text, lambda x: st.lists(x) | st.dictionaries(text, x))

@@ -248,7 +248,7 @@ def test_geometry(
         np.testing.assert_array_equal(result, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -313,7 +313,7 @@ def test_broken_images_say_why(data: bytes, reason: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),

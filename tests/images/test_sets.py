@@ -254,7 +254,7 @@ def test_a_damaged_entry_is_a_broken_image(tmp_path: Path) -> None:
     assert images.read(3) == picture(3)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_damaged_archive_gives_data_errors_alone(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
@@ -367,7 +367,7 @@ def test_unreadable_files_and_unlabelled_sets(tmp_path: Path) -> None:
         draw_balanced(images, 0, seed=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 9), min_size=1),
     count=st.integers(1, 60),

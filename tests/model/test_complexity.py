@@ -69,7 +69,7 @@ def test_paper_numbers():
     assert all(r.macs == 35 * r.params for r in rows)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(k=st.integers(1, 40), d=st.integers(1, 6), c=st.integers(1, 16))
 def test_formulas_count_real_layers(k: int, d: int, c: int):
     def weights(module: nn.Module) -> int:

@@ -68,7 +68,7 @@ def test_every_variant(name: str, randomize_bn_: Spread, images: Images):
         assert relative_error(folded(x), expected) < 1e-4
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     dims=st.tuples(*[st.integers(1, 24)] * 4),
     depths=st.tuples(*[st.integers(1, 2)] * 4),
@@ -197,7 +197,7 @@ def test_rings_that_read_only_padding_go(narrow_van: VAN, images: Images, size: 
         assert relative_error(folded(x), full(x)) < 1e-5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kernel=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -90,7 +90,7 @@ def test_forward_is_the_papers(narrow_van: VAN, images: Images):
     assert torch.allclose(van(x), expected, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
 def test_any_input_size(narrow_van: VAN, images: Images, height: int, width: int):
     x = images(1, height, width)
@@ -225,7 +225,7 @@ def test_lka_keeps_the_size_and_sees_its_extent(k: int, d: int):
         assert after - before in ((0,) if extent % 2 else (1,))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(k=st.integers(1, 24), d=st.integers(1, 5), height=st.integers(1, 12), width=st.integers(1, 12))
 def test_lka_gates_its_input_at_any_size(k: int, d: int, height: int, width: int):
     lka = LKA(2, k, d)

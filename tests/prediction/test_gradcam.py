@@ -144,7 +144,7 @@ _FLOATS = st.floats(-100, 100, width=32)
 
 
 @given(arrays(np.float32, (2, 3, 2, 4), elements=_FLOATS), arrays(np.float32, (2, 3, 2, 4), elements=_FLOATS))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_grad_cam_is_equations_1_and_2(maps: np.ndarray, gradients: np.ndarray) -> None:
     found = grad_cam(maps, gradients)
     for n in range(2):

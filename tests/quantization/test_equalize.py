@@ -174,7 +174,7 @@ def test_a_broken_rescaling_is_caught(monkeypatch: pytest.MonkeyPatch, folded: F
         equalize(folded, batches)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     dims=st.tuples(*[st.integers(2, 20)] * 4),
     depths=st.tuples(*[st.integers(1, 3)] * 4),

@@ -46,7 +46,7 @@ def test_it_starts_from_the_calibrated_range(symmetric: bool) -> None:
         assert (int(zero_point), scale.half().float()) == (0, scale)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), factor=st.floats(0.2, 3.0), symmetric=st.booleans())
 def test_gradients_are_those_of_the_definition(seed: int, factor: float, symmetric: bool) -> None:
     """Against plain operators that let autograd do it, with the rounding passed over."""

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,6 +212,20 @@ def test_weights_are_int8_per_channel_and_symmetric(with_dead_channels: dict[str
         assert (scale[per_channel == 0] == EPS).all()
     dead = [n for n in nodes if not constant(graph, n.args[0])[1].any()]
     assert len(dead) == len(nodes) - 1  # all but the head
+
+
+@pytest.mark.parametrize("name", ["openvino", "int8"])
+def test_four_bits_are_those_of_every_weight(folded: FoldedVAN, images: Images, name: str):
+    quantized = post_training_quantize(folded, [images(4, *SIZE)], replace(SCHEMES[name], weight_bits=4)).graph
+    weights = [t for t in quantized.state_dict().values() if t.dtype is torch.int8 and t.ndim >= 2]
+    assert len(weights) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in folded.modules())
+    assert all(int(weight.int().abs().max()) == 7 for weight in weights)
+
+
+@pytest.mark.parametrize("bits", [0, 3, 5, 9])
+def test_other_bits_are_refused(bits: int):
+    with pytest.raises(UsageError, match=f"weight_bits is 4, 7 or 8, got {bits}"):
+        replace(SCHEMES["int8"], weight_bits=bits)
 
 
 @pytest.mark.parametrize("name", SCHEMES)

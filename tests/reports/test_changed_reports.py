@@ -59,7 +59,7 @@ def without_run(tmp_path_factory: pytest.TempPathFactory) -> Content:
     return document, [place for place in places(document) if place]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changed_values_are_refused_or_drawn(
     data: st.DataObject,

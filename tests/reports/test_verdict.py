@@ -236,7 +236,7 @@ def test_the_sentences_are_those_of_quantize() -> None:
     assert over_limit(accuracy(0.5), 1.0) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(drop=st.floats(-3, 3), half=st.floats(0.01, 2))
 def test_the_limit_and_the_interval_decide(drop: float, half: float) -> None:
     expected = "no" if drop > 1.0 else "reservations" if drop + half > 1.0 else "good"

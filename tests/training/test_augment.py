@@ -70,7 +70,7 @@ def test_cutmix_pastes_and_counts_pixels() -> None:
     assert torch.allclose(found[0, :, :, 8:], images[0, :, :, 8:], atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), crop=st.floats(0.05, 1.0))
 def test_no_crop_leaves_the_image(seed: int, crop: float) -> None:
     plan = draw_plan(np.random.default_rng(seed), replace(SETTINGS, crop=crop))

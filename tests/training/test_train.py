@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cli_samples import CLASSES, error_line, image_folders, run
+from cli_samples import CLASSES, error_line, image_folders, run, start
 from watching import Watching
 
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
@@ -49,6 +50,28 @@ def test_a_checkpoint_and_its_curve(data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
     train(data, again, SETTINGS, options=TrainOptions("b0"))
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_training_that_was_killed_ends_with_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    """SIGKILL to the real process: nothing of ours runs after it."""
+    settings = TrainSettings(epochs=6, batch=8, size=32)
+    whole = train(data, tmp_path / "whole.safetensors", settings, options=TrainOptions("b0"))
+    narrow = "from edge_van.model.variants import VARIANTS, Variant\nVARIANTS['b0'] = " + repr(VARIANTS["b0"])
+    each_step = "from edge_van.training import loop\nloop.SAVE_EVERY_S = 0.0"
+    path = tmp_path / "killed.safetensors"
+    flags = ("--variant", "b0", "--data", data, "--epochs", 6, "--batch", 8, "--size", 32, "--output", path)
+    process = start("train", *flags, before=f"{narrow}\n{each_step}")
+    state = tmp_path / ".killed.safetensors.training" / "state.pt"
+    while not state.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert state.exists()
+    assert not path.exists()
+    rest = train(data, path, settings, options=TrainOptions("b0"))
+    assert rest.curve == whole.curve
+    assert path.read_bytes() == whole.path.read_bytes()
 
 
 def test_another_task_gets_a_head_of_its_own(data: Path, tmp_path: Path) -> None:
