@@ -96,9 +96,9 @@ def results_folder(text: str) -> Path:
     return folder
 
 
-def write_result(args: argparse.Namespace, content: dict[str, Any], of: str = "") -> Path:
-    """Write ``content`` with the machine and the command; the file's name holds the CPU's, and what it is a result
-    ``of`` where one script has several.
+def write_result(args: argparse.Namespace, content: dict[str, Any], label: str = "") -> Path:
+    """Write ``content`` with the machine and the command; the file's name holds the CPU's, and a label where a script
+    has several results on one.
 
     What is no model's, so has no ``--size``, has none in its name.
     """
@@ -108,7 +108,7 @@ def write_result(args: argparse.Namespace, content: dict[str, Any], of: str = ""
     command = f"python {script} {shlex.join(told(sys.argv[1:]))}".rstrip()
     settings = {"size_px": args.size, "calibration_images": args.samples} if hasattr(args, "size") else {}
     size = f"{args.size}px-" if settings else ""
-    path: Path = args.results / f"{name}-{size}{of and of + '-'}{cpu}.json"
+    path: Path = args.results / f"{name}-{size}{label and label + '-'}{cpu}.json"
     document = {"command": command, "machine": machine, **settings, **content}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
     print(f"written: {path}")

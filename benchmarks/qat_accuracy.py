@@ -52,10 +52,12 @@ def main() -> None:
     images = calibration(args.train, spec, max(args.samples, args.images))
     work = Work(Terminal())
     prepared = prepare(folded, images.first(args.samples), load_recipe(), work)
-    if args.states is not None:
-        args.states.mkdir(parents=True, exist_ok=True)
+    states = args.states
+    if states is not None:
+        states = states / ("usual" if args.weight_bits is None else f"{args.weight_bits}_bits")
+        states.mkdir(parents=True, exist_ok=True)
     key = f"{loaded.sha256} {spec} {settings} {args.samples} {hashlib.sha256(images.pixels.data).hexdigest()}"
-    trained = replace(prepared, qat=QATJob(images.first(args.images), settings, states=args.states, key=key))
+    trained = replace(prepared, qat=QATJob(images.first(args.images), settings, states=states, key=key))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,6 +1,6 @@
 """torch captures the graph of each structure once a process; a network of a structure that was seen gets a copy of that
-graph with its own weights. Capturing takes seconds of each of a hundred tests, and only ``tests/quantization`` is about
-it: ``test_a_copied_capture_is_a_capture`` there compares both.
+graph with its own weights. Capturing takes seconds of each of a hundred tests, and few are about it: those import
+``capture`` themselves and get the real one. ``test_a_copied_capture_is_a_capture`` compares both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def capture_once(model: FoldedVAN) -> GraphModule:
     if key not in _kept:
         _kept[key] = CAPTURE(model)
     graph = copy.deepcopy(_kept[key])
-    graph.load_state_dict(model.state_dict())  # strict: same names, or an error
+    # strict: same names, or an error; assigned, for a capture holds the model's own tensors too
+    graph.load_state_dict(model.state_dict(), assign=True)
     return graph
 
 

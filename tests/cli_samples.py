@@ -91,6 +91,22 @@ def start(*arguments: object, cwd: Path | None = None, before: str = "") -> subp
     )
 
 
+def killed_after(saves: int) -> str:
+    """For ``start``: the process kills itself by SIGKILL once a training has kept its state that often."""
+    return f"""
+import os, signal
+from edge_van.quantization import qat
+from edge_van.training import loop
+qat.SAVE_EVERY_STEPS, loop.SAVE_EVERY_S, save, left = 1, 0.0, qat.save_training_state, [{saves}]
+def save_and_die(*arguments):
+    save(*arguments)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+qat.save_training_state = loop.save_training_state = save_and_die
+"""
+
+
 def tree(root: Path) -> dict[str, bytes]:
     """Everything below ``root``: its bytes by its path, folders as empty."""
     return {str(p.relative_to(root)): p.read_bytes() if p.is_file() else b"" for p in sorted(root.rglob("*"))}

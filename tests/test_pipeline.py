@@ -1,4 +1,4 @@
-"""The whole way from a narrow checkpoint to a bundle, in real processes; then what goes wrong on that way.
+"""The whole way from a narrow checkpoint to a bundle, twice in processes of its own; then what goes wrong on that way.
 
 The runs that are made to fail put the model files of a real run in place of the export: it takes most of the time.
 """
@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -21,8 +20,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from bundle_samples import ACCURACY
-from cli_samples import CLASSES, error_line, image_folders, narrow_checkpoint, pixels_of, run, start, tree
+from cli_samples import CLASSES, error_line, image_folders, killed_after, narrow_checkpoint, pixels_of, run, start, tree
 from PIL import Image
 
 import edge_van
@@ -39,6 +39,7 @@ from edge_van.evaluation.accuracy import Measured
 from edge_van.export.job import Exported, ExportJob
 from edge_van.pipeline import QuantizeOptions, quantize
 from edge_van.progress import SILENT, Advance, Reporter, Work
+from edge_van.quantization import qat
 from edge_van.quantization.recipe import load_recipe
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import MIN_ROUNDS
@@ -248,15 +249,13 @@ def test_a_trained_bundle(root: Path, runs: dict[str, Finished]) -> None:
 def test_a_training_that_was_killed_ends_with_the_same_bytes(
     root: Path, runs: dict[str, Finished], tmp_path: Path
 ) -> None:
-    """SIGKILL to the real process: nothing of ours runs after it."""
+    """By SIGKILL, after two of its four steps."""
     flags = ("quantize", *qat_flags(root), "--output", tmp_path / "b")
-    each_step = "from edge_van.quantization import qat\nqat.SAVE_EVERY_STEPS = 1"
-    process = start(*flags, before=each_step)
-    state = tmp_path / ".b.training" / "openvino.pt"
-    wait_for(state, process)
-    process.kill()
-    process.communicate()
-    assert state.exists()
+    process = start(*flags, before=killed_after(2))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, err
+    state = torch.load(tmp_path / ".b.training" / "openvino.pt", weights_only=True)
+    assert state["state"]["step"] == 2
     assert not (tmp_path / "b").exists()
     code, _, err = run_here(*flags)
     assert code == 0, err
@@ -265,24 +264,27 @@ def test_a_training_that_was_killed_ends_with_the_same_bytes(
     assert again == {f.path: f.sha256 for f in runs["qat"].bundle.manifest.files}
 
 
-def test_an_interrupted_training_says_that_one_can_go_on(root: Path, tmp_path: Path) -> None:
-    slowly = "from edge_van.quantization import qat\nqat.SAVE_EVERY_STEPS = 1"
-    (root / "long.toml").write_text("[qat]\nimages = 24\nsteps = 100000\nbatch = 4\n")
-    flags = [root / "long.toml" if f == root / "qat.toml" else f for f in qat_flags(root)]
-    process = start("quantize", *flags, "--output", tmp_path / "b", before=slowly)
-    wait_for(tmp_path / ".b.training" / "openvino.pt", process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == (
-        "edge-van: interrupted; nothing half-written was left; the same command goes on where it was stopped"
-    )
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_interrupted_training_says_that_one_can_go_on(
+    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    """Not where all that lies there is the state of another."""
+    save = qat.save_training_state
 
+    def save_and_stop(path: Path, key: str, state: dict[str, Any]) -> None:
+        if ours:
+            save(path, key, state)
+        raise KeyboardInterrupt
 
-def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
-    while not file.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    monkeypatch.setattr(qat, "SAVE_EVERY_STEPS", 1)
+    monkeypatch.setattr(qat, "save_training_state", save_and_stop)
+    if not ours:
+        (tmp_path / ".b.training").mkdir()
+        save(tmp_path / ".b.training" / "int8.pt", "another", {})
+    code, _, err = command("quantize", *qat_flags(root), "--output", tmp_path / "b")
+    assert code == 130
+    note = "; the same command goes on where it was stopped" if ours else ""
+    assert err.splitlines()[-1] == f"edge-van: interrupted; nothing half-written was left{note}"
 
 
 def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[str, Finished]) -> None:

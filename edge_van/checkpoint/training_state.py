@@ -27,7 +27,7 @@ SUFFIX, LOCK = ".pt", "lock"
 @contextmanager
 def training_states(output: Path) -> Iterator[Path]:
     """The folder, hidden beside ``output``, where trainings keep their states: for this command alone, and gone when
-    all went well. An interrupt that leaves a state there gets a note that says so. ``BundleError`` where it cannot be
+    all went well. An interrupt after a state was kept gets a note that says so. ``BundleError`` where it cannot be
     made, ``UsageError`` where another command trains for ``output``.
     """
     folder = output.with_name(f".{output.name}.training")
@@ -38,10 +38,11 @@ def training_states(output: Path) -> Iterator[Path]:
     try:
         if not _is_mine(descriptor):
             raise UsageError(f"another command trains for {output}: wait for it, or give another --output")
+        before = _states(folder)
         try:
             yield folder
         except (KeyboardInterrupt, SystemExit) as stop:
-            if any(folder.glob(f"*{SUFFIX}")):
+            if _states(folder) != before:  # what was there may be another training's
                 stop.add_note("the same command goes on where it was stopped")
             raise
         with suppress(OSError):  # what is done is done
@@ -53,6 +54,11 @@ def training_states(output: Path) -> Iterator[Path]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
         os.close(descriptor)
+
+
+def _states(folder: Path) -> dict[str, int]:
+    """When each state was written, in ns."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob(f"*{SUFFIX}")}
 
 
 def _is_mine(descriptor: int) -> bool:

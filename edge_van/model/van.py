@@ -213,7 +213,7 @@ class VAN(nn.Module):
 def _init_weights(module: nn.Module) -> None:
     """The official initialisation: truncated normal for linear layers, He (fan out, per group) for convolutions."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # shapes alone; drawing nothing for them would still take seconds
+        return  # without values to draw, on the meta device, the functions below would still take seconds
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -182,7 +182,7 @@ def half_scale(scale: Tensor) -> Tensor:
 
 
 class RangeObserver(HistogramObserver):  # type: ignore[misc]
-    """torchao's, which searches for the best range once and not at each question: every scheme asks, training too."""
+    """torchao's, but what its search found is kept until more is observed: ``convert`` asks again for every scheme."""
 
     _range: tuple[Tensor, Tensor] | None = None
 

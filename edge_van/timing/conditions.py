@@ -14,15 +14,15 @@ from edge_van.timing.models import TimedModel
 from edge_van.timing.record import Conditions
 
 
-def conditions_of(samples: Sequence[Rounds], models: Sequence[TimedModel], energy_source: str | None) -> Conditions:
+def conditions_of(sampled: Sequence[Rounds], models: Sequence[TimedModel], energy_source: str | None) -> Conditions:
     """Over everything that was kept; without rounds nothing is told of other work."""
-    meanwhile = total(rounds.interference for rounds in samples)
+    meanwhile = total(rounds.interference for rounds in sampled)
     unseen = not_watched()
     if not all(model.on_cpu for model in models):
         unseen += ("other work on the GPU and its throttling",)
     return Conditions(
-        rounds=sum(len(rounds.values) for rounds in samples),
-        rounds_discarded=sum(rounds.discarded for rounds in samples),
+        rounds=sum(len(rounds.values) for rounds in sampled),
+        rounds_discarded=sum(rounds.discarded for rounds in sampled),
         other_cpu_percent=_percent(meanwhile.other_share),
         stolen_cpu_percent=_percent(meanwhile.stolen_share),
         throttle_events=meanwhile.throttles,

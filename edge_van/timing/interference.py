@@ -56,12 +56,12 @@ class Interference:
     @property
     def causes(self) -> tuple[Cause, ...]:
         """Why a time taken meanwhile should be taken again."""
-        there_or_not: dict[Cause, bool] = {
+        exceeded: dict[Cause, bool] = {
             "throttling": bool(self.throttles),
             "stolen_time": (self.stolen_cores or 0.0) > min(STOLEN * self.cores, STOLEN_CORES),
             "other_load": (self.other_cores or 0.0) > min(OTHER_LOAD * self.cores, OTHER_CORES),
         }
-        return tuple(cause for cause, there in there_or_not.items() if there)
+        return tuple(cause for cause, there in exceeded.items() if there)
 
     @property
     def disturbed(self) -> bool:

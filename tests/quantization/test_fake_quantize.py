@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import PerChannelMinMaxObserver
 
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid
-from edge_van.quantization.scheme import EPS, HalfScalePerChannelObserver, HalfScaleRangeObserver
+from edge_van.quantization.scheme import EPS, HalfScalePerChannelObserver, HalfScaleRangeObserver, RangeObserver
 
 
 def activation_grid(x: Tensor, *, symmetric: bool = False) -> ActivationGrid:
-    kind = HalfScaleRangeObserver if symmetric else HistogramObserver
+    kind = HalfScaleRangeObserver if symmetric else RangeObserver
     observer = kind(
         dtype=torch.int8 if symmetric else torch.uint8,
         quant_min=-128 if symmetric else 0,

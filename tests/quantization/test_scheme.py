@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import HistogramObserver
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedBlock, FoldedVAN, fold
@@ -21,6 +22,8 @@ from edge_van.quantization.scheme import (
     EPS,
     LAYERS,
     SCHEMES,
+    HalfScaleRangeObserver,
+    RangeObserver,
     Role,
     Scheme,
     VANQuantizer,
@@ -220,6 +223,24 @@ def test_four_bits_are_those_of_every_weight(folded: FoldedVAN, images: Images, 
     weights = [t for t in quantized.state_dict().values() if t.dtype is torch.int8 and t.ndim >= 2]
     assert len(weights) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in folded.modules())
     assert all(int(weight.int().abs().max()) == 7 for weight in weights)
+
+
+@pytest.mark.parametrize("kind", [RangeObserver, HalfScaleRangeObserver])
+def test_a_range_is_searched_once_until_more_is_observed(kind: type[RangeObserver], monkeypatch: pytest.MonkeyPatch):
+    searched: list[int] = []
+    real = HistogramObserver._non_linear_param_search
+    monkeypatch.setattr(HistogramObserver, "_non_linear_param_search", lambda self: (searched.append(1), real(self))[1])
+    narrow, wide = torch.linspace(-1, 1, 100), torch.linspace(-9, 9, 100)
+    observer, fresh = kind(), kind()
+    observer(narrow)
+    first = observer.calculate_qparams()
+    assert copy.deepcopy(observer).calculate_qparams() == observer.calculate_qparams() == first
+    assert len(searched) == 1
+    observer(wide)
+    for values in (narrow, wide):
+        fresh(values)
+    assert observer.calculate_qparams() == fresh.calculate_qparams()
+    assert observer.calculate_qparams()[0] > 4 * first[0]
 
 
 @pytest.mark.parametrize("bits", [0, 3, 5, 9])

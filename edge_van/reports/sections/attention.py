@@ -18,8 +18,8 @@ from edge_van.runtimes.stage_map import STAGES
 
 def all_correlations(report: Report) -> tuple[tuple[float, ...], ...]:
     """Of every side that has any: the plots of all sides share their axes."""
-    explained = [side.explanation.cams for side in report.sides if side.explanation is not None]
-    return tuple(cams.correlations for cams in explained if cams is not None and cams.correlations)
+    all_cams = [side.explanation.cams for side in report.sides if side.explanation is not None]
+    return tuple(cams.correlations for cams in all_cams if cams is not None and cams.correlations)
 
 
 def grad_cam(side: Side, runs: Runs, name: str, also: Sequence[Sequence[float]] = ()) -> tuple[Block, ...]:
