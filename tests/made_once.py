@@ -64,7 +64,8 @@ def _key(make: Callable[[Path], None], beside: tuple[ModuleType, ...]) -> str:
     for library in LIBRARIES:
         digest.update(f"{library} {version(library)}\n".encode())
     sources = map(inspect.getsourcefile, (make, *beside))
-    files = [Path(__file__), *(Path(str(source)) for source in sources), *sorted(PACKAGE.glob("*.py"))]
+    files = [Path(__file__), Path(__file__).with_name("captured_once.py"), *(Path(str(source)) for source in sources)]
+    files += sorted(PACKAGE.glob("*.py"))
     for room in ROOMS:
         found = sorted((PACKAGE / room).rglob("*.py"))
         assert found, f"edge_van has no room {room} any more: name it here as it is called now"
