@@ -89,7 +89,7 @@ class Training:
         processes = accelerator.num_processes
         device = self.accelerator.device
         self.source = van
-        self.van = make_trainable_(copy.deepcopy(van))
+        self.van = make_trainable_(copy.deepcopy(van)).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.van).eval().requires_grad_(False).to(device)
         self.steps, self.step = settings.steps(len(images.labels)), 0
         self.losses: list[float] = []
@@ -99,7 +99,7 @@ class Training:
         others = [p for p in self.van.parameters() if p.ndim >= 2]
         groups = [{"params": others, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.network, self.optimizer = self.accelerator.prepare(
-            self.van, torch.optim.AdamW(groups, lr=settings.learning_rate)
+            self.van, torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         )
         size = settings.batch // processes
         self.part = slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
@@ -138,6 +138,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         inputs, share = augment(pixels, plan, settings.size_at(self.step, self.steps), self.mean, self.std)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             logits = self.network(inputs)
         loss = _loss(logits.float(), labels, share, settings.label_smoothing)
