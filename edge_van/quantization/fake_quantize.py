@@ -22,7 +22,7 @@ from edge_van.quantization.scheme import (
 
 class _RoundToGrid(torch.autograd.Function):
     """Learned step size quantisation (Esser et al., 2020, equations 1 to 3): the gradient passes where the grid holds
-    the value; the step's is the rounding error inside and the grid's end outside."""
+    the value (not at its very ends); the step's is the rounding error inside and the grid's end outside."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, log_scale: Tensor, scale: Tensor, ends: tuple[int, int]) -> Tensor:
@@ -35,12 +35,18 @@ class _RoundToGrid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, rounded, scale = ctx.saved_tensors
-        low, high = (end * scale for end in ctx.ends)
-        inside = (x >= low) & (x <= high)
-        passed = gradient * inside
+        low, high = (float(end * scale) for end in ctx.ends)
+        passed = torch.ops.aten.hardtanh_backward(gradient, x, low, high)  # 0 outside, in one pass
         # d(rounded) / d(log scale) is rounded - x inside and rounded outside
-        step = (gradient * rounded).sum() - (passed * x).sum()
+        step = _dot(gradient, rounded) - _dot(passed, x)
         return passed, step, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of the products, without a copy where both are stored alike."""
+    if a.dim() == 4 and a.is_contiguous(memory_format=torch.channels_last):
+        a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)
+    return a.reshape(-1).dot(b.reshape(-1))
 
 
 class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
