@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings
     from edge_van.timing.run import BenchmarkOptions as BenchmarkOptions
     from edge_van.training.settings import TrainSettings as TrainSettings
+    from edge_van.training.settings import load_train_settings as load_train_settings
     from edge_van.training.train import TrainOptions as TrainOptions
     from edge_van.training.train import TrainResult as TrainResult
     from edge_van.training.train import train as train
@@ -83,7 +84,7 @@ _HOMES = {
     "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
     "timing.benchmark": ("benchmark",),
     "timing.run": ("BenchmarkOptions",),
-    "training.settings": ("TrainSettings",),
+    "training.settings": ("TrainSettings", "load_train_settings"),
     "training.train": ("TrainOptions", "TrainResult", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -126,6 +127,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "build",
+    "load_train_settings",
     "open_bundle",
     "open_classifier",
     "predict",

@@ -24,7 +24,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "doctor", "schemas", "__main__"),
 )
 """From the bottom up. A room imports from its own floor and those below it."""
-ON_THE_GROUND = ("assets", "errors", "input_spec", "machine", "progress", "schedule", "statistics", "text", "version")
+ON_THE_GROUND = (
+    *("assets", "errors", "input_spec", "machine", "progress", "recipe_file", "schedule", "statistics", "text"),
+    "version",
+)
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 

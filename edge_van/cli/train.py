@@ -25,10 +25,12 @@ _PATH = click.Path(path_type=Path)
     "--data", type=_PATH, required=True, help="Labelled images: a folder or zip, or a folder with train/ and val/."
 )
 @click.option("--validation", type=_PATH, help="Images that top-1 is measured on.  [default: --data's val/]")
-@click.option("--epochs", type=int, required=True)
+@click.option("--recipe", type=_PATH, metavar="FILE.toml", help="What the flags below say, and they go before it.")
+@click.option("--epochs", type=int, help="Times every image is seen.  [required without --recipe]")
 @click.option("--batch", type=int, help="Images an update, over all processes.  [default: 256]")
 @click.option("--size", type=int, help="Side of the input in pixels.  [default: 64]")
 @click.option("--first-size", type=int, help="Side at the start; it grows to --size.")
+@click.option("--growing", type=float, help="The share of the training in which it grows.  [default: 0.6]")
 @click.option("--learning-rate", type=float, help="At its highest.  [default: 0.0015]")
 @click.option("--weight-decay", type=float, help="[default: 0.05]")
 @click.option("--crop", type=float, help="Smallest share of an image that a random crop keeps.  [default: 0.35]")
@@ -36,6 +38,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--cutmix", type=float, help="0 is off.  [default: 1]")
 @click.option("--label-smoothing", type=float, help="[default: 0.1]")
 @click.option("--drop-path", type=float, help="[default: 0]")
+@click.option("--warm-up", type=float, help="The share in which the learning rate rises.  [default: 0.04]")
 @click.option("--ema", type=float, help="Decay of the averaged weights, which are saved; 0 is off.  [default: 0.9995]")
 @click.option("--no-flip", "flip", flag_value=False, default=None, help="For images whose mirror means another thing.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1))
@@ -57,7 +60,8 @@ def train(data: Path, output: Path, device: str, as_json: bool, **flags: Any) ->
         if not torch.cuda.is_available():
             raise MissingRuntimeError("there is no GPU that torch can use here: leave --device out, or give cpu")
     known = {field.name for field in fields(edge_van.TrainSettings)}
-    settings = edge_van.TrainSettings(**{k: v for k, v in flags.items() if k in known and v is not None})
+    given = {k: v for k, v in flags.items() if k in known and v is not None}
+    settings = edge_van.load_train_settings(flags["recipe"], **given)
     options = edge_van.TrainOptions(
         cpu=device == "cpu", **{k: flags[k] for k in ("variant", "checkpoint", "validation", "force")}
     )

@@ -5,7 +5,6 @@ In: a ``.toml`` file, or nothing. Out: a ``Recipe``.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from edge_van.assets import DEFAULT_RECIPE, asset
 from edge_van.bundle.recipe import QATSettings, Recipe
 from edge_van.errors import UsageError
-from edge_van.text import single_line
+from edge_van.recipe_file import read_recipe_file, require_known
 
 
 def load_recipe(path: Path | None = None) -> Recipe:
@@ -40,24 +39,10 @@ def load_recipe(path: Path | None = None) -> Recipe:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UsageError(f"recipe {path} does not exist; check the path, or leave it out for the default") from None
-    except OSError as error:
-        raise UsageError(f"recipe {path} cannot be read ({error.strerror}); give a TOML file") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
-        reason = single_line(error)
-        raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or start from a copy of the default") from None
-    _require_known(path, values, Recipe, "")
+    values = read_recipe_file(path, advice="leave it out for the default")
+    require_known(path, values, [field.name for field in fields(Recipe)])
     table = values.get("qat", {})
     if not isinstance(table, dict):
         raise UsageError(f"recipe {path}: qat is a table, [qat] on a line of its own and its keys below; got {table!r}")
-    _require_known(path, table, QATSettings, "qat.")
+    require_known(path, table, [field.name for field in fields(QATSettings)], "qat.")
     return values
-
-
-def _require_known(path: Path, values: dict[str, Any], record: type[Recipe | QATSettings], prefix: str) -> None:
-    known = [field.name for field in fields(record)]
-    if unknown := [prefix + key for key in sorted(set(values) - set(known))]:
-        raise UsageError(f"recipe {path} has unknown keys: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_van.checkpoint.training_state import load_training_state, save_training_state
@@ -25,6 +24,7 @@ from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
 from edge_van.progress import Advance
 from edge_van.training.augment import augment, draw_plan
+from edge_van.training.images import TrainingImages
 from edge_van.training.network import make_trainable_, plan_drop_paths_
 from edge_van.training.settings import TrainSettings
 
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SAVE_EVERY_S = 60.0
-
-
-@dataclass(frozen=True)
-class TrainingImages:
-    """uint8 (images, H, W, 3), RGB, and int64 (images,) labels."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,8 @@ class Training:
         processes = accelerator.num_processes
         device = self.accelerator.device
         self.source = van
-        self.van = make_trainable_(copy.deepcopy(van)).to(memory_format=torch.channels_last)
+        self.van = make_trainable_(copy.deepcopy(van))
+        self.van.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; torch's stub lacks it
         self.average = copy.deepcopy(self.van).eval().requires_grad_(False).to(device)
         self.steps, self.step = settings.steps(len(images.labels)), 0
         self.losses: list[float] = []

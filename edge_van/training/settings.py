@@ -1,14 +1,17 @@
 """How a training goes: its numbers, checked. Imports no torch.
 
-In: values. Out: ``TrainSettings``.
+In: values, or a recipe's TOML file. Out: ``TrainSettings``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from edge_van.errors import UsageError
+from edge_van.recipe_file import read_recipe_file, require_known
 from edge_van.schedule import warm_up_and_cosine
 
 
@@ -64,8 +67,10 @@ class TrainSettings:
         shares = ("warm_up", "label_smoothing", "crop", "ema", "drop_path", "growing")
         for name, high_number in {**limits, **dict.fromkeys(shares, 1.0)}.items():
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value <= high_number:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high_number:
                 raise UsageError(f"{name} is a number from 0 to {high_number:g}; got {value!r}")
+        if type(self.flip) is not bool:
+            raise UsageError(f"flip is true or false; got {self.flip!r}")
         if self.crop == 0 or self.drop_path == 1 or self.ema == 1:
             raise UsageError("crop is over 0, drop_path and ema are under 1")
 
@@ -83,3 +88,21 @@ class TrainSettings:
             return self.size
         grown = self.first_size + (self.size - self.first_size) * step / (self.growing * steps)
         return min(max(16 * round(grown / 16), self.first_size), self.size)
+
+
+def load_train_settings(path: Path | None, **given: Any) -> TrainSettings:
+    """The settings in the TOML file ``path``, those ``given`` before them; without a file, ``given`` and the defaults.
+
+    A ``UsageError`` in one line: a file that is missing or no TOML, an unknown key, a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = read_recipe_file(path, advice="leave it out and give --epochs")
+        require_known(path, values, [field.name for field in fields(TrainSettings)])
+    values |= given
+    if "epochs" not in values:
+        raise UsageError("a training needs --epochs N, or --recipe FILE with epochs = N in it")
+    try:
+        return TrainSettings(**values)
+    except UsageError as error:
+        raise UsageError(str(error) if path is None else f"recipe {path}: {error}") from None

@@ -10,30 +10,26 @@ import copy
 import csv
 import hashlib
 import io
-import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.checkpoint.training_state import SUFFIX, training_states
 from edge_van.errors import DataError, UsageError
-from edge_van.evaluation.evidence import left_out
-from edge_van.images.sets import ImageSet, open_images, splits
-from edge_van.images.stream import StreamStats, stream
+from edge_van.images.sets import open_images, splits
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN, DropPath
-from edge_van.progress import UNWATCHED, Advance, Work
+from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.files import replace_file
-from edge_van.training.loop import CurvePoint, Training, TrainingImages, run_training, start_accelerator
+from edge_van.training.images import TrainingImages, apart_from, check_memory, read_images
+from edge_van.training.loop import CurvePoint, Training, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
 
-MEMORY_SHARE = 0.6
 _BATCH = 64
 
 
@@ -93,14 +89,11 @@ def train(
         others = None
         if held_out is not None:
             others = stack.enter_context(open_images(held_out, classes=spec.classes))
-        _check_memory(len(images) + (0 if others is None else len(others)), spec)
+        check_memory(len(images) + (0 if others is None else len(others)), spec)
         folder = stack.enter_context(training_states(path)) if accelerator.is_main_process else path.parent
-        with work.reporter.stage("Reading training images", len(images)) as advance:
-            pixels = _read(images, spec, work, advance)
-        validation = None
-        if others is not None:
-            with work.reporter.stage("Reading validation images", len(others)) as advance:
-                validation = _read(others, spec, work, advance)
+        apart = None if others is None else apart_from(images, others, work)
+        pixels = read_images(images, spec, "training", work, apart)
+        validation = None if others is None else read_images(others, spec, "validation", work)
         digest = hashlib.sha256(pixels.pixels.data)
         digest.update(pixels.labels.data)
         run = Training(van, pixels, spec, settings, accelerator)
@@ -144,33 +137,6 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
         van.head, van.num_classes = head, len(classes)
     spec = replace(spec, mean=loaded.spec.mean, std=loaded.spec.std)
     return van, spec, f"{loaded.sha256} {loaded.entry}", loaded.variant
-
-
-def _check_memory(images: int, spec: InputSpec) -> None:
-    """Every process that trains on this machine has the images."""
-    needed = images * spec.size[0] * spec.size[1] * 3 * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > MEMORY_SHARE * there:
-        raise DataError(
-            f"{images:,} images at {spec.size[0]} px take {needed / 2**30:.1f} GiB of memory, this machine has "
-            f"{there / 2**30:.1f}: train at a smaller size, or on fewer images"
-        )
-
-
-def _read(images: ImageSet, spec: InputSpec, work: Work, advance: Advance) -> TrainingImages:
-    stats = StreamStats()
-    pixels = np.empty((len(images), *spec.size, 3), np.uint8)
-    labels = np.empty(len(images), np.int64)
-    done = 0
-    for batch in stream(images, spec, batch_size=_BATCH, strict=work.strict, stats=stats):
-        last = done + len(batch.labels)
-        pixels[done:last], labels[done:last] = batch.images, batch.labels
-        done = last
-        advance(len(batch.labels))
-    if not done:
-        raise DataError(f"{images.source}: none of {len(images)} images could be read")
-    left_out(tuple(stats.broken), "training", work)
-    return TrainingImages(pixels[:done], labels[:done])
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from edge_van.errors import UsageError, VerificationError
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
 from edge_van.training import loop
-from edge_van.training.loop import Training, TrainingImages, run_training, start_accelerator
+from edge_van.training.images import TrainingImages
+from edge_van.training.loop import Training, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
 
 pytest.importorskip("accelerate")

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from narrow import NARROW
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_van.model.van import VAN
 from edge_van.training.network import CroppedConv2d, GlobalBatchNorm2d, make_trainable_, plan_drop_paths_
@@ -33,6 +35,33 @@ def test_it_computes_and_learns_as_the_van_does(narrow_van: VAN, images: Images,
         assert (a.grad - b.grad).abs().max() <= 1e-3 * a.grad.abs().max() + 1e-5, name
     for name, value in plain.state_dict().items():
         assert torch.allclose(value.float(), ready.state_dict()[name].float(), rtol=1e-4, atol=1e-5), name
+
+
+@given(
+    sides=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    taps=st.sampled_from([1, 3, 5, 7]),
+    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    bias=st.booleans(),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_a_cropped_convolution_is_the_convolution(
+    sides: tuple[int, int], taps: int, dilation: tuple[int, int], bias: bool, layout: torch.memory_format
+) -> None:
+    """In value, in every gradient, and in how its result is stored."""
+    padding = tuple((taps - 1) * d // 2 for d in dilation)
+    plain = nn.Conv2d(4, 4, taps, padding=padding, dilation=dilation, groups=4, bias=bias)
+    cropped = copy.deepcopy(plain)
+    cropped.__class__ = CroppedConv2d
+    x = torch.randn(2, 4, *sides).contiguous(memory_format=layout)
+    results = []
+    for conv in (plain, cropped):
+        own = x.clone().requires_grad_(True)
+        y = conv(own)
+        assert y.is_contiguous(memory_format=layout)
+        y.backward(torch.ones_like(y) + x)
+        results.append([y.detach(), own.grad, *(p.grad for p in conv.parameters())])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_kind_of_module_is_replaced(narrow_van: VAN) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_van.errors import UsageError
-from edge_van.training.settings import TrainSettings
+from edge_van.training.settings import TrainSettings, load_train_settings
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,37 @@ def test_the_size_grows_in_steps_of_16_and_stays() -> None:
 def test_every_image_is_seen_once_an_epoch() -> None:
     assert TrainSettings(epochs=3, batch=64).steps(100) == 5
     assert TrainSettings(epochs=1, batch=64).steps(1) == 1
+
+
+def test_a_recipe_and_what_is_given_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text("epochs = 3\nfirst_size = 32\nmixup = 0\nflip = false\n", encoding="utf-8")
+    assert load_train_settings(path) == TrainSettings(3, first_size=32, mixup=0, flip=False)
+    assert load_train_settings(path, epochs=5, mixup=0.3) == TrainSettings(5, first_size=32, mixup=0.3, flip=False)
+    assert load_train_settings(None, epochs=1) == TrainSettings(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "recipe .* does not exist; check the path, or leave it out and give --epochs"),
+        ("epochs =", "is no TOML"),
+        ("epochs = 3\nsteps = 4", "has unknown keys: 'steps'; known: epochs, batch"),
+        ("batch = 8", "needs --epochs N, or --recipe FILE with epochs = N in it"),
+        ("epochs = 1.5", "train.toml: epochs is a whole number from 1 to 100000; got 1.5"),
+        ("epochs = 1\nsize = 32\nfirst_size = '16'", "train.toml: first_size is from 16 to size, 32; got 16"),
+        ("epochs = 1\nmixup = true", "train.toml: mixup is a number from 0 to 10; got True"),
+        ("epochs = 1\nflip = 3", "train.toml: flip is true or false; got 3"),
+    ],
+)
+def test_a_recipe_that_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "train.toml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=words):
+        load_train_settings(path)
+
+
+def test_without_anything_it_says_what_is_needed() -> None:
+    with pytest.raises(UsageError, match="needs --epochs N"):
+        load_train_settings(None)

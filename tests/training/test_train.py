@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,35 @@ def test_the_command(
         assert (code, "no GPU" in error_line(err)) == (5, True)
     code, _, err = run(capfd, monkeypatch, *flags[:-2], "--size", 3, "--output", tmp_path / "b.safetensors")
     assert (code, "from 16 to 2048" in error_line(err)) == (2, True)
+
+
+def test_what_is_validated_on_is_not_trained_on(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    shutil.copytree(data, folder)
+    [*_, copied] = sorted((folder / "val").rglob("*.png"))
+    shutil.copy(copied, folder / "train" / copied.parent.name / "copy.png")
+    watching = Watching()
+    plain = train(data, tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"))
+    apart = train(folder, tmp_path / "b.safetensors", SETTINGS, options=TrainOptions("b0"), work=Work(watching))
+    assert watching.notes == ["warning: 1 of 19 training images are validation images too: not trained on"]
+    assert apart.curve == plain.curve
+    options = TrainOptions("b0", validation=data / "train")
+    with pytest.raises(DataError, match=r"all 18 images of .* are among the validation images: give others"):
+        train(data / "train", tmp_path / "c.safetensors", SETTINGS, options=options)
+
+
+def test_the_command_takes_a_recipe(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "train.toml"
+    recipe.write_text("epochs = 4\nbatch = 8\nsize = 32\n", encoding="utf-8")
+    flags = ("train", "--variant", "b0", "--data", data, "--recipe", recipe, "--epochs", 2, "--json")
+    code, out, err = run(capfd, monkeypatch, *flags, "--output", tmp_path / "a.safetensors")
+    assert code == 0, err
+    assert [point["epoch"] for point in json.loads(out)["curve"]] == [1, 2]  # what a flag says goes before it
+    recipe.write_text("epochs = 4\nlr = 1\n", encoding="utf-8")
+    code, _, err = run(capfd, monkeypatch, *flags, "--output", tmp_path / "b.safetensors")
+    assert (code, "unknown keys: 'lr'" in error_line(err)) == (2, True)
 
 
 def test_broken_images_are_left_out_and_counted(data: Path, tmp_path: Path) -> None:

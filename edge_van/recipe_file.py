@@ -1,0 +1,34 @@
+"""A recipe's TOML file, of whatever it is a recipe of. Imports no torch.
+
+In: a path, and the keys that are known. Out: the file's values, or a ``UsageError`` in one line.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edge_van.errors import UsageError
+from edge_van.text import single_line
+
+
+def read_recipe_file(path: Path, *, advice: str) -> dict[str, Any]:
+    """The values in ``path``. ``advice`` is what the user does who has none: "..., or <advice>"."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError(f"recipe {path} does not exist; check the path, or {advice}") from None
+    except OSError as error:
+        raise UsageError(f"recipe {path} cannot be read ({error.strerror}); give a TOML file") from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
+        reason = single_line(error)
+        raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or start from a copy of another") from None
+
+
+def require_known(path: Path, values: Iterable[str], known: Iterable[str], prefix: str = "") -> None:
+    """Refuse a key that nothing reads: it would be a setting that is not set."""
+    known = list(known)
+    if unknown := [prefix + key for key in sorted(set(values) - set(known))]:
+        raise UsageError(f"recipe {path} has unknown keys: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
