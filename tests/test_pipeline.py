@@ -264,9 +264,9 @@ def test_a_training_that_was_killed_ends_with_the_same_bytes(
     assert again == {f.path: f.sha256 for f in runs["qat"].bundle.manifest.files}
 
 
-@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize(("number", "ours"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_an_interrupted_training_says_that_one_can_go_on(
-    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool
+    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, ours: bool
 ) -> None:
     """Not where all that lies there is the state of another."""
     save = qat.save_training_state
@@ -274,7 +274,7 @@ def test_an_interrupted_training_says_that_one_can_go_on(
     def save_and_stop(path: Path, key: str, state: dict[str, Any]) -> None:
         if ours:
             save(path, key, state)
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(qat, "SAVE_EVERY_STEPS", 1)
     monkeypatch.setattr(qat, "save_training_state", save_and_stop)
@@ -282,9 +282,10 @@ def test_an_interrupted_training_says_that_one_can_go_on(
         (tmp_path / ".b.training").mkdir()
         save(tmp_path / ".b.training" / "int8.pt", "another", {})
     code, _, err = command("quantize", *qat_flags(root), "--output", tmp_path / "b")
-    assert code == 130
+    assert code == 128 + number
     note = "; the same command goes on where it was stopped" if ours else ""
-    assert err.splitlines()[-1] == f"edge-van: interrupted; nothing half-written was left{note}"
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    assert err.splitlines()[-1] == f"edge-van: {what}; nothing half-written was left{note}"
 
 
 def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[str, Finished]) -> None:
