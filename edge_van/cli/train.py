@@ -74,9 +74,8 @@ def train(data: Path, output: Path, device: str, as_json: bool, **flags: Any) ->
         print_json({"path": str(result.path), "curve": result.curve})
         return
     last = result.curve[-1]
-    measured = "" if last.top1_percent is None else f", top-1 {last.top1_percent:.2f} %"
     curve = output.with_suffix(".csv")
-    click.echo(f"{result.path}: {last.epoch} epochs, loss {last.loss:.3f}{measured}; its curve: {curve}")
+    click.echo(f"{result.path}: {last.epoch} epochs, {last.in_words}; its curve: {curve}")
     words = ["edge-van", "quantize", "--checkpoint", str(result.path), "--data"]
     if flags["validation"] is not None:
         words += [str(flags["validation"]), "--calibration", str(data)]

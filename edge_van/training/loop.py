@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,11 @@ class CurvePoint:
     loss: float
     learning_rate: float
     top1_percent: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        measured = "" if self.top1_percent is None else f", top-1 {self.top1_percent:.2f} %"
+        return f"loss {self.loss:.3f}{measured}"
 
 
 @dataclass(frozen=True)
@@ -174,9 +179,11 @@ def run_training(
     key: str,
     advance: Advance,
     measure: Callable[[nn.Module], float] | None = None,
+    tell: Callable[[CurvePoint], None] | None = None,
 ) -> Trained:
     """Take all steps. The state is kept in ``state`` every minute and at the end; one of the same ``key`` is gone on
-    from. ``measure`` gives top-1 in percent of the averaged weights, after each tenth of the epochs.
+    from. ``measure`` gives top-1 in percent of the averaged weights, after each tenth of the epochs; ``tell`` hears of
+    every epoch.
 
     Raises ``VerificationError`` where the loss is no number any more, ``UsageError`` where a GPU's memory is too small.
     """
@@ -191,9 +198,11 @@ def run_training(
             training.take_step_()
             advance(training.settings.batch)
             last = training.step == training.steps
-            if measure is not None and main and len(training.curve) > epochs and (last or not training.epoch % each):
-                point = asdict(training.curve[-1]) | {"top1_percent": measure(training.average)}
-                training.curve[-1] = CurvePoint(**point)
+            if main and len(training.curve) > epochs:
+                if measure is not None and (last or not training.epoch % each):
+                    training.curve[-1] = replace(training.curve[-1], top1_percent=measure(training.average))
+                if tell is not None:
+                    tell(training.curve[-1])
             if main and (last or time.monotonic() - saved >= SAVE_EVERY_S):
                 save_training_state(state, key, training.state())
                 saved = time.monotonic()

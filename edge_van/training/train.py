@@ -104,6 +104,7 @@ def train(
                 key=f"{key} {digest.hexdigest()} {spec} {settings} torch {torch.__version__}",
                 advance=advance,
                 measure=None if validation is None else lambda network: _top1_percent(network, validation, spec),
+                tell=lambda point: work.reporter.note(f"epoch {point.epoch} of {settings.epochs}: {point.in_words}"),
             )
         if accelerator.is_main_process:
             extra = {"trained_on": Path(data).name, "settings": str(asdict(settings))}
