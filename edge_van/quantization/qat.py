@@ -139,7 +139,7 @@ class _Training:
         self._freeze_if_due_()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * warm_up_and_cosine(self.step, settings.steps, settings.steps // 20)
-        batch = _draw(images, settings.batch, self.step, self.seed).to(self.device)
+        batch = self.images_of(self.step, images)
         with torch.no_grad():
             expected = self.float_graph(batch)
         loss = _distance(self.student(batch), expected, settings.feature_weight)
@@ -153,10 +153,15 @@ class _Training:
         self.optimizer.step()
         self.step += 1
 
+    def images_of(self, step: int, images: CalibrationImages) -> Tensor:
+        batch = _draw(images, self.settings.batch, step, self.seed).to(self.device)
+        # the whole graph runs in its input's layout, and oneDNN's kernels for channels last are the faster ones
+        return batch.contiguous(memory_format=torch.channels_last) if self.device.type == "cpu" else batch
+
     @torch.no_grad()
     def distance(self, images: CalibrationImages) -> float:
         """The loss as it stands, on the images of the first step."""
-        batch = _draw(images, self.settings.batch, 0, self.seed).to(self.device)
+        batch = self.images_of(0, images)
         return float(_distance(self.student(batch), self.float_graph(batch), self.settings.feature_weight))
 
     def result(self) -> Calibrated:
@@ -170,8 +175,7 @@ def _draw(images: CalibrationImages, batch: int, step: int, seed: int) -> Tensor
     chosen = batch_indices(len(images.pixels), batch, step, seed)
     mirrored = np.random.default_rng((seed, step, 1)).random(batch) < 0.5
     drawn = images.normalized(images.pixels[chosen])
-    images_of_step = torch.where(torch.from_numpy(mirrored).view(-1, 1, 1, 1), drawn.flip(3), drawn)
-    return images_of_step.contiguous(memory_format=torch.channels_last)  # 1.3 times as fast a step on a CPU
+    return torch.where(torch.from_numpy(mirrored).view(-1, 1, 1, 1), drawn.flip(3), drawn)
 
 
 def _distance(student: Sequence[Tensor], expected: Sequence[Tensor], feature_weight: float) -> Tensor:

@@ -87,7 +87,9 @@ class Training:
         device = self.accelerator.device
         self.source = van
         self.van = make_trainable_(copy.deepcopy(van))
-        self.van.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place; torch's stub lacks it
+        # what oneDNN is fastest in; depthwise kernels for GPUs are faster in the usual layout
+        self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self.van.to(memory_format=self.layout)  # type: ignore[call-overload]  # in place; torch's stub lacks it
         self.average = copy.deepcopy(self.van).eval().requires_grad_(False).to(device)
         self.steps, self.step = settings.steps(len(images.labels)), 0
         self.losses: list[float] = []
@@ -136,7 +138,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         inputs, share = augment(pixels, plan, settings.size_at(self.step, self.steps), self.mean, self.std)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=self.layout)
         with self.accelerator.autocast():
             logits = self.network(inputs)
         loss = _loss(logits.float(), labels, share, settings.label_smoothing)
