@@ -10,6 +10,7 @@ import copy
 import csv
 import hashlib
 import io
+import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def train(
                 tell=lambda point: work.reporter.note(f"epoch {point.epoch} of {settings.epochs}: {point.in_words}"),
             )
         if accelerator.is_main_process:
-            extra = {"trained_on": Path(data).name, "settings": str(asdict(settings))}
+            extra = {"trained_on": Path(data).name, "settings": json.dumps(asdict(settings))}
             save_safetensors(path, trained.van.state_dict(), spec, variant, half=False, extra=extra)
             replace_file(curve, _csv(trained.curve))
     accelerator.wait_for_everyone()
