@@ -40,24 +40,25 @@ class CroppedConv2d(nn.Conv2d):
 
 
 def _every_nth(x: Tensor, dilation: tuple[int, ...]) -> Tensor:
-    """(N, C, H, W) as (N * d * d, C, H / d, W / d): the maps of each phase, zeros where the last ones are shorter."""
+    """(N, C, H, W) as (N * d * d, C, H / d, W / d), channels last: the maps of each phase, zeros where one is shorter.
+
+    Channels last, a copy moves whole pixels.
+    """
     (down, across), (n, c, height, width) = dilation, x.shape
     rows, columns = -(-height // down), -(-width // across)
-    padded = nn.functional.pad(x, (0, columns * across - width, 0, rows * down - height))
-    split = padded.view(n, c, rows, down, columns, across).permute(0, 3, 5, 1, 2, 4)
-    return split.reshape(n * down * across, c, rows, columns).contiguous(memory_format=_layout(x))
+    pixels = x.permute(0, 2, 3, 1)
+    padded = nn.functional.pad(pixels, (0, 0, 0, columns * across - width, 0, rows * down - height))
+    split = padded.reshape(n, rows, down, columns, across, c).permute(0, 2, 4, 1, 3, 5)
+    return split.reshape(n * down * across, rows, columns, c).permute(0, 3, 1, 2)
 
 
 def _joined(maps: Tensor, dilation: tuple[int, ...], like: Tensor) -> Tensor:
     """``_every_nth`` undone, with the shape and the layout of ``like``."""
     (down, across), (n, c, height, width), (rows, columns) = dilation, like.shape, maps.shape[2:]
-    split = maps.view(n, down, across, c, rows, columns).permute(0, 3, 4, 1, 5, 2)
-    joined = split.reshape(n, c, rows * down, columns * across)[:, :, :height, :width]
-    return joined.contiguous(memory_format=_layout(like))
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    split = maps.permute(0, 2, 3, 1).reshape(n, down, across, rows, columns, c).permute(0, 3, 1, 4, 2, 5)
+    joined = split.reshape(n, rows * down, columns * across, c)[:, :height, :width].permute(0, 3, 1, 2)
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    return joined.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
