@@ -21,7 +21,7 @@ from common import RESULTS, results_folder, write_result
 
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
-from edge_van.training.images import TrainingImages
+from edge_van.training.images import InMemory
 from edge_van.training.loop import Training, start_accelerator
 from edge_van.training.settings import TrainSettings, load_train_settings
 
@@ -33,7 +33,7 @@ def training(variant: str, size: int, batch: int) -> Training:
     settings = TrainSettings(epochs=1000, batch=batch, size=size)
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (2048, size, size, 3), np.uint8)
-    images = TrainingImages(pixels, generator.integers(0, CLASSES, 2048))
+    images = InMemory(pixels, generator.integers(0, CLASSES, 2048))
     torch.manual_seed(0)
     spec = InputSpec(size=(size, size), crop=1.0)
     made = Training(VAN(variant, CLASSES), images, spec, settings, start_accelerator(settings, cpu=True))

@@ -6,6 +6,8 @@ an interrupt draws what it would have drawn.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,9 @@ def batch_indices(images: int, batch: int, step: int, seed: int) -> NDArray[np.i
     """(batch,) int64."""
     places = np.arange(step * batch, (step + 1) * batch)
     rounds, within = places // images, places % images
-    orders = {
-        r: np.random.default_rng((seed, r)).permutation(images) for r in range(int(rounds[0]), int(rounds[-1]) + 1)
-    }
-    return np.array([orders[int(r)][place] for r, place in zip(rounds, within, strict=True)], np.int64)
+    return np.array([_order(images, seed, int(r))[place] for r, place in zip(rounds, within, strict=True)], np.int64)
+
+
+@functools.lru_cache(maxsize=4)
+def _order(images: int, seed: int, round_: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, round_)).permutation(images)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_van.checkpoint.training_state import load_training_state, save_training_state
@@ -91,7 +92,7 @@ class Training:
         self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.van.to(memory_format=self.layout)  # type: ignore[call-overload]  # in place; torch's stub lacks it
         self.average = copy.deepcopy(self.van).eval().requires_grad_(False).to(device)
-        self.steps, self.step = settings.steps(len(images.labels)), 0
+        self.steps, self.step = settings.steps(len(images)), 0
         self.losses: list[float] = []
         self.curve: list[CurvePoint] = []
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
@@ -124,16 +125,15 @@ class Training:
     @property
     def epoch(self) -> int:
         """Whole epochs that are done."""
-        return self.step * self.settings.batch // len(self.images.labels)
+        return self.step * self.settings.batch // len(self.images)
 
     def take_step_(self) -> None:
         settings, device = self.settings, self.accelerator.device
         generator = np.random.default_rng((settings.seed, self.step, 1))
         plan = draw_plan(generator, settings).part(self.part.start, self.part.stop)
         plan_drop_paths_(self.van, generator, settings.batch, self.part)
-        chosen = batch_indices(len(self.images.labels), settings.batch, self.step, settings.seed)[self.part]
-        pixels = torch.from_numpy(self.images.pixels[chosen]).to(device)
-        labels = torch.from_numpy(self.images.labels[chosen]).to(device)
+        taken = self.images.take(self._places(self.step), then=self._places(self.step + 1))
+        pixels, labels = (torch.from_numpy(values).to(device) for values in taken)
         rate = settings.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -157,6 +157,10 @@ class Training:
         if self.epoch > before or self.step == self.steps:
             self.curve.append(CurvePoint(self.epoch, self.step, float(np.mean(self.losses)), rate))
             self.losses = []
+
+    def _places(self, step: int) -> NDArray[np.int64]:
+        """Which images this process takes."""
+        return batch_indices(len(self.images), self.settings.batch, step, self.settings.seed)[self.part]
 
     @torch.no_grad()
     def _average_(self) -> None:

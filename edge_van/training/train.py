@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,16 +23,14 @@ from torch import nn
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.checkpoint.training_state import SUFFIX, training_states
 from edge_van.errors import DataError, UsageError
-from edge_van.images.sets import open_images, splits
+from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN, DropPath
 from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.files import replace_file
-from edge_van.training.images import TrainingImages, apart_from, check_memory, read_images
+from edge_van.training.images import OnDisk, TrainingImages, apart_from, content_hashes, fits_in_memory, read_images
 from edge_van.training.loop import CurvePoint, Training, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -90,19 +89,29 @@ def train(
         others = None
         if held_out is not None:
             others = stack.enter_context(open_images(held_out, classes=spec.classes))
-        check_memory(len(images) + (0 if others is None else len(others)), spec)
         folder = stack.enter_context(training_states(path)) if accelerator.is_main_process else path.parent
-        apart = None if others is None else apart_from(images, others, work)
-        pixels = read_images(images, spec, "training", work, apart)
-        validation = None if others is None else read_images(others, spec, "validation", work)
-        digest = hashlib.sha256(pixels.pixels.data)
-        digest.update(pixels.labels.data)
+        own = content_hashes(images, "training", work)
+        apart: Sequence[int] = range(len(images))
+        if others is not None:
+            apart = apart_from(images, own, frozenset(content_hashes(others, "validation", work)), work)
+        in_memory = fits_in_memory(len(apart) + (0 if others is None else len(others)), spec)
+        if not in_memory:
+            work.reporter.note(f"{len(apart):,} images at {settings.size} px do not fit in memory: decoded as needed")
+
+        def read(source: ImageSet, indices: Sequence[int], use: str) -> TrainingImages:
+            if in_memory:
+                return read_images(source, spec, use, work, indices)
+            return stack.enter_context(OnDisk(source, spec, use, work, indices))
+
+        pixels = read(images, apart, "training")
+        validation = None if others is None else read(others, range(len(others)), "validation")
+        contents = hashlib.sha256(repr([(own[i], images.items[i].label) for i in apart]).encode()).hexdigest()
         run = Training(van, pixels, spec, settings, accelerator)
         with work.reporter.stage(f"Training {van.variant.name}", run.steps * settings.batch) as advance:
             trained = run_training(
                 run,
                 state=folder / f"state{SUFFIX}",
-                key=f"{key} {digest.hexdigest()} {spec} {settings} torch {torch.__version__}",
+                key=f"{key} {contents} {spec} {settings} torch {torch.__version__}",
                 advance=advance,
                 measure=None if validation is None else lambda network: _top1_percent(network, validation, spec),
                 tell=lambda point: work.reporter.note(f"epoch {point.epoch} of {settings.epochs}: {point.in_words}"),
@@ -145,12 +154,15 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
 def _top1_percent(network: nn.Module, images: TrainingImages, spec: InputSpec) -> float:
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
-    right = 0
-    for first in range(0, len(images.labels), _BATCH):
-        pixels = torch.from_numpy(images.pixels[first : first + _BATCH]).to(device)
-        logits = network((pixels.permute(0, 3, 1, 2).float() / 255.0 - mean) / std)
-        right += int((logits.argmax(1).cpu().numpy() == images.labels[first : first + _BATCH]).sum())
-    return 100.0 * right / len(images.labels)
+    right = seen = 0
+    for pixels, labels in images.batches():
+        on_device = torch.from_numpy(pixels).to(device)
+        logits = network((on_device.permute(0, 3, 1, 2).float() / 255.0 - mean) / std)
+        right += int((logits.argmax(1).cpu().numpy() == labels).sum())
+        seen += len(labels)
+    if not seen:
+        raise DataError("none of the validation images could be read")
+    return 100.0 * right / seen
 
 
 def _csv(curve: tuple[CurvePoint, ...]) -> bytes:

@@ -17,7 +17,7 @@ from edge_van.errors import UsageError, VerificationError
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
 from edge_van.training import loop
-from edge_van.training.images import TrainingImages
+from edge_van.training.images import InMemory
 from edge_van.training.loop import Training, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
 
@@ -27,13 +27,13 @@ SETTINGS = TrainSettings(epochs=2, batch=8, size=32, learning_rate=3e-3, drop_pa
 IMAGES = 30
 
 
-def images() -> TrainingImages:
+def images() -> InMemory:
     """Three classes, each brighter in a channel of its own."""
     labels = np.arange(IMAGES) % 3
     pixels = np.random.default_rng(0).integers(0, 80, (IMAGES, 32, 32, 3), np.uint8)
     for pixel, label in zip(pixels, labels, strict=True):
         pixel[..., label] += 120
-    return TrainingImages(pixels, labels)
+    return InMemory(pixels, labels)
 
 
 def training(settings: TrainSettings = SETTINGS) -> Training:

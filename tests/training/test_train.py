@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -122,12 +123,17 @@ def test_a_file_that_is_there_is_kept(data: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == b"mine"
 
 
-def test_more_images_than_the_memory_holds_are_said(
+def test_images_that_do_not_fit_in_memory_are_decoded_as_needed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.sysconf", lambda name: 64)
-    with pytest.raises(DataError, match=r"27 images at 32 px take 0\.0 GiB of memory"):
-        train(data, tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"))
+    in_memory = train(data, tmp_path / "a.safetensors", SETTINGS, options=TrainOptions("b0"))
+    sysconf = os.sysconf
+    monkeypatch.setattr("os.sysconf", lambda name: 16 if name == "SC_PHYS_PAGES" else sysconf(name))
+    watching = Watching()
+    on_disk = train(data, tmp_path / "b.safetensors", SETTINGS, options=TrainOptions("b0"), work=Work(watching))
+    assert watching.notes[0] == "18 images at 32 px do not fit in memory: decoded as needed"
+    assert on_disk.curve == in_memory.curve
+    assert on_disk.path.read_bytes() == in_memory.path.read_bytes()
 
 
 def test_the_command(
