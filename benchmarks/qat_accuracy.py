@@ -54,7 +54,7 @@ def main() -> None:
     prepared = prepare(folded, images.first(args.samples), load_recipe(), work)
     states = args.states
     if states is not None:
-        states = states / ("usual" if args.weight_bits is None else f"{args.weight_bits}_bits")
+        states = states / args.checkpoint.name / ("usual" if args.weight_bits is None else f"{args.weight_bits}_bits")
         states.mkdir(parents=True, exist_ok=True)
     key = f"{loaded.sha256} {spec} {settings} {args.samples} {hashlib.sha256(images.pixels.data).hexdigest()}"
     trained = replace(prepared, qat=QATJob(images.first(args.images), settings, states=states, key=key))

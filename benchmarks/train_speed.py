@@ -46,6 +46,8 @@ def hours(settings: TrainSettings, images: int, rates: dict[int, float]) -> floa
     """Of a training of so many images; between two measured sizes its time is that of the areas between."""
     steps = settings.steps(images)
     counts = Counter(settings.size_at(step, steps) for step in range(steps))
+    if not min(rates) <= min(counts) <= max(counts) <= max(rates):
+        raise SystemExit(f"the recipe trains at {min(counts)} to {max(counts)} px: give --sizes that reach as far")
     areas = sorted(size**2 for size in rates)
     seconds = [1.0 / rates[round(area**0.5)] for area in areas]
     return sum(n * settings.batch * float(np.interp(s**2, areas, seconds)) for s, n in counts.items()) / 3600

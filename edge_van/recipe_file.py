@@ -15,7 +15,7 @@ from edge_van.text import single_line
 
 
 def read_recipe_file(path: Path, *, advice: str) -> dict[str, Any]:
-    """The values in ``path``. ``advice`` is what the user does who has none: "..., or <advice>"."""
+    """The values in ``path``. ``advice`` ends the message where it is not there: "check the path, or <advice>"."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -24,11 +24,11 @@ def read_recipe_file(path: Path, *, advice: str) -> dict[str, Any]:
         raise UsageError(f"recipe {path} cannot be read ({error.strerror}); give a TOML file") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
         reason = single_line(error)
-        raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or start from a copy of another") from None
+        raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or {advice}") from None
 
 
 def require_known(path: Path, values: Iterable[str], known: Iterable[str], prefix: str = "") -> None:
-    """Refuse a key that nothing reads: it would be a setting that is not set."""
+    """Refuse a key that nothing reads: it would be a setting that is not set. ``prefix``: of the table it is in."""
     known = list(known)
     if unknown := [prefix + key for key in sorted(set(values) - set(known))]:
         raise UsageError(f"recipe {path} has unknown keys: {', '.join(map(repr, unknown))}; known: {', '.join(known)}")

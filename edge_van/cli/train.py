@@ -25,7 +25,12 @@ _PATH = click.Path(path_type=Path)
     "--data", type=_PATH, required=True, help="Labelled images: a folder or zip, or a folder with train/ and val/."
 )
 @click.option("--validation", type=_PATH, help="Images that top-1 is measured on.  [default: --data's val/]")
-@click.option("--recipe", type=_PATH, metavar="FILE.toml", help="What the flags below say, and they go before it.")
+@click.option(
+    "--recipe",
+    type=_PATH,
+    metavar="FILE.toml",
+    help="Settings as key = value, from --epochs to --seed; a flag overrides one.",
+)
 @click.option("--epochs", type=int, help="Times every image is seen.  [required without --recipe]")
 @click.option("--batch", type=int, help="Images an update, over all processes.  [default: 256]")
 @click.option("--size", type=int, help="Side of the input in pixels.  [default: 64]")

@@ -35,8 +35,11 @@ class _RoundToGrid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, rounded, scale = ctx.saved_tensors
-        low, high = (float(end * scale) for end in ctx.ends)
-        passed = torch.ops.aten.hardtanh_backward(gradient, x, low, high)  # 0 outside, in one pass
+        low, high = (end * scale for end in ctx.ends)
+        if x.device.type == "cpu":  # 0 outside, in one pass; on a GPU reading the ends would wait for all it has to do
+            passed = torch.ops.aten.hardtanh_backward(gradient, x, float(low), float(high))
+        else:
+            passed = gradient * ((x > low) & (x < high))
         # d(rounded) / d(log scale) is rounded - x inside and rounded outside
         step = _dot(gradient, rounded) - _dot(passed, x)
         return passed, step, None, None

@@ -5,31 +5,37 @@ In: an ``ImageSet``. Out: ``TrainingImages``, which gives the images of a step.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.errors import DataError
 from edge_van.evaluation.evidence import left_out
-from edge_van.images.decode import BrokenImageError, decode
+from edge_van.images.decode import BrokenImageError
 from edge_van.images.sets import ImageSet
-from edge_van.images.stream import BrokenImage, StreamStats, stream
+from edge_van.images.stream import CHUNK, Batch, StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.progress import Work
 
 MEMORY_SHARE = 0.6
-_BATCH, _CHUNK = 64, 16
+"""What decoded images may take; the network, its optimiser's state and other programs have the rest."""
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_BATCH = 64
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """uint8 (images, H, W, 3), RGB, and int64 (images,) labels."""
 
 
 class TrainingImages(Protocol):
-    """Images by their place, 0 to ``len``."""
+    """Images by their place, 0 to ``len``, whose positions in the set are ``indices``."""
+
+    indices: Sequence[int]
 
     def __len__(self) -> int: ...
 
@@ -45,8 +51,8 @@ class TrainingImages(Protocol):
 class InMemory:
     """All of them decoded."""
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        self.pixels, self.labels = pixels, labels
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], indices: Sequence[int] = ()) -> None:
+        self.pixels, self.labels, self.indices = pixels, labels, indices
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,14 +68,13 @@ class InMemory:
 class OnDisk:
     """Each decoded when it is asked for, by threads; what is asked for next, while a step is computed.
 
-    In the place of a broken image stands the next whole one, so that batches keep their size. A context manager.
+    All of ``indices`` were decoded once before (``whole_images``). A context manager.
     """
 
-    def __init__(self, images: ImageSet, spec: InputSpec, use: str, work: Work, indices: Sequence[int]) -> None:
-        self.images, self.spec, self.use, self.work, self.indices = images, spec, use, work, indices
-        self._said: set[str] = set()
+    def __init__(self, images: ImageSet, spec: InputSpec, indices: Sequence[int]) -> None:
+        self.images, self.spec, self.indices = images, spec, indices
         self._pool = ThreadPoolExecutor(_workers(), thread_name_prefix="edge-van-train")
-        self._ahead: tuple[bytes, list[Future[_Decoded]]] = (b"", [])
+        self._ahead: tuple[bytes, list[Future[Labelled]]] = (b"", [])
 
     def __enter__(self) -> OnDisk:
         return self
@@ -86,58 +91,36 @@ class OnDisk:
             tasks = self._begin(places)
         self._ahead = (b"", []) if then is None else (then.tobytes(), self._begin(then))
         parts = [task.result() for task in tasks]
-        self._say(broken for _, _, found in parts for broken in found)
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def batches(self) -> Iterator[Labelled]:
-        stats = StreamStats()
-        strict = self.work.strict
-        for batch in stream(
-            self.images, self.spec, batch_size=_BATCH, indices=self.indices, strict=strict, stats=stats
-        ):
+        for batch in stream(self.images, self.spec, batch_size=_BATCH, indices=self.indices, strict=True):
             yield batch.images, batch.labels
-        self._say(stats.broken)
 
-    def _begin(self, places: NDArray[np.int64]) -> list[Future[_Decoded]]:
-        return [self._pool.submit(self._decode, places[i : i + _CHUNK]) for i in range(0, len(places), _CHUNK)]
+    def _begin(self, places: NDArray[np.int64]) -> list[Future[Labelled]]:
+        chunk = min(CHUNK, math.ceil(len(places) / _workers()))
+        return [self._pool.submit(self._decode, places[i : i + chunk]) for i in range(0, len(places), chunk)]
 
-    def _decode(self, places: NDArray[np.int64]) -> _Decoded:
-        pixels = np.empty((len(places), *self.spec.size, 3), np.uint8)
-        labels = np.empty(len(places), np.int64)
-        broken: list[BrokenImage] = []
-        for row, place in enumerate(places):
-            for further in range(len(self.indices)):
-                index = self.indices[(int(place) + further) % len(self.indices)]
-                try:
-                    pixels[row] = decode(self.images.read(index), self.spec)
-                except BrokenImageError as error:
-                    broken.append(BrokenImage(self.images.items[index].name, error.reason))
-                else:
-                    labels[row] = cast(int, self.images.items[index].label)  # a training takes no set without
-                    break
-            else:
-                raise DataError(f"{self.images.source}: none of {len(self.indices)} images could be read")
-        return pixels, labels, broken
-
-    def _say(self, broken: Iterable[BrokenImage]) -> None:
-        new = {image.name: image for image in broken if image.name not in self._said}
-        self._said |= set(new)
-        if new and self.work.strict:
-            image = next(iter(new.values()))
-            raise DataError(
-                f"{image.name} in {self.images.source} cannot be used: {image.reason}; replace or remove it, or leave "
-                f"--strict out"
-            )
-        left_out(tuple(new.values()), self.use, self.work)
-
-
-_Decoded = tuple[NDArray[np.uint8], NDArray[np.int64], list[BrokenImage]]
+    def _decode(self, places: NDArray[np.int64]) -> Labelled:
+        [batch] = stream(
+            self.images,
+            self.spec,
+            batch_size=len(places),
+            indices=[self.indices[place] for place in places],
+            workers=1,
+            strict=True,
+        )
+        return batch.images, batch.labels
 
 
 def fits_in_memory(images: int, spec: InputSpec) -> bool:
-    """Every process that trains on this machine has the images."""
-    needed = images * spec.size[0] * spec.size[1] * 3 * _processes()
-    return needed <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Every process that trains on this machine has the images, and other programs need memory too."""
+    return bytes_in_memory(images, spec) <= MEMORY_SHARE * _memory_bytes()
+
+
+def bytes_in_memory(images: int, spec: InputSpec) -> int:
+    """Of all processes that train on this machine."""
+    return images * spec.size[0] * spec.size[1] * 3 * _processes()
 
 
 def content_hashes(images: ImageSet, use: str, work: Work) -> list[str]:
@@ -161,12 +144,14 @@ def content_hashes(images: ImageSet, use: str, work: Work) -> list[str]:
         return found
 
 
-def apart_from(images: ImageSet, own: Sequence[str], others: frozenset[str], work: Work) -> tuple[int, ...]:
+def apart_from(images: ImageSet, own: Sequence[str], others: frozenset[str], work: Work) -> list[int]:
     """Positions of the images whose file, by its hash in ``own``, is none of ``others``: top-1 is of images that were
-    not trained on. ``DataError`` where there are none."""
-    apart = tuple(index for index, digest in enumerate(own) if not digest or digest not in others)
-    if not apart:
-        raise DataError(f"all {len(own)} images of {images.source} are among the validation images: give others")
+    not trained on. ``DataError`` where a class has none."""
+    apart = [index for index, digest in enumerate(own) if not digest or digest not in others]
+    labels = {images.items[index].label for index in apart}
+    for label, name in enumerate(images.classes or ()):
+        if label not in labels:
+            raise DataError(f"every image of {name!r} in {images.source} is a validation image too: give others")
     if both := len(own) - len(apart):
         work.warn([f"{both} of {len(own)} training images are validation images too: not trained on"])
     return apart
@@ -174,20 +159,34 @@ def apart_from(images: ImageSet, own: Sequence[str], others: frozenset[str], wor
 
 def read_images(images: ImageSet, spec: InputSpec, use: str, work: Work, indices: Sequence[int]) -> InMemory:
     """Those at ``indices``, decoded; broken ones are left out of the ``use`` and said, or are fatal."""
-    stats = StreamStats()
     pixels = np.empty((len(indices), *spec.size, 3), np.uint8)
     labels = np.empty(len(indices), np.int64)
-    done = 0
-    with work.reporter.stage(f"Reading {use} images", len(indices)) as advance:
+    kept: list[int] = []
+    for batch in _decoded(images, spec, f"Reading {use} images", use, work, indices):
+        rows = slice(len(kept), len(kept) + len(batch.labels))
+        pixels[rows], labels[rows] = batch.images, batch.labels
+        kept += batch.indices.tolist()
+    return InMemory(pixels[: len(kept)], labels[: len(kept)], kept)
+
+
+def whole_images(images: ImageSet, spec: InputSpec, use: str, work: Work, indices: Sequence[int]) -> list[int]:
+    """Those of ``indices`` that can be decoded, found out before hours of work depend on it; else as
+    ``read_images``."""
+    batches = _decoded(images, spec, f"Checking {use} images", use, work, indices)
+    return [int(index) for batch in batches for index in batch.indices]
+
+
+def _decoded(
+    images: ImageSet, spec: InputSpec, stage: str, use: str, work: Work, indices: Sequence[int]
+) -> Iterator[Batch]:
+    stats = StreamStats()
+    with work.reporter.stage(stage, len(indices)) as advance:
         for batch in stream(images, spec, batch_size=_BATCH, indices=indices, strict=work.strict, stats=stats):
-            last = done + len(batch.labels)
-            pixels[done:last], labels[done:last] = batch.images, batch.labels
-            done = last
+            yield batch
             advance(len(batch.labels))
-    if not done:
-        raise DataError(f"{images.source}: none of {len(indices)} images could be read")
+    if indices and not stats.images:
+        raise DataError(f"{images.source}: none of {len(indices)} images could be read; give others")
     left_out(tuple(stats.broken), use, work)
-    return InMemory(pixels[:done], labels[:done])
 
 
 def _processes() -> int:
@@ -197,3 +196,13 @@ def _processes() -> int:
 
 def _workers() -> int:
     return max((os.cpu_count() or 1) // _processes(), 1)
+
+
+def _memory_bytes() -> int:
+    """Of the machine, or what a container may have of it."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = CGROUP_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:
+        return there
+    return min(there, int(limit)) if limit.isdigit() else there

@@ -1,6 +1,6 @@
 """The loop: AdamW with a cosine, averaged weights, a curve; goes on where it was stopped.
 
-In: a ``VAN``, images in memory, ``TrainSettings``. Out: the trained ``VAN`` and its curve. Under ``torchrun`` or
+In: a ``VAN``, ``TrainingImages``, ``TrainSettings``. Out: the trained ``VAN`` and its curve. Under ``torchrun`` or
 ``accelerate launch`` every process takes its part of each batch, and they end with the same weights as one.
 """
 
@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_van.checkpoint.training_state import load_training_state, save_training_state
-from edge_van.errors import UsageError, VerificationError
+from edge_van.errors import DataError, UsageError, VerificationError
 from edge_van.images.order import batch_indices
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SAVE_EVERY_S = 60.0
+WAIT = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,16 @@ def start_accelerator(settings: TrainSettings, *, cpu: bool) -> Accelerator:
     """Joins the other processes, where there are any. ``UsageError`` where the batch cannot be shared among them."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     on_gpu = torch.cuda.is_available() and not cpu
     if not torch.distributed.is_initialized():  # a training before this one may have been on another device
         AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if on_gpu else "no")
+    # the others wait while the main process hashes the images, which takes as long as their disk is slow; one that
+    # dies is noticed by the launcher
+    patience = InitProcessGroupKwargs(timeout=WAIT)
+    precision = "bf16" if on_gpu else "no"
+    accelerator = Accelerator(cpu=not on_gpu, mixed_precision=precision, kwargs_handlers=[patience])
     processes = accelerator.num_processes
     if settings.batch % (2 * processes):
         raise UsageError(
@@ -121,11 +128,15 @@ class Training:
         self.van.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, values in self.optimizer.state.items():  # a state of another device may be stored otherwise
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[name] = torch.empty_like(parameter).copy_(value)
 
     @property
     def epoch(self) -> int:
-        """Whole epochs that are done."""
-        return self.step * self.settings.batch // len(self.images)
+        """Whole epochs that are done. The last batch may go on into one that is not asked for any more."""
+        return min(self.step * self.settings.batch // len(self.images), self.settings.epochs)
 
     def take_step_(self) -> None:
         settings, device = self.settings, self.accelerator.device
@@ -158,6 +169,14 @@ class Training:
             self.curve.append(CurvePoint(self.epoch, self.step, float(np.mean(self.losses)), rate))
             self.losses = []
 
+    def measure_(self, measure: Callable[[nn.Module], tuple[int, int]]) -> None:
+        """Top-1 of the averaged weights, by all processes together, into the curve's last point."""
+        counts = torch.tensor(measure(self.average), device=self.accelerator.device)
+        right, seen = self.accelerator.reduce(counts, "sum").tolist()
+        if not seen:
+            raise DataError("none of the validation images could be read: give others")
+        self.curve[-1] = replace(self.curve[-1], top1_percent=100.0 * right / seen)
+
     def _places(self, step: int) -> NDArray[np.int64]:
         """Which images this process takes."""
         return batch_indices(len(self.images), self.settings.batch, step, self.settings.seed)[self.part]
@@ -184,12 +203,12 @@ def run_training(
     state: Path,
     key: str,
     advance: Advance,
-    measure: Callable[[nn.Module], float] | None = None,
+    measure: Callable[[nn.Module], tuple[int, int]] | None = None,
     tell: Callable[[CurvePoint], None] | None = None,
 ) -> Trained:
     """Take all steps. The state is kept in ``state`` every minute and at the end; one of the same ``key`` is gone on
-    from. ``measure`` gives top-1 in percent of the averaged weights, after each tenth of the epochs; ``tell`` hears of
-    every epoch.
+    from. ``measure`` says how many images of how many get their own class, of this process's part of the validation
+    images, after each tenth of the epochs. ``tell`` hears of every epoch, in the main process.
 
     Raises ``VerificationError`` where the loss is no number any more, ``UsageError`` where a GPU's memory is too small.
     """
@@ -204,10 +223,10 @@ def run_training(
             training.take_step_()
             advance(training.settings.batch)
             last = training.step == training.steps
-            if main and len(training.curve) > epochs:
+            if len(training.curve) > epochs:
                 if measure is not None and (last or not training.epoch % each):
-                    training.curve[-1] = replace(training.curve[-1], top1_percent=measure(training.average))
-                if tell is not None:
+                    training.measure_(measure)
+                if main and tell is not None:
                     tell(training.curve[-1])
             if main and (last or time.monotonic() - saved >= SAVE_EVERY_S):
                 save_training_state(state, key, training.state())

@@ -62,7 +62,7 @@ class TrainSettings:
         if self.batch % 2:
             raise UsageError(f"batch is even, for images are mixed in pairs; got {self.batch}")
         if self.first_size is not None and not (type(self.first_size) is int and 16 <= self.first_size <= self.size):
-            raise UsageError(f"first_size is from 16 to size, {self.size}; got {self.first_size}")
+            raise UsageError(f"first_size is a whole number from 16 to size, {self.size}; got {self.first_size!r}")
         limits = {"learning_rate": 10.0, "weight_decay": 10.0, "mixup": 10.0, "cutmix": 10.0}
         shares = ("warm_up", "label_smoothing", "crop", "ema", "drop_path", "growing")
         for name, high_number in {**limits, **dict.fromkeys(shares, 1.0)}.items():
@@ -71,8 +71,11 @@ class TrainSettings:
                 raise UsageError(f"{name} is a number from 0 to {high_number:g}; got {value!r}")
         if type(self.flip) is not bool:
             raise UsageError(f"flip is true or false; got {self.flip!r}")
-        if self.crop == 0 or self.drop_path == 1 or self.ema == 1:
-            raise UsageError("crop is over 0, drop_path and ema are under 1")
+        if self.crop == 0:
+            raise UsageError("crop is over 0, for a crop without area has no pixels; got 0")
+        for name in ("drop_path", "ema"):
+            if getattr(self, name) == 1:
+                raise UsageError(f"{name} is under 1, for at 1 nothing would be learnt; got 1")
 
     def steps(self, images: int) -> int:
         """Updates of the whole training: the last batch of an epoch goes on into the next."""
@@ -99,10 +102,16 @@ def load_train_settings(path: Path | None, **given: Any) -> TrainSettings:
     if path is not None:
         values = read_recipe_file(path, advice="leave it out and give --epochs")
         require_known(path, values, [field.name for field in fields(TrainSettings)])
-    values |= given
-    if "epochs" not in values:
+        _settings({"epochs": 1} | values, f"recipe {path}: ")  # so that a flag is not blamed on the file
+    if "epochs" not in values | given:
         raise UsageError("a training needs --epochs N, or --recipe FILE with epochs = N in it")
+    return _settings(values | given)
+
+
+def _settings(values: dict[str, Any], where: str = "") -> TrainSettings:
     try:
         return TrainSettings(**values)
     except UsageError as error:
-        raise UsageError(str(error) if path is None else f"recipe {path}: {error}") from None
+        raise UsageError(f"{where}{error}") from None
+    except ValueError:  # Python does not print an integer of thousands of digits
+        raise UsageError(f"{where}a number is far too large; see edge-van train --help") from None

@@ -11,11 +11,11 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -28,9 +28,21 @@ from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN, DropPath
 from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.files import replace_file
-from edge_van.training.images import OnDisk, TrainingImages, apart_from, content_hashes, fits_in_memory, read_images
+from edge_van.training.images import (
+    OnDisk,
+    TrainingImages,
+    apart_from,
+    bytes_in_memory,
+    content_hashes,
+    fits_in_memory,
+    read_images,
+    whole_images,
+)
 from edge_van.training.loop import CurvePoint, Training, run_training, start_accelerator
 from edge_van.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -90,22 +102,21 @@ def train(
         if held_out is not None:
             others = stack.enter_context(open_images(held_out, classes=spec.classes))
         folder = stack.enter_context(training_states(path)) if accelerator.is_main_process else path.parent
-        own = content_hashes(images, "training", work)
-        apart: Sequence[int] = range(len(images))
-        if others is not None:
-            apart = apart_from(images, own, frozenset(content_hashes(others, "validation", work)), work)
-        in_memory = fits_in_memory(len(apart) + (0 if others is None else len(others)), spec)
-        if not in_memory:
-            work.reporter.note(f"{len(apart):,} images at {settings.size} px do not fit in memory: decoded as needed")
+        apart, hashes = _apart(images, others, accelerator, work)
+        in_memory = _fits(len(apart), others, spec, work)
 
         def read(source: ImageSet, indices: Sequence[int], use: str) -> TrainingImages:
             if in_memory:
                 return read_images(source, spec, use, work, indices)
-            return stack.enter_context(OnDisk(source, spec, use, work, indices))
+            whole = whole_images(source, spec, use, work, indices)
+            return stack.enter_context(OnDisk(source, spec, whole))
 
         pixels = read(images, apart, "training")
-        validation = None if others is None else read(others, range(len(others)), "validation")
-        contents = hashlib.sha256(repr([(own[i], images.items[i].label) for i in apart]).encode()).hexdigest()
+        validation = None
+        if others is not None:  # each process measures its own part
+            part = range(accelerator.process_index, len(others), accelerator.num_processes)
+            validation = read(others, part, "validation")
+        contents = _digest(hashes.get(i, "") + f" {images.items[i].label}" for i in pixels.indices)
         run = Training(van, pixels, spec, settings, accelerator)
         with work.reporter.stage(f"Training {van.variant.name}", run.steps * settings.batch) as advance:
             trained = run_training(
@@ -113,7 +124,7 @@ def train(
                 state=folder / f"state{SUFFIX}",
                 key=f"{key} {contents} {spec} {settings} torch {torch.__version__}",
                 advance=advance,
-                measure=None if validation is None else lambda network: _top1_percent(network, validation, spec),
+                measure=None if validation is None else lambda network: _right(network, validation, spec),
                 tell=lambda point: work.reporter.note(f"epoch {point.epoch} of {settings.epochs}: {point.in_words}"),
             )
         if accelerator.is_main_process:
@@ -150,8 +161,50 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
     return van, spec, f"{loaded.sha256} {loaded.entry}", loaded.variant
 
 
+def _apart(
+    images: ImageSet, others: ImageSet | None, accelerator: Accelerator, work: Work
+) -> tuple[list[int], dict[int, str]]:
+    """Positions of the images to train on, as the main process finds them; there, the hashes of their files too."""
+    from accelerate.utils import broadcast_object_list
+
+    names = _digest(item.name for item in images.items)
+    apart = list(range(len(images)))
+    hashes: list[str] = []
+    shared: list[Any] = [None]
+    if accelerator.is_main_process:
+        hashes = content_hashes(images, "training", work)
+        if others is not None:
+            apart = apart_from(images, hashes, frozenset(content_hashes(others, "validation", work)), work)
+        shared = [(apart, names)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(shared)
+        apart, of_main = shared[0]
+        if of_main != names:
+            raise DataError(f"the processes see different images under {images.source}: give each machine the same")
+    return apart, dict(enumerate(hashes))
+
+
+def _fits(images: int, others: ImageSet | None, spec: InputSpec, work: Work) -> bool:
+    images += 0 if others is None else len(others)
+    if fits := fits_in_memory(images, spec):
+        return fits
+    needed = bytes_in_memory(images, spec) / 2**30
+    work.reporter.note(
+        f"{images:,} images at {spec.size[0]} px would take {needed:.1f} GiB of memory: decoded as they are needed"
+    )
+    return False
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
 @torch.no_grad()
-def _top1_percent(network: nn.Module, images: TrainingImages, spec: InputSpec) -> float:
+def _right(network: nn.Module, images: TrainingImages, spec: InputSpec) -> tuple[int, int]:
+    """How many of how many get their own class."""
     device = next(network.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
     right = seen = 0
@@ -160,9 +213,7 @@ def _top1_percent(network: nn.Module, images: TrainingImages, spec: InputSpec) -
         logits = network((on_device.permute(0, 3, 1, 2).float() / 255.0 - mean) / std)
         right += int((logits.argmax(1).cpu().numpy() == labels).sum())
         seen += len(labels)
-    if not seen:
-        raise DataError("none of the validation images could be read")
-    return 100.0 * right / seen
+    return right, seen
 
 
 def _csv(curve: tuple[CurvePoint, ...]) -> bytes:

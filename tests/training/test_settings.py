@@ -17,10 +17,11 @@ from edge_van.training.settings import TrainSettings, load_train_settings
         ({"epochs": 0}, "epochs is a whole number from 1"),
         ({"batch": 7}, "batch is even"),
         ({"size": 8}, "size is a whole number from 16"),
-        ({"first_size": 80}, "first_size is from 16 to size, 64; got 80"),
+        ({"first_size": 80}, "first_size is a whole number from 16 to size, 64; got 80"),
         ({"learning_rate": float("nan")}, "learning_rate is a number from 0 to 10; got nan"),
-        ({"crop": 0.0}, "crop is over 0"),
-        ({"drop_path": 1.0}, "drop_path and ema are under 1"),
+        ({"crop": 0.0}, "crop is over 0, .*; got 0"),
+        ({"drop_path": 1.0}, "drop_path is under 1, .*; got 1"),
+        ({"ema": 1}, "ema is under 1, .*; got 1"),
         ({"label_smoothing": -0.1}, "label_smoothing is a number from 0 to 1"),
     ],
 )
@@ -69,7 +70,11 @@ def test_a_recipe_and_what_is_given_before_it(tmp_path: Path) -> None:
         ("epochs = 3\nsteps = 4", "has unknown keys: 'steps'; known: epochs, batch"),
         ("batch = 8", "needs --epochs N, or --recipe FILE with epochs = N in it"),
         ("epochs = 1.5", "train.toml: epochs is a whole number from 1 to 100000; got 1.5"),
-        ("epochs = 1\nsize = 32\nfirst_size = '16'", "train.toml: first_size is from 16 to size, 32; got 16"),
+        (
+            "epochs = 1\nsize = 32\nfirst_size = '16'",
+            "train.toml: first_size is a whole number from 16 to size, 32; got '16'",
+        ),
+        (f"epochs = 0x{'f' * 5000}", "train.toml: a number is far too large"),
         ("epochs = 1\nmixup = true", "train.toml: mixup is a number from 0 to 10; got True"),
         ("epochs = 1\nflip = 3", "train.toml: flip is true or false; got 3"),
     ],
@@ -80,6 +85,13 @@ def test_a_recipe_that_is_refused(tmp_path: Path, text: str | None, words: str) 
         path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=words):
         load_train_settings(path)
+
+
+def test_what_is_given_is_not_blamed_on_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text("epochs = 3\nbatch = 8", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^batch is even"):
+        load_train_settings(path, batch=7)
 
 
 def test_without_anything_it_says_what_is_needed() -> None:
