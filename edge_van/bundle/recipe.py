@@ -38,7 +38,7 @@ class QATSettings:
     """
 
     images: int = 3000
-    steps: int = 1200
+    steps: int = 600
     batch: int = 32
     learning_rate: float = 5e-5
     range_rate: float = 1e-3
