@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tables import classifier, common, gate, models, peers, qat, scaling, tensorrt, training
+from tables import bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
 
 HERE = Path(__file__).parent
 README, PAGE = HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md"
@@ -37,6 +37,7 @@ TABLES = (
     ("qat_accuracy", qat.qat),
     ("train_speed", training.speed),
     ("cpu_latency", models.latency),
+    ("bundle_numbers", bundles.bundles),
     ("ratio_stability", scaling.stability),
     ("clock", peers.clock),
     ("peers", peers.peers),
