@@ -16,7 +16,7 @@ def bundles(results: Results) -> list[str]:
         "What `edge-van quantize` measured of a bundle: accuracy and latency of the same weights at the same size. The "
         "ratio is paired, FP32's time over this one.",
         "",
-        "| checkpoint | input px | CPU | model | top-1 % | drop in points (95 % interval) | median ms | times as fast |",
+        "| checkpoint | input px | CPU | model | top-1 % | drop in points (95 % interval) | median ms | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
