@@ -74,6 +74,26 @@ def no_signal_lost() -> Iterator[Callable[[], None]]:
     raise_again()
 
 
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """A Ctrl-C or SIGTERM inside comes at the end: the extensions of onnx and TensorRT abort the process where an
+    exception reaches them while they are imported. Does nothing off the main thread."""
+    pending: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {int(n): handler for n, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if pending:
+            before[pending[0]](pending[0], None)
+
+
 @dataclass(frozen=True)
 class Work:
     """What every stage needs to know of whoever asked for it: who watches, and whether a broken image is fatal."""

@@ -1,5 +1,6 @@
 """Bars on a terminal, plain lines elsewhere, nothing on standard output, and no Ctrl-C that gets lost."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -9,7 +10,7 @@ import weakref
 
 import pytest
 
-from edge_van.progress import SILENT, Terminal, no_signal_lost
+from edge_van.progress import SILENT, Terminal, no_signal_lost, signals_wait
 from edge_van.text import one_line
 
 STAGES = """
@@ -112,3 +113,22 @@ def test_an_interrupt_that_an_engine_makes_an_error_of() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ValueError), no_signal_lost():
         raise ValueError
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_what_cannot_be_interrupted(number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        with signals_wait():
+            signal.raise_signal(number)
+            assert heard == []
+        assert heard == [number]
+        with contextlib.suppress(ImportError), signals_wait():
+            signal.raise_signal(number)
+            raise ImportError
+        assert heard == [number, number]
+        signal.raise_signal(number)
+        assert heard == [number] * 3
+    finally:
+        signal.signal(number, before)

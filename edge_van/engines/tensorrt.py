@@ -27,6 +27,7 @@ from edge_van.engines.layer_table import (
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.engines.versions import flags_of, for_version, network_flags, require_version, strongly_typed
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError, VerificationError
+from edge_van.progress import signals_wait
 from edge_van.runtimes.cuda import device
 from edge_van.runtimes.tensorrt import load_tensorrt
 from edge_van.storage.files import replace_file
@@ -88,11 +89,13 @@ def build_engine(
     layers do not run in the datatype it asks for; ``MissingRuntimeError`` without the library or, for ``tensorrt``, a
     GPU. The log is written in any case.
     """
-    import onnx
+    with signals_wait():
+        import onnx
 
     model = onnx.load(onnx_path)
     check_qdq_rules(model)
-    trt = load_tensorrt(options.runtime)
+    with signals_wait():
+        trt = load_tensorrt(options.runtime)
     if options.runtime == "tensorrt":
         require_version(trt.__version__)
     gpu = device() if options.runtime == "tensorrt" else None

@@ -26,6 +26,7 @@ from edge_van.engines.tensorrt_8 import for_tensorrt_8
 from edge_van.engines.trtexec_output import Summary, parse_summary, parse_times
 from edge_van.engines.versions import flags_of, require_version
 from edge_van.errors import DataError, MissingRuntimeError, VerificationError
+from edge_van.progress import signals_wait
 
 JETPACK_TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 LAYERS_NAME, TIMES_NAME = "layers.json", "times.json"
@@ -156,7 +157,8 @@ def build_engine_with_trtexec(
     allow_fallback: bool = False,
 ) -> EngineRecord:
     """As ``tensorrt.build_engine``, with the binary. Batch 1."""
-    import onnx
+    with signals_wait():
+        import onnx
 
     model = onnx.load(onnx_path)
     check_qdq_rules(model)
