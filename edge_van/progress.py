@@ -48,7 +48,7 @@ def no_signal_lost() -> Iterator[Callable[[], None]]:
     torch's graph capture runs thousands; C++ engines turn it into an error of theirs. Does nothing off the main thread.
     """
     pending: list[int] = []
-    before: dict[int, Any] = {}
+    before = _handlers()
 
     def note(number: int, frame: FrameType | None) -> None:
         pending.append(number)
@@ -58,9 +58,6 @@ def no_signal_lost() -> Iterator[Callable[[], None]]:
         if pending:
             before[pending[0]](pending[0], None)
 
-    if threading.current_thread() is threading.main_thread():
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        before = {int(n): handler for n, handler in handlers.items() if callable(handler)}
     try:
         for number in before:
             signal.signal(number, note)
@@ -74,15 +71,20 @@ def no_signal_lost() -> Iterator[Callable[[], None]]:
     raise_again()
 
 
+def _handlers() -> dict[int, Any]:
+    """What Python does at each signal that ends a program; nothing off the main thread, which hears none."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    return {int(n): handler for n, handler in handlers.items() if callable(handler)}
+
+
 @contextmanager
 def signals_wait() -> Iterator[None]:
     """A Ctrl-C or SIGTERM inside comes at the end: the extensions of onnx and TensorRT abort the process where an
     exception reaches them while they are imported. Does nothing off the main thread."""
     pending: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        before = {int(n): handler for n, handler in handlers.items() if callable(handler)}
+    before = _handlers()
     for number in before:
         signal.signal(number, lambda number, frame: pending.append(number))
     try:

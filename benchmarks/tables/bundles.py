@@ -5,7 +5,7 @@ In: its results. Out: lines of Markdown.
 
 from __future__ import annotations
 
-from tables.common import Results, cpu, source
+from tables.common import Results, cpu, sources
 
 
 def bundles(results: Results) -> list[str]:
@@ -33,4 +33,4 @@ def bundles(results: Results) -> list[str]:
                 lines.append(
                     f"{first} {row['name'].upper()} | {top1:.2f} | {worth} | {row['median_ms']:.2f} | {ratio} |"
                 )
-    return [*lines, "", *(source(result) for result in results)]
+    return [*lines, "", *sources(results)]

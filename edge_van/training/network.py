@@ -21,7 +21,7 @@ class CroppedConv2d(nn.Conv2d):
     function with less work. The weights left out have no gradient there.
 
     On a CPU a dilated one is computed on each of the maps that its taps step through, for the backward pass of oneDNN's
-    dilated depthwise kernels is a slow reference; it makes a training 1.3 times as fast.
+    dilated depthwise kernels is a slow reference.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -93,13 +93,14 @@ class TrainSettings:
         return min(max(16 * round(grown / 16), self.first_size), self.size)
 
 
-def load_train_settings(path: Path | None, **given: Any) -> TrainSettings:
+def load_train_settings(path: str | Path | None, **given: Any) -> TrainSettings:
     """The settings in the TOML file ``path``, those ``given`` before them; without a file, ``given`` and the defaults.
 
     A ``UsageError`` in one line: a file that is missing or no TOML, an unknown key, a value that does not fit.
     """
     values: dict[str, Any] = {}
     if path is not None:
+        path = Path(path)
         values = read_recipe_file(path, advice="leave it out and give --epochs")
         require_known(path, values, [field.name for field in fields(TrainSettings)])
         _settings({"epochs": 1} | values, f"recipe {path}: ")  # so that a flag is not blamed on the file

@@ -57,7 +57,7 @@ def test_every_image_is_seen_once_an_epoch() -> None:
 def test_a_recipe_and_what_is_given_before_it(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text("epochs = 3\nfirst_size = 32\nmixup = 0\nflip = false\n", encoding="utf-8")
-    assert load_train_settings(path) == TrainSettings(3, first_size=32, mixup=0, flip=False)
+    assert load_train_settings(str(path)) == TrainSettings(3, first_size=32, mixup=0, flip=False)
     assert load_train_settings(path, epochs=5, mixup=0.3) == TrainSettings(5, first_size=32, mixup=0.3, flip=False)
     assert load_train_settings(None, epochs=1) == TrainSettings(1)
 
