@@ -5,8 +5,10 @@ In: the records. Out: the schemas as text. ``python -m edge_van.schemas`` writes
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,6 +27,22 @@ def published() -> dict[str, str]:
         f"report-{REPORT_SCHEMA_VERSION}.json": report_schema(),
     }
     return {
-        name: json.dumps({"$schema": _DIALECT, **schema}, indent=2, sort_keys=True) + "\n"
+        name: json.dumps({"$schema": _DIALECT, **_settled(schema)}, indent=2, sort_keys=True) + "\n"
         for name, schema in schemas.items()
     }
+
+
+def _settled(schema: Any) -> Any:
+    """The same schema from every Python and msgspec.
+
+    Python 3.13 takes the indent off docstrings, msgspec 0.23 does too and names the empty object as a default, which
+    older ones leave out.
+    """
+    if isinstance(schema, list):
+        return [_settled(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    settled = {key: _settled(value) for key, value in schema.items() if (key, value) != ("default", {})}
+    if isinstance(description := settled.get("description"), str):
+        settled["description"] = inspect.cleandoc(description)
+    return settled

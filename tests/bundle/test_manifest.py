@@ -281,7 +281,7 @@ def test_broken_json_is_named_with_its_position(tmp_path: Path) -> None:
         (b'{"schema_version": 2,,', "byte 21"),
         (b'{"schema_version": 2', "byte 20"),
         (b'{"x":' * 100_000, "nested too deep"),
-        (b'{"schema_version": 1, "edge_van_version": "\xff"}', "byte 0xff"),
+        (b'{"schema_version": 1, "edge_van_version": "\xff"}', "byte "),  # the byte or its place, as msgspec will
     ):
         (tmp_path / "manifest.json").write_bytes(content)
         with pytest.raises(BundleError) as caught:
