@@ -86,6 +86,11 @@ def this_cpu() -> tuple[str | None, frozenset[str]]:
     return parse_cpu_info(CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else "")
 
 
+def is_arm() -> bool:
+    """Whether this is a 64-bit ARM CPU, for which OpenVINO has other integer kernels than for x86."""
+    return platform.machine() in ("aarch64", "arm64")
+
+
 def has_vnni(flags: Collection[str] | None = None) -> bool:
     """Whether a CPU with these flags (None: this one) multiplies int8 without an intermediate 16-bit sum.
 

@@ -15,7 +15,7 @@ import torch
 
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.recipe import Recipe
+from edge_van.bundle.recipe import ARM_SCHEME_NAME, TARGET_NAMES, Recipe
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
     FoldRecord,
@@ -27,7 +27,7 @@ from edge_van.checkpoint.training_state import training_states
 from edge_van.errors import DataError, UsageError
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.job import Exported, ExportJob, joined, take_probe
-from edge_van.export.models import export_fp32, export_int8
+from edge_van.export.models import export_arm, export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
 from edge_van.images.draw import hashes
 from edge_van.images.sets import ImageSet, open_images, splits
@@ -45,10 +45,9 @@ from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
 from edge_van.version import __version__
 
-TARGETS = ("openvino", "tensorrt")
 SIZED_IMAGES = 8
 FREE_SPACE_FACTOR = 4
-"""A bundle holds the weights twice in float32 and up to four times in int8."""
+"""A bundle holds the weights twice in float32, and in int8 up to six times."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,18 @@ class QuantizeOptions:
     """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``."""
 
     variant: str | None = None  # None: what the checkpoint's tensors say
-    targets: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] = TARGET_NAMES
     spec_overrides: dict[str, object] = field(default_factory=dict)
     seed: int = 0
     use_ema: bool = True
     force: bool = False  # replace a bundle that is there
 
     def __post_init__(self) -> None:
-        unknown = [t for t in self.targets if t not in TARGETS]
+        unknown = [t for t in self.targets if t not in TARGET_NAMES]
         if unknown or not self.targets:
-            raise UsageError(f"--target is one or more of {', '.join(TARGETS)}; got {', '.join(unknown) or 'none'}")
+            raise UsageError(
+                f"--target is one or more of {', '.join(TARGET_NAMES)}; got {', '.join(unknown) or 'none'}"
+            )
 
 
 @dataclass(frozen=True)
@@ -257,10 +258,13 @@ def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[
 
 def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
-    parts = [export_fp32(job, with_openvino="openvino" in targets)]
+    parts = [export_fp32(job, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
     if "openvino" in targets:
         [quantized] = quantized_graphs(job.prepared, (for_openvino(recipe.openvino_scheme),), job.work)
         parts.append(export_int8(job, quantized))
+    if "openvino_arm" in targets:
+        [quantized] = quantized_graphs(job.prepared, (get_scheme(ARM_SCHEME_NAME),), job.work)
+        parts.append(export_arm(job, quantized))
     if "tensorrt" in targets:
         schemes = tuple(map(get_scheme, recipe.tensorrt_schemes))
         parts.append(export_tensorrt(job, recipe, quantized_graphs(job.prepared, schemes, job.work)))

@@ -45,14 +45,18 @@ from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import MIN_ROUNDS
 
 TENSORRT_MODELS = ["onnx/model_fp16.onnx", "onnx/model_int8.onnx", "onnx/model_int8_pointwise.onnx"]
+ARM_MODELS = ["onnx/model_openvino_arm.onnx", "openvino_arm/model.bin", "openvino_arm/model.xml"]
 MODELS = [
     "onnx/model.onnx",
     "onnx/model_fp16.onnx",
     "onnx/model_int8.onnx",
     "onnx/model_int8_pointwise.onnx",
     "onnx/model_openvino.onnx",
+    "onnx/model_openvino_arm.onnx",
     "openvino/model.bin",
     "openvino/model.xml",
+    "openvino_arm/model.bin",
+    "openvino_arm/model.xml",
     "openvino_fp32/model.bin",
     "openvino_fp32/model.xml",
 ]
@@ -103,14 +107,25 @@ def runs(root: Path) -> dict[str, Finished]:
     """Five real runs: twice the same, each in a process of its own; in this one, which has torch by now, one with
     another seed for TensorRT only, one with everything overridden, one that trains."""
     usual = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 20)
-    camera = ("--checkpoint", root / "n.safetensors", "--data", root / "camera", "--samples", 9, "--target", "openvino")
+    camera = ("--checkpoint", root / "n.safetensors", "--data", root / "camera", "--samples", 9)
     overrides = ("--input-size", "32x40", "--mean", "0.4", "--std", "0.3,0.4,0.5", "--source-size", "64x80")
     flags: dict[str, tuple[object, ...]] = {
         "json": (*usual, "--json"),
         "again": (*usual, "--target", "openvino"),
         "tensorrt": (*usual, "--seed", 1, "--target", "tensorrt"),
         "qat": qat_flags(root),
-        "camera": (*camera, *overrides, "--classes", root / "names.txt", "--crop", "0.8", "--max-drop", 100),
+        "camera": (
+            *camera,
+            *overrides,
+            "--target",
+            "openvino,openvino_arm",
+            "--classes",
+            root / "names.txt",
+            "--crop",
+            "0.8",
+            "--max-drop",
+            100,
+        ),
     }
     lines = {name: ("quantize", *f, "--output", root / "out" / name) for name, f in flags.items()}
     processes = {name: start(*lines[name], before=BRIEFLY) for name in ("json", "again")}
@@ -155,6 +170,7 @@ def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
     assert (manifest.calibration.images, manifest.calibration.seed) == (20, 0)
     assert [(s.name, s.target, s.file) for s in manifest.schemes] == [
         ("openvino", "openvino", "onnx/model_openvino.onnx"),
+        ("openvino_arm", "openvino_arm", "onnx/model_openvino_arm.onnx"),
         ("int8", "tensorrt", "onnx/model_int8.onnx"),
         ("int8_pointwise", "tensorrt", "onnx/model_int8_pointwise.onnx"),
         ("fp16", "tensorrt", "onnx/model_fp16.onnx"),
@@ -186,7 +202,7 @@ def test_json_is_the_manifest_and_alone_on_stdout(runs: dict[str, Finished]) -> 
 
 def test_the_same_seed_gives_the_same_bytes(runs: dict[str, Finished]) -> None:
     first, second = runs["json"].bundle.manifest, runs["again"].bundle.manifest
-    assert set(second.files) == {f for f in first.files if f.path not in TENSORRT_MODELS}
+    assert set(second.files) == {f for f in first.files if f.path not in (*TENSORRT_MODELS, *ARM_MODELS)}
     assert (first.schemes[:1], first.calibration) == (second.schemes, second.calibration)
 
 
@@ -224,7 +240,7 @@ def test_validate_measures_a_tensorrt_graph(command: Run, root: Path, runs: dict
     assert (code, "int4" in error_line(err)) == (2, True)
 
 
-def test_openvino_alone_with_overrides(runs: dict[str, Finished]) -> None:
+def test_openvino_with_overrides(runs: dict[str, Finished]) -> None:
     manifest = runs["camera"].bundle.manifest
     assert [f.path for f in manifest.files] == [m for m in MODELS if m not in TENSORRT_MODELS]
     spec = manifest.input_spec

@@ -17,8 +17,10 @@ from edge_van.bundle.manifest import (
     read_manifest,
 )
 from edge_van.bundle.models import BundleModel, models_of
+from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, UsageError
+from edge_van.machine import is_arm
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import (
     clear_errors,
@@ -51,7 +53,8 @@ class Bundle:
         return models_of(self.manifest)
 
     def model(self, runtime: str, precision: str) -> BundleModel:
-        """The model of that runtime and precision that is no engine: the bundle's own before a scheme of TensorRT.
+        """The model of that runtime and precision that is no engine: the one for this kind of CPU before another, the
+        bundle's own before a scheme of TensorRT.
 
         ``UsageError`` where there is none.
         """
@@ -62,7 +65,7 @@ class Bundle:
                 f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}: choose another, or "
                 f"make the bundle for that target too"
             )
-        return fitting[0]
+        return min(fitting, key=lambda m: (m.scheme == ARM_SCHEME_NAME) != is_arm())
 
     def check(self, *relative: str) -> None:
         """Compare these listed files with their size and sha256; ``BundleError`` for the first that differs."""

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES, EngineRecord
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, plan_path, with_weights
+from edge_van.bundle.layout import (
+    ARM_IR,
+    ARM_ONNX,
+    FP32_IR,
+    FP32_ONNX,
+    INT8_IR,
+    OPENVINO_ONNX,
+    plan_path,
+    with_weights,
+)
+from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.bundle.records import Accuracy, Manifest, SchemeResult
 from edge_van.errors import UsageError
 
@@ -44,8 +54,8 @@ class BundleModel:
         return with_weights(self.file)
 
     @property
-    def is_tensorrt_graph(self) -> bool:
-        """A graph that an engine may be built of."""
+    def is_device_graph(self) -> bool:
+        """A graph for other devices than the one that made it, measured exactly as it is written."""
         return self.runtime == "onnxruntime" and self.scheme is not None and self.file != OPENVINO_ONNX
 
     @property
@@ -66,8 +76,11 @@ def _models(manifest: Manifest) -> Iterator[BundleModel]:
     name = openvino.name if openvino is not None else manifest.recipe.openvino_scheme
     yield BundleModel("openvino", "fp32", None, FP32_IR, FP32_ONNX, inside)
     yield BundleModel("openvino", "int8", name, INT8_IR, OPENVINO_ONNX, inside, manifest.accuracy)
+    arm = next((s.accuracy for s in manifest.schemes if s.name == ARM_SCHEME_NAME), None)
+    yield BundleModel("openvino", "int8", ARM_SCHEME_NAME, ARM_IR, ARM_ONNX, inside, arm)
     yield BundleModel("onnxruntime", "fp32", None, FP32_ONNX, FP32_ONNX, "floats")
     yield BundleModel("onnxruntime", "int8", name, OPENVINO_ONNX, OPENVINO_ONNX, "floats")
+    yield BundleModel("onnxruntime", "int8", ARM_SCHEME_NAME, ARM_ONNX, ARM_ONNX, "floats", arm)
     yield BundleModel("torch", "fp32", None, FP32_ONNX, FP32_ONNX, "floats")
     for scheme in tensorrt_schemes(manifest):
         takes = "floats" if scheme.file == FP32_ONNX else tensorrt_takes

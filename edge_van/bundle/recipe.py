@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from edge_van.errors import UsageError
 
 SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
-"""The names in ``edge_van.quantization.scheme.SCHEMES``, kept here because that module needs torch; a test compares."""
+"""Schemes of an OpenVINO model for x86. ``edge_van.quantization.scheme.SCHEMES`` has these and ARM's; they are named
+here because that module needs torch, and a test compares."""
+
+TARGET_NAMES = ("openvino", "openvino_arm", "tensorrt")
+"""What a bundle can be made for."""
+
+ARM_SCHEME_NAME = "openvino_arm"
+"""The scheme that OpenVINO has integer kernels for on ARM."""
 
 TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
 """The symmetric ones: TensorRT takes no zero point but 0."""

@@ -119,7 +119,7 @@ class SchemeResult:
     logit_sqnr_db: float
     agreement_percent: float
     images: int
-    target: str = "openvino"  # or "tensorrt"
+    target: str = "openvino"  # or "openvino_arm", "tensorrt"
     float_type: str = "float32"  # what is not quantised computes in
     accuracy: Accuracy | None = None
     """Measured on the exact graph, through ONNX Runtime; without the changes by class."""

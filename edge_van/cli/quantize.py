@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_van.bundle.recipe import ACTIVATIONS, METHODS
+from edge_van.bundle.recipe import ACTIVATIONS, METHODS, TARGET_NAMES
 from edge_van.cli.types import POINTS, Limit, Sizes, Triple, class_names, print_json
 from edge_van.errors import UsageError
 from edge_van.input_spec import INTERPOLATIONS
@@ -32,7 +32,7 @@ _PATH = click.Path(path_type=Path)
     help="qat: train the quantised network on the calibration images.  [default: the recipe's, ptq]",
 )
 @click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
-@click.option("--target", default="openvino,tensorrt", show_default=True, help="What to write, with commas.")
+@click.option("--target", default=",".join(TARGET_NAMES), show_default=True, help="What to write, with commas.")
 @click.option(
     "--max-drop", type=POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
 )

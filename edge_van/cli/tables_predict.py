@@ -80,7 +80,7 @@ def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptio
 
 def _scheme_to_validate(bundle: Bundle, model: str) -> str | None:
     """None where ``validate`` measures OpenVINO's models: of the others it wants to know which."""
-    names = {scheme.file: scheme.name for scheme in bundle.manifest.schemes if scheme.target == "tensorrt"}
+    names = {scheme.file: scheme.name for scheme in bundle.manifest.schemes if scheme.target != "openvino"}
     if model not in (FP32_IR, FP32_ONNX) and model in names:
         return names[model]
     has_openvino = {entry.path for entry in bundle.manifest.files}.issuperset((FP32_IR, INT8_IR))

@@ -33,8 +33,8 @@ def validate(
     """Measure top-1 of a bundle: OpenVINO's INT8 against its FP32 model, on the same images.
 
     ``data`` is a folder or zip of ``<class>/<image>``, of which up to ``limit`` images are taken, evenly spread. With
-    ``scheme`` the graph of that TensorRT scheme stands against the float32 graph, both computed exactly; with
-    ``engine``, a target of ``edge_van.build``, its active engine or ``scheme``'s does, on its GPU.
+    ``scheme`` the graph of that scheme, of TensorRT or for ARM, stands against the float32 graph, both computed
+    exactly; with ``engine``, a target of ``edge_van.build``, its active engine or ``scheme``'s does, on its GPU.
 
     Raises ``UsageError`` for a model that is not there, ``BundleError`` for a damaged file, ``DataError`` for images
     that cannot be used, ``MissingRuntimeError`` without the engine, ``VerificationError`` for logits that are not
@@ -67,11 +67,11 @@ def _pair(bundle: Bundle, scheme: str | None, engine: str | None) -> tuple[Bundl
     """(reference, what is measured)."""
     if engine is not None:
         return bundle.model("onnxruntime", "fp32"), engine_of(bundle.manifest, engine, scheme)
-    graphs = {m.scheme: m for m in models_of(bundle.manifest) if m.runtime == "onnxruntime" and m.is_tensorrt_graph}
+    graphs = {m.scheme: m for m in models_of(bundle.manifest) if m.runtime == "onnxruntime" and m.is_device_graph}
     if scheme is not None:
         if scheme not in graphs:
             there = ", ".join(map(str, graphs)) or "none"
-            raise UsageError(f"{bundle.path} has no TensorRT graph {scheme!r}; it has {there}")
+            raise UsageError(f"{bundle.path} has no graph {scheme!r} for another device; it has {there}")
         return bundle.model("onnxruntime", "fp32"), graphs[scheme]
     if graphs and not any(m.runtime == "openvino" for m in bundle.models()):
         raise UsageError(f"{bundle.path} has no OpenVINO model: name a graph, --scheme {'|'.join(map(str, graphs))}")

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.export.job import Exported, ExportJob, Pixels
-from edge_van.export.onnx import export_onnx
+from edge_van.export.onnx import export_onnx, qdq_floor_db
 from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB, check_openvino, export_openvino, layers_in_float
 from edge_van.export.results import scheme_result
 from edge_van.images.decode import decode
@@ -59,8 +59,19 @@ def export_int8(job: ExportJob, quantized: QuantizedVAN) -> Exported:
     return Exported((result,), (ModelFile("int8", "openvino", path),), warnings)
 
 
+def export_arm(job: ExportJob, quantized: QuantizedVAN) -> Exported:
+    """ARM's scheme as ONNX and as IR, checked as it is written: its integer kernels are another CPU's."""
+    with job.work.reporter.stage(f"Exporting {quantized.scheme.name}"):
+        export_onnx(quantized, job.place(ARM_ONNX), job.check_images)
+        path = export_openvino(job.place(ARM_ONNX), job.spec, job.place(ARM_IR))
+        _check_ir(job, path, quantized.graph, quantized.logit_sqnr_db, exact=True)
+    return Exported((replace(scheme_result(job, quantized, ARM_ONNX), target="openvino_arm"),))
+
+
 @torch.no_grad()
-def _check_ir(job: ExportJob, path: Path, model: torch.nn.Module, quantized_db: float | None) -> None:
+def _check_ir(
+    job: ExportJob, path: Path, model: torch.nn.Module, quantized_db: float | None, *, exact: bool = False
+) -> None:
     """Run the file and compare with ``model``. With the resize inside, images of the source size go in, and the host's
     own resize stands for it on the other side: two resizes round apart, so the wider tolerance holds."""
     spec, pixels = job.spec, job.check_pixels
@@ -70,12 +81,14 @@ def _check_ir(job: ExportJob, path: Path, model: torch.nn.Module, quantized_db: 
         pixels = np.stack([decode(_png(image), host_spec) for image in inputs])
     expected = model(job.prepared.images.normalized(pixels)).numpy()
     floor: float | None
-    if quantized_db is not None:
+    if quantized_db is None:
+        floor = None if spec.source_size is None else RESIZE_FLOOR_DB[spec.interpolation]
+    elif exact and spec.source_size is None:
+        floor = qdq_floor_db(quantized_db)
+    else:
         # integer kernels may be as far from the exact graph as quantisation took it from float, where that is far
         floor = min(INT8_FLOOR_DB, quantized_db)
-    else:
-        floor = None if spec.source_size is None else RESIZE_FLOOR_DB[spec.interpolation]
-    check_openvino(path, inputs, expected, floor_db=floor)
+    check_openvino(path, inputs, expected, floor_db=floor, exact=exact)
 
 
 def _as_sent(pixels: Pixels, spec: InputSpec) -> Pixels:

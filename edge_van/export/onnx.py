@@ -55,7 +55,12 @@ def finish(proto: Any, path: Path) -> None:
 
 def check_quantized(model: QuantizedVAN, path: Path, check_images: Tensor) -> None:
     """Run the Q/DQ file and compare with the graph it was made from; ``VerificationError`` under the floor."""
-    _check(model.graph, path, check_images, min(QDQ_FLOOR_DB, model.logit_sqnr_db + QDQ_MARGIN_DB))
+    _check(model.graph, path, check_images, qdq_floor_db(model.logit_sqnr_db))
+
+
+def qdq_floor_db(quantized_db: float) -> float:
+    """Least SQNR of a Q/DQ graph computed as it is written, where quantisation itself is at ``quantized_db``."""
+    return min(QDQ_FLOOR_DB, quantized_db + QDQ_MARGIN_DB)
 
 
 @torch.no_grad()

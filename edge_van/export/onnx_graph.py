@@ -51,12 +51,19 @@ def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
         writer.nodes,
         "van",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", logits.meta["val"].shape[1]])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", _classes(logits)])],
         writer.constants,
     )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(proto, producer_name="edge-van", opset_imports=[opset], ir_version=IR_VERSION)
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+
+def _classes(logits: Node) -> int:
+    """Of the head, whose output may be quantised: nodes of the quantiser have no shape noted."""
+    while "val" not in logits.meta:
+        logits = logits.all_input_nodes[0]
+    return int(logits.meta["val"].shape[1])
 
 
 _Translator = Callable[["_Writer", Any, str], str]

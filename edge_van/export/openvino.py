@@ -112,12 +112,14 @@ def check_openvino(
     expected: NDArray[np.float32],
     *,
     floor_db: float | None = None,
+    exact: bool = False,
 ) -> float:
     """Run the IR on ``images`` (N, H, W, 3) and compare with ``expected`` logits (N, classes); the SQNR in dB.
 
+    ``exact`` computes it in float, as it is written: its integer kernels are another CPU's.
     Raises ``VerificationError`` under ``floor_db``; where none is given, over 1e-3 relative error.
     """
-    with open_model("openvino", path) as session:
+    with open_model("openvino", path, exact=exact) as session:
         actual = np.concatenate([session.run({INPUT: image[None]})[OUTPUT] for image in images])
     measured = sqnr_db(expected, actual)
     error = relative_error(actual, expected)

@@ -65,9 +65,9 @@ def _engine(
 
 
 def _graph(bundle: Bundle, scheme: str) -> BundleModel:
-    """A scheme of TensorRT before OpenVINO's, which a recipe may have given the same name."""
+    """A scheme of another device before OpenVINO's, which a recipe may have given the same name."""
     fitting = [model for model in bundle.models() if model.runtime == "onnxruntime" and model.scheme == scheme]
     if not fitting:
         there = ", ".join(dict.fromkeys(m.scheme for m in bundle.models() if m.scheme is not None))
         raise UsageError(f"{bundle.path} has no graph {scheme!r}; it has {there or 'none'}")
-    return max(fitting, key=lambda model: model.is_tensorrt_graph)
+    return max(fitting, key=lambda model: model.is_device_graph)

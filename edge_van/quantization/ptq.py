@@ -94,8 +94,8 @@ class Calibrated:
 
     def serves(self, scheme: Scheme) -> bool:
         """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
-        grid = (self.scheme.symmetric, self.scheme.weight_bits)
-        return grid == (scheme.symmetric, scheme.weight_bits) and scheme.roles <= self.scheme.roles
+        grids = [(s.symmetric, s.weight_bits, s.outputs) for s in (self.scheme, scheme)]
+        return grids[0] == grids[1] and scheme.roles <= self.scheme.roles
 
     def only(self, scheme: Scheme) -> Calibrated:
         """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""

@@ -37,7 +37,8 @@ class QATJob:
         if self.states is None:
             return None
         # not the scheme's repr: a set of strings has another order in each process
-        grid = f"{scheme.name} {scheme.symmetric} {scheme.weight_bits} {' '.join(sorted(scheme.roles))}"
+        roles = " ".join(sorted(scheme.roles))
+        grid = f"{scheme.name} {scheme.symmetric} {scheme.weight_bits} {scheme.outputs} {roles}"
         return Resume(self.states / f"{scheme.name}{SUFFIX}", f"{self.key} {grid}")
 
 

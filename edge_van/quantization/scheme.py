@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
+from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
 
@@ -78,12 +79,16 @@ class Scheme:
     kernels widen to 32 bits first and keep all 8.
 
     ``weight_bits=4`` keeps all weights within -7..7, still stored as int8: a stress for training, nothing is faster.
+
+    With ``outputs`` what a quantised layer computes is quantised too, before anything reads it. Arm's Compute Library
+    has integer kernels for such layers alone: int8 in, int8 out.
     """
 
     name: str
     symmetric: bool
     roles: frozenset[Role]
     weight_bits: int = 8
+    outputs: bool = False
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (4, 7, 8):
@@ -99,6 +104,8 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("asymmetric", symmetric=False, roles=LAYERS, weight_bits=7),
         Scheme("int8", symmetric=True, roles=LAYERS),
         Scheme("int8_pointwise", symmetric=True, roles=LAYERS - DEPTHWISE),
+        # depthwise convolutions have no integer kernel on ARM, however they are quantised
+        Scheme(ARM_SCHEME_NAME, symmetric=True, roles=LAYERS - DEPTHWISE, outputs=True),
     )
 }
 
@@ -258,7 +265,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
                 inputs = {weight: self._weight_7bit if narrow else self._weight}
                 if not self._is_quantized_norm(above_views(data)):
                     inputs[data] = self._activation
-                _annotate(node, inputs)
+                _annotate(node, inputs, self._activation if self.scheme.outputs else None)
         return model
 
     def _annotate_norm(self, node: Node) -> None:

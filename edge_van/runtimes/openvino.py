@@ -40,6 +40,7 @@ class OpenVINOOptions:
     streams: int | None = None
     cache_dir: str | None = None
     stage_map: int | None = None
+    exact: bool = False  # compute a quantised graph in float, as it is written
 
     def __post_init__(self) -> None:
         check_stage(self.stage_map)
@@ -72,6 +73,8 @@ class OpenVINOSession(Session):
             config["INFERENCE_NUM_THREADS"] = chosen.threads
         if chosen.streams is not None:
             config["NUM_STREAMS"] = chosen.streams
+        if chosen.exact:
+            config["LP_TRANSFORMS_MODE"] = False  # leaves the quantisers in the graph
         if chosen.cache_dir is not None:
             config["CACHE_DIR"] = chosen.cache_dir
         try:

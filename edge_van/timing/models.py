@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.layout import ARM_IR, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.models import BundleModel, Takes
 from edge_van.errors import MissingRuntimeError, UsageError
+from edge_van.machine import is_arm
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.text import one_line
 from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, BenchmarkBundle, BenchmarkModel, Skipped
@@ -168,7 +169,8 @@ def _openvino(bundle: Bundle) -> list[_Wanted | Skipped]:
     from edge_van.runtimes.openvino import has_bf16
 
     wanted: list[_Wanted | Skipped] = []
-    for precision, mixed, file in (("fp32", "bf16", FP32_IR), ("int8", "int8_bf16", INT8_IR)):
+    int8_file = ARM_IR if is_arm() else INT8_IR  # the other one runs in reference kernels there
+    for precision, mixed, file in (("fp32", "bf16", FP32_IR), ("int8", "int8_bf16", int8_file)):
         model = _found(bundle, "openvino", precision, file)
         if isinstance(model, Skipped):
             wanted.append(model)

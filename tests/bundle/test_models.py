@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from bundle_samples import ACCURACY, MANIFEST
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, graph_path, plan_path
+from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX, graph_path, plan_path
 from edge_van.bundle.models import engine_of, models_of
 from edge_van.bundle.records import FileEntry, Manifest, SchemeResult
 from edge_van.errors import UsageError
@@ -31,11 +32,12 @@ def engine(name: str) -> EngineRecord:
 
 SCHEMES = (
     SchemeResult("openvino", OPENVINO_ONNX, False, ("conv",), 74, 31.5, 99.0, 64),
+    replace(scheme("openvino_arm", ARM_ONNX, quantized=70, float_type="float32"), target="openvino_arm"),
     scheme("int8", graph_path("int8"), quantized=109),
     scheme("fp16", graph_path("fp16"), quantized=0),
     scheme("fp32", FP32_ONNX, quantized=0, float_type="float32"),
 )
-FILES = (FP32_IR, INT8_IR, FP32_ONNX, OPENVINO_ONNX, graph_path("int8"), graph_path("fp16"))
+FILES = (FP32_IR, INT8_IR, ARM_IR, FP32_ONNX, OPENVINO_ONNX, ARM_ONNX, graph_path("int8"), graph_path("fp16"))
 ENGINES = EngineSet((engine("int8"), engine("fp16")), EngineChoice("int8", 1.0, "int8 is the fastest", ()))
 PLANS = tuple(plan_path(RTX, name) for name in ("int8", "fp16"))
 
@@ -51,6 +53,8 @@ def test_every_model_by_every_runtime() -> None:
     assert found == {
         ("openvino", "fp32", None, FP32_IR, "pixels"),
         ("openvino", "int8", "openvino", INT8_IR, "pixels"),
+        ("openvino", "int8", "openvino_arm", ARM_IR, "pixels"),
+        ("onnxruntime", "int8", "openvino_arm", ARM_ONNX, "floats"),
         ("onnxruntime", "fp32", None, FP32_ONNX, "floats"),
         ("onnxruntime", "int8", "openvino", OPENVINO_ONNX, "floats"),
         ("torch", "fp32", None, FP32_ONNX, "floats"),
@@ -91,8 +95,8 @@ def test_accuracy_files_and_graphs() -> None:
     assert (plan.target, plan.compute_capabilities) == (RTX, ("8.9",))
 
 
-def test_the_graphs_an_engine_is_built_of() -> None:
-    assert [m.scheme for m in models_of(manifest()) if m.is_tensorrt_graph] == ["int8", "fp16", "fp32"]
+def test_the_graphs_of_other_devices() -> None:
+    assert [m.scheme for m in models_of(manifest()) if m.is_device_graph] == ["openvino_arm", "int8", "fp16", "fp32"]
 
 
 def test_one_engine() -> None:
@@ -112,7 +116,7 @@ def test_one_engine() -> None:
 
 
 def test_an_engine_whose_graph_is_gone() -> None:
-    content = manifest(schemes=SCHEMES[:2])  # without fp16
+    content = manifest(schemes=SCHEMES[:3])  # without fp16
     [gone] = [m for m in models_of(content) if m.is_engine and m.scheme == "fp16"]
     assert (gone.accuracy, gone.graph, gone.precision) == (None, FP32_ONNX, "fp32")
     unlisted = manifest(files=FILES)
@@ -120,7 +124,18 @@ def test_an_engine_whose_graph_is_gone() -> None:
         engine_of(unlisted, RTX, None)
 
 
-def test_a_bundles_own_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_cpu_gets_the_model_it_has_kernels_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bundle = Bundle(tmp_path, manifest())
+    for arm, file, graph in ((False, INT8_IR, OPENVINO_ONNX), (True, ARM_IR, ARM_ONNX)):
+        monkeypatch.setattr("edge_van.bundle.bundle.is_arm", lambda arm=arm: arm)
+        assert bundle.model("openvino", "int8").file == file
+        assert bundle.model("onnxruntime", "int8").file == graph
+        assert bundle.model("openvino", "fp32").file == FP32_IR
+        old = Bundle(tmp_path, manifest(files=(FP32_IR, INT8_IR)))  # of a version without ARM's scheme
+        assert old.model("openvino", "int8").file == INT8_IR
+
+
+def test_a_bundles_own_model(tmp_path: Path) -> None:
     bundle = Bundle(tmp_path, manifest())
     assert bundle.model("openvino", "int8").file == INT8_IR
     assert bundle.model("onnxruntime", "int8").file == OPENVINO_ONNX

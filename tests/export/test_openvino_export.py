@@ -101,6 +101,18 @@ def operators(path: Path) -> Counter[str]:
     return Counter(op.get_type_name() for op in ov.Core().read_model(path).get_ops())
 
 
+def test_a_scheme_of_another_cpu_is_computed_as_it_is_written(exported: Exported, tmp_path: Path) -> None:
+    quantized = post_training_quantize(exported.quantized.model, exported.calibration, SCHEMES["openvino_arm"])
+    onnx = export_onnx(quantized, tmp_path / "arm.onnx", exported.calibration[0])
+    path = export_openvino(onnx, SPEC, tmp_path / "model.xml")
+    pixels = exported.calibration.pixels
+    check_openvino(path, pixels, logits_of(quantized.graph, exported, pixels), floor_db=30.0, exact=True)
+    with OpenVINOSession(path, profile=True, exact=True) as session:
+        session.run({INPUT: pixels[:1]})
+        kernels = session.layer_times()
+    assert not [kernel for kernel in kernels if "i8" in kernel.kernel.lower() and "onv" in kernel.operator]
+
+
 @pytest.mark.parametrize("kind", ["float_ir", "int8_ir"])
 def test_images_are_bytes_in_and_logits_out(exported: Exported, kind: str) -> None:
     path: Path = getattr(exported, kind)

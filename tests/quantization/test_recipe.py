@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_van.bundle.recipe import SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe
+from edge_van.bundle.recipe import ARM_SCHEME_NAME, SCHEME_NAMES, TENSORRT_SCHEME_NAMES, Recipe
 from edge_van.errors import UsageError
 from edge_van.quantization.recipe import load_recipe
 
@@ -47,8 +47,9 @@ def test_a_recipe_changes_only_what_it_names(tmp_path: Path) -> None:
 def test_names_are_those_of_the_schemes() -> None:
     from edge_van.quantization.scheme import SCHEMES
 
-    assert tuple(SCHEMES) == SCHEME_NAMES
-    assert tuple(name for name, scheme in SCHEMES.items() if scheme.symmetric) == TENSORRT_SCHEME_NAMES
+    assert tuple(SCHEMES) == (*SCHEME_NAMES, ARM_SCHEME_NAME)
+    symmetric = tuple(name for name, scheme in SCHEMES.items() if scheme.symmetric)
+    assert symmetric == (*TENSORRT_SCHEME_NAMES, ARM_SCHEME_NAME)
 
 
 @pytest.mark.parametrize(

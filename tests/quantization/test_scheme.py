@@ -192,6 +192,16 @@ def test_pointwise_scheme_leaves_depthwise_in_float(folded: FoldedVAN, images: I
     assert len(layers) == 4 + 1 + 5 * 5
 
 
+def test_arms_layers_are_int8_in_and_int8_out(folded: FoldedVAN, images: Images):
+    quantized = post_training_quantize(folded, [images(2, *SIZE)], SCHEMES["openvino_arm"])
+    assert set(quantized.layers.values()) == LAYERS - DEPTHWISE
+    for node, role in roles(quantized.graph):
+        if role in LAYERS - DEPTHWISE:
+            readers = {str(reader.target) for reader in node.users}
+            assert readers == {"quantized_decomposed.quantize_per_tensor.default"}, module_path(node)
+    assert {n.args[2] for n in calls(quantized.graph, "quantize_per_tensor")} == {0}  # zero points
+
+
 # --- grids ---
 
 
@@ -199,7 +209,7 @@ def test_pointwise_scheme_leaves_depthwise_in_float(folded: FoldedVAN, images: I
 def test_weights_are_int8_per_channel_and_symmetric(with_dead_channels: dict[str, GraphModule], name: str):
     graph = with_dead_channels[name]
     nodes = calls(graph, "dequantize_per_channel")
-    assert len(nodes) == (30 if name == "int8_pointwise" else 45)
+    assert len(nodes) == (30 if name in ("int8_pointwise", "openvino_arm") else 45)
     for node in nodes:
         weight, scale, zero_point = (constant(graph, a) for a in node.args[:3])
         assert weight.dtype == torch.int8
