@@ -26,6 +26,7 @@ from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.checkpoint.training_state import training_states
 from edge_van.errors import DataError, UsageError
 from edge_van.evaluation.evidence import left_out, measure
+from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, joined, take_probe
 from edge_van.export.models import export_arm, export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
@@ -140,6 +141,7 @@ def quantize(
             prepared = replace(prepared, qat=QATJob(trained_on, recipe.qat, options.seed, states, key))
         job = ExportJob(writer.path, images.spec, prepared, probe, work)
         exported = export_files(job, recipe, options.targets)
+        golden = write_golden(job, exported.schemes)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
         warnings = (*source.loaded.warnings, *images.warnings, *range_warnings, *exported.warnings, *evidence.warnings)
         manifest = Manifest(
@@ -163,6 +165,7 @@ def quantize(
             accuracy=evidence.accuracy,
             latency=evidence.latency,
             warnings=warnings,
+            golden=golden,
         )
         return writer.finish(manifest)
 

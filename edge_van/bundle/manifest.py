@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edge_van.bundle.layout import GOLDEN
 from edge_van.bundle.records import LARGEST, MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
 from edge_van.errors import BundleError
 from edge_van.storage.json_format import JSONFormat, encode
@@ -105,6 +106,11 @@ def check_consistent(manifest: Manifest, where: str) -> None:
             _check_accuracy(accuracy, where)
     if manifest.latency is not None:
         _check_latency(manifest.latency, where)
+    if (golden := manifest.golden) is not None:
+        listed = {entry.path for entry in manifest.files}
+        floors = golden.floors_db.values()
+        if golden.images < 1 or GOLDEN not in listed or not all(-LARGEST < floor < LARGEST for floor in floors):
+            raise BundleError(f"{where} has golden images that are none, or a floor that is no number: {_AGAIN}")
 
 
 def _check_accuracy(a: Accuracy, where: str) -> None:

@@ -128,6 +128,15 @@ class SchemeResult:
 
 
 @dataclass(frozen=True)
+class GoldenRecord:
+    """Images with the logits of every file for them, in the bundle's ``golden/golden.npz``."""
+
+    images: int
+    floors_db: dict[str, float]
+    """By the file: the least SQNR of what a device computes, against the file computed as it is written."""
+
+
+@dataclass(frozen=True)
 class FoldRecord:
     """What folding did, and by how much the logits of the folded network differ from the checkpoint's, relatively."""
 
@@ -176,3 +185,4 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     engines: dict[str, EngineSet] = field(default_factory=dict)
     """By the name of the target's folder under ``tensorrt/``."""
+    golden: GoldenRecord | None = None

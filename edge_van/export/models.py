@@ -47,7 +47,7 @@ def export_int8(job: ExportJob, quantized: QuantizedVAN) -> Exported:
         export_onnx(quantized, job.place(OPENVINO_ONNX), job.check_images)
         path = export_openvino(job.place(OPENVINO_ONNX), job.spec, job.place(INT8_IR))
         _check_ir(job, path, quantized.graph, quantized.logit_sqnr_db)
-        left = layers_in_float(path, quantized.layers, _as_sent(job.check_pixels[:1], job.spec))
+        left = layers_in_float(path, quantized.layers, as_sent(job.check_pixels[:1], job.spec))
     warnings: tuple[str, ...] = ()
     if left:
         warnings = (
@@ -75,7 +75,7 @@ def _check_ir(
     """Run the file and compare with ``model``. With the resize inside, images of the source size go in, and the host's
     own resize stands for it on the other side: two resizes round apart, so the wider tolerance holds."""
     spec, pixels = job.spec, job.check_pixels
-    inputs = _as_sent(pixels, spec)
+    inputs = as_sent(pixels, spec)
     if spec.source_size is not None:
         host_spec = replace(spec, source_size=None)
         pixels = np.stack([decode(_png(image), host_spec) for image in inputs])
@@ -91,7 +91,7 @@ def _check_ir(
     check_openvino(path, inputs, expected, floor_db=floor, exact=exact)
 
 
-def _as_sent(pixels: Pixels, spec: InputSpec) -> Pixels:
+def as_sent(pixels: Pixels, spec: InputSpec) -> Pixels:
     """Images (N, H, W, 3) at the size the file takes."""
     if spec.source_size is None:
         return pixels

@@ -1,0 +1,872 @@
+#!/usr/bin/env python3
+"""What runs on a device: looks at it, takes files, builds, checks and times models, and makes one of them active.
+
+In: a verb with flags, or requests as JSON lines on standard input (``serve``). Out: JSON lines on standard output, the
+last one of each request a result or a refusal. Standard library alone, Python 3.8 and newer; OpenVINO is imported where
+an OpenVINO model is run, in a process of its own. Everything the agent keeps lies under one folder:
+
+    blobs/SHA256             files, whole and checked; SHA256.part while one arrives
+    deployments/ID/          request.json, state.json, and a folder a candidate: its files (links to the blobs) as they
+                             lie in the bundle, manifest.json and active.json, so that it is a bundle with one model
+    releases/N-ID-CANDIDATE  a link to a candidate's folder: what was active, in order
+    current                  a link to the release that is active
+    timing.cache, lock
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+VERSION = "1"
+CHUNK = 1 << 20
+BUILD_TIMEOUT_S, CHECK_TIMEOUT_S = 3600, 1800
+LEAST_SAMPLES = 10
+
+
+class RefusedError(Exception):
+    """What cannot be done, in one line, and what to do about it. ``kind`` is for programs."""
+
+    def __init__(self, kind, text):
+        super().__init__(text)
+        self.kind = kind
+
+
+def say(event, **values):
+    """A line to whoever asked."""
+    sys.stdout.write(json.dumps(dict(event=event, **values), sort_keys=True) + "\n")
+    sys.stdout.flush()
+
+
+# --- the device ------------------------------------------------------------------------------------------------------
+
+
+def probe(root, paths):
+    """What the device is. Of what it does not have, None."""
+    return {
+        "agent": VERSION,
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "system": _release(),
+        "module": _text("/proc/device-tree/model"),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "l4t": l4t(_text(paths.get("tegra_release", "/etc/nv_tegra_release"))),
+        "jetpack": _package("nvidia-jetpack"),
+        "cuda": _cuda(paths.get("cuda", "/usr/local/cuda")),
+        "tensorrt": tensorrt_version(_said([paths["trtexec"], "--help"], any_code=True))
+        if "trtexec" in paths
+        else None,
+        "openvino": _openvino(paths),
+        "memory_bytes": _memory("MemTotal"),
+        "memory_free_bytes": _memory("MemAvailable"),
+        "disk_free_bytes": shutil.disk_usage(str(_existing(root))).free,
+        "power_mode": power_mode(_said([paths.get("nvpmodel", "nvpmodel"), "-q"])),
+        "clocks": _said([paths.get("jetson_clocks", "jetson_clocks"), "--show"]),
+        "temperatures_c": temperatures(),
+        "time_s": time.time(),
+    }
+
+
+def l4t(text):
+    """ "36.4.3" of "# R36 (release), REVISION: 4.3, ..."."""
+    match = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)", text or "")
+    return match and f"{match.group(1)}.{match.group(2)}"
+
+
+def tensorrt_version(text):
+    """ "10.3.0" of "... [TensorRT v100300] ...": two digits a part from 10 on, one before."""
+    match = re.search(r"\[TensorRT v(\d+)\]", text or "")
+    if not match:
+        return None
+    number = int(match.group(1))
+    if number >= 10000:
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return f"{number // 1000}.{number // 100 % 10}.{number % 100}"
+
+
+def power_mode(text):
+    """ "MAXN" of "NV Power Mode: MAXN" and the line with its number."""
+    match = re.search(r"NV Power Mode:\s*(.+)", text or "")
+    return match and match.group(1).strip()
+
+
+def temperatures():
+    """Degrees by the name of the thermal zone."""
+    found = {}
+    for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone*")):
+        name, value = _text(zone / "type"), _text(zone / "temp")
+        if name and value and re.match(r"-?\d+$", value) and int(value) > -100000:  # a sensor that is off: -256000
+            found[name] = int(value) / 1000.0
+    return found
+
+
+def _text(path):
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def _said(command, timeout_s=60, any_code=False):
+    """What a program prints; None where it is not there, fails or hangs."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=timeout_s
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if any_code or done.returncode == 0 else None
+
+
+def _release():
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release") or "", re.M)
+    return match and match.group(1)
+
+
+def _cpu():
+    """The name, and what decides on kernels: the flags of x86, the features of ARM."""
+    text = _text("/proc/cpuinfo") or ""
+    name = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.M)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.M)
+    part = re.search(r"^CPU part\s*:\s*(.+)$", text, re.M)
+    return {
+        "name": name and name.group(1),
+        "part": part and part.group(1),
+        "features": sorted(flags.group(1).split()) if flags else [],
+    }
+
+
+def _package(name):
+    return _said(["dpkg-query", "--show", "--showformat=${Version}", name])
+
+
+def _openvino(paths):
+    """Its version and what its CPU plugin can do, asked of the Python that has it."""
+    try:
+        return in_openvino(paths, {"about": True}, 300)
+    except RefusedError:
+        return None
+
+
+def _cuda(folder):
+    try:
+        return json.loads((Path(folder) / "version.json").read_text(encoding="utf-8"))["cuda"]["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _memory(key):
+    match = re.search(rf"^{key}:\s*(\d+) kB", _text("/proc/meminfo") or "", re.M)
+    return match and int(match.group(1)) * 1024
+
+
+def _existing(path):
+    path = Path(path)
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """What the agent keeps, under ``root``. Whatever has its name is whole: all is made beside it and renamed."""
+
+    def __init__(self, root):
+        self.root = Path(root).expanduser()
+        self.blobs, self.deployments = self.root / "blobs", self.root / "deployments"
+        self.releases, self.current = self.root / "releases", self.root / "current"
+
+    def make(self):
+        for folder in (self.blobs, self.deployments, self.releases):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def alone(self):
+        """One at a time: the lock goes with the process, so a connection that is cut frees it."""
+        self.make()
+        with (self.root / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RefusedError(
+                    "busy", "another deploy is at work on this device: try again when it is done"
+                ) from None
+            yield
+
+    def missing(self, files):
+        """Of ``{sha256: bytes}`` those that are not there, with how many bytes of each have arrived; room for them."""
+        left = {}
+        for digest, size in files.items():
+            part = self._part(digest)
+            if not self._is_whole(digest, size):
+                arrived = part.stat().st_size if part.exists() else 0
+                left[digest] = min(arrived, size)
+        needed = sum(files[digest] - arrived for digest, arrived in left.items())
+        free = shutil.disk_usage(str(self.root)).free
+        if needed > free:
+            raise RefusedError(
+                "disk",
+                f"{free >> 20} MB are free under {self.root}, {(needed >> 20) + 1} are needed: free some, or remove "
+                f"what is not active with edge-van deploy --prune",
+            )
+        return left
+
+    def receive(self, digest, size, source):
+        """Append to what has arrived; whole and as its name says, it becomes a blob, else it is thrown away."""
+        part = self._part(digest)
+        with part.open("ab") as file:
+            while file.tell() < size:
+                data = source.read(min(CHUNK, size - file.tell()))
+                if not data:
+                    raise RefusedError("cut", f"{file.tell()} of {size} bytes arrived")
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if part.stat().st_size != size or sha256_of(part) != digest:
+            part.unlink()
+            raise RefusedError("checksum", f"what arrived is not {digest}: it is thrown away, send it again")
+        part.replace(self.blobs / digest)
+        sync(self.blobs)
+
+    def install(self, identity, request):
+        """The deployment's folder, made of blobs. One that is there keeps what was found out about it, but for a
+        candidate with a file that is no longer the blob: that file was damaged, and the candidate starts anew."""
+        folder = self.deployments / checked_name(identity)
+        fresh = not folder.is_dir()
+        place = self.deployments / f".{identity}.{os.getpid()}" if fresh else folder
+        if fresh:
+            shutil.rmtree(str(place), ignore_errors=True)
+        changed = [
+            name for name, c in sorted(request["candidates"].items()) if self._fill(place / checked_name(name), c)
+        ]
+        write_json(place / "request.json", request)
+        if fresh:
+            place.replace(folder)
+            sync(self.deployments)
+        elif changed:
+            deployment = Deployment(self, identity, {})
+            for name in changed:
+                deployment.state["candidates"].pop(name, None)
+            write_json(folder / "state.json", deployment.state)
+        return folder
+
+    def _fill(self, folder, candidate):
+        """Whether a file or text of the candidate was missing or another."""
+        changed = False
+        for relative, digest in sorted(candidate["files"].items()):
+            target, blob = folder / checked_path(relative), self.blobs / checked_digest(digest)
+            if target.exists() and target.samefile(blob):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link = beside(target)
+            with contextlib.suppress(FileNotFoundError):
+                link.unlink()
+            os.link(str(blob), str(link))
+            link.replace(target)
+            changed = True
+        for relative, text in sorted(candidate["texts"].items()):
+            target = folder / checked_path(relative)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists() or target.read_text(encoding="utf-8") != text:
+                write_text(target, text)
+                changed = True
+        return changed
+
+    def _part(self, digest):
+        return self.blobs / (checked_digest(digest) + ".part")
+
+    def _is_whole(self, digest, size):
+        """By its bytes, not by its name: a card that wears out changes files in place."""
+        path = self.blobs / digest
+        if not path.exists():
+            return False
+        if path.stat().st_size == size and sha256_of(path) == digest:
+            return True
+        path.unlink()
+        return False
+
+    # --- what is active
+
+    def active(self):
+        """(name of the release, its deployment, its candidate), or None."""
+        try:
+            name = Path(os.readlink(str(self.current))).name
+        except OSError:
+            return None
+        return self.release(name)
+
+    def release(self, name):
+        try:
+            target = os.readlink(str(self.releases / name))
+        except OSError:
+            return None
+        parts = Path(target).parts  # ../deployments/ID/CANDIDATE
+        return (name, parts[-2], parts[-1]) if (self.releases / name / ".").exists() else None
+
+    def history(self):
+        """Every release that is whole, the latest last."""
+        names = [p.name for p in self.releases.iterdir() if re.match(r"\d+-", p.name)] if self.releases.is_dir() else []
+        found = (self.release(name) for name in sorted(names, key=lambda n: int(n.split("-")[0])))
+        return [release for release in found if release]
+
+    def activate(self, identity, candidate):
+        """In one step: ``current`` is the old release or the new one, never neither."""
+        folder = self.deployments / checked_name(identity) / checked_name(candidate)
+        state = read_json(folder.parent / "state.json")
+        if not state.get("candidates", {}).get(candidate, {}).get("check", {}).get("passed"):
+            raise RefusedError(
+                "unchecked", f"{candidate} of {identity} has not passed its check: it does not become active"
+            )
+        history, active = self.history(), self.active()
+        if active and active[1:] == (identity, candidate):
+            return active[0]
+        number = 1 + max([int(name.split("-")[0]) for name, _, _ in history] or [0])
+        name = f"{number}-{identity}-{candidate}"
+        link_anew(self.releases / name, Path("..") / "deployments" / identity / candidate)
+        link_anew(self.current, Path("releases") / name)
+        return name
+
+    def rollback(self):
+        """Back to the release before the active one."""
+        active, history = self.active(), self.history()
+        earlier = [r for r in history if active is None or int(r[0].split("-")[0]) < int(active[0].split("-")[0])]
+        if not earlier:
+            raise RefusedError(
+                "history", f"there is no release before {active[0] if active else None}: nothing to go back to"
+            )
+        link_anew(self.current, Path("releases") / earlier[-1][0])
+        return earlier[-1]
+
+    def prune(self, keep):
+        """Remove all but the active release and the ``keep`` before it, and what none of them needs."""
+        active, history = self.active(), self.history()
+        stays = {name for name, _, _ in history[-keep:]} if keep else set()
+        if active:
+            before = [r[0] for r in history if int(r[0].split("-")[0]) < int(active[0].split("-")[0])]
+            stays = {active[0], *before[-keep:]} if keep else {active[0]}
+        needed = {deployment for name, deployment, _ in history if name in stays}
+        removed = []
+        for release in self.releases.iterdir():
+            if release.name not in stays:
+                release.unlink()
+                removed.append(release.name)
+        for folder in self.deployments.iterdir():
+            if folder.name not in needed:
+                shutil.rmtree(str(folder))
+                removed.append(folder.name)
+        for blob in self.blobs.iterdir():
+            if blob.stat().st_nlink == 1:  # no deployment has it
+                blob.unlink()
+        return sorted(removed)
+
+
+def checked_name(name):
+    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z", name):
+        raise RefusedError("request", f"{name!r} is no name")
+    return name
+
+
+def checked_digest(digest):
+    if not re.match(r"[0-9a-f]{64}\Z", digest):
+        raise RefusedError("request", f"{digest!r} is no sha256")
+    return digest
+
+
+def checked_path(relative):
+    parts = relative.split("/")
+    if relative.startswith("/") or "\\" in relative or any(p in ("", ".", "..") for p in parts):
+        raise RefusedError("request", f"{relative!r} leads out of the deployment")
+    return Path(*parts)
+
+
+def sha256_of(path):
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for data in iter(lambda: file.read(CHUNK), b""):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def sync(folder):
+    """A rename is on the disk only once its folder is."""
+    number = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def beside(path):
+    """Where ``path`` is made before it gets its name."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def link_anew(link, target):
+    fresh = beside(link)
+    with contextlib.suppress(FileNotFoundError):
+        fresh.unlink()
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    sync(link.parent)
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # what is broken is found out again
+        return {}
+
+
+def write_json(path, content):
+    write_text(path, json.dumps(content, sort_keys=True, indent=1))
+
+
+def write_text(path, text):
+    """Whole or not at all."""
+    fresh = beside(path)
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync(path.parent)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+class Deployment:
+    """One deployment's folder: what was asked for, what was found out so far, and its candidates."""
+
+    def __init__(self, store, identity, paths):
+        self.store, self.identity, self.paths = store, identity, paths
+        self.folder = store.deployments / checked_name(identity)
+        self.request = read_json(self.folder / "request.json")
+        if not self.request:
+            raise RefusedError("request", f"{identity} is not installed here")
+        self.state = read_json(self.folder / "state.json")
+        self.state.setdefault("candidates", {})
+
+    def candidate(self, name):
+        if name not in self.request["candidates"]:
+            raise RefusedError("request", f"{self.identity} has no candidate {name}")
+        return self.request["candidates"][name]
+
+    def record(self, name, what, values):
+        """Kept as soon as it is known: a deploy that is cut goes on after it."""
+        self.state["candidates"].setdefault(name, {})[what] = values
+        write_json(self.folder / "state.json", self.state)
+        return values
+
+    def known(self, name, what):
+        return self.state["candidates"].get(name, {}).get(what)
+
+    def build(self, name):
+        """An engine of the candidate's graph; of one that needs none, nothing."""
+        candidate, folder = self.candidate(name), self.folder / name
+        known = self.known(name, "build")
+        if "build" not in candidate:
+            return known or self.record(name, "build", {"passed": True})
+        engine, log = folder / candidate["engine"], folder / "build.log"
+        if known and known["passed"] and engine.exists() and sha256_of(engine) == known["sha256"]:
+            return dict(known, kept=True)
+        cache = self.store.root / "timing.cache"
+        engine.parent.mkdir(parents=True, exist_ok=True)
+        fresh = engine.with_name("." + engine.name)
+        values = {"folder": folder, "engine": fresh, "cache": cache}
+        started = time.monotonic()
+        error = run_trtexec(self.paths, [flag.format(**values) for flag in candidate["build"]], log, BUILD_TIMEOUT_S)
+        if error is None and not fresh.exists():
+            error = "trtexec passed and left no engine"
+        if error:
+            return self.record(name, "build", {"passed": False, "error": error})
+        fresh.replace(engine)
+        sync(engine.parent)
+        self.state["candidates"].pop(name, None)  # what was found out about another engine
+        seconds = time.monotonic() - started
+        return self.record(name, "build", {"passed": True, "sha256": sha256_of(engine), "seconds": seconds})
+
+    def check(self, name):
+        """The golden images give the golden logits: the same classes, the rest within the noise that is allowed."""
+        candidate = self.candidate(name)
+        if not (self.known(name, "build") or {}).get("passed"):
+            raise RefusedError("unbuilt", f"{name} of {self.identity} is not built")
+        known = self.known(name, "check")
+        if known and known["passed"]:
+            return dict(known, kept=True)
+        try:
+            logits, kernels = run_golden(self, name, candidate)
+        except RefusedError as error:
+            return self.record(name, "check", {"passed": False, "error": str(error)})
+        error, sqnr_db = compared(logits, self.request["logits"][candidate["golden"]], candidate["floor_db"])
+        reference = [layer for layer, kernel in kernels if kernel.startswith("ref")]
+        if reference:
+            error = (
+                f"{len(reference)} of {len(kernels)} layers run in reference kernels on this CPU, the first is "
+                f"{reference[0]}"
+            )
+        values = {"passed": error is None, "error": error, "sqnr_db": sqnr_db, "kernels": kernels}
+        return self.record(name, "check", values)
+
+
+def compared(logits, golden, floor_db):
+    """(None where they agree, else in what they do not; their SQNR in dB, None where it is infinite or none)."""
+    if len(logits) != len(golden) or any(len(a) != len(b) for a, b in zip(logits, golden)):
+        return f"{len(logits)} outputs came for {len(golden)}, or of another length", None
+    if not all(abs(value) < 1e30 for ours in logits for value in ours):  # NaN compares false
+        return "an output is no number", None
+    noise = sum((a - b) ** 2 for ours, theirs in zip(logits, golden) for a, b in zip(ours, theirs))
+    power = sum(b**2 for theirs in golden for b in theirs)
+    sqnr_db = 10 * math.log10(power / noise) if noise and power else None
+    for number, (ours, theirs) in enumerate(zip(logits, golden)):
+        top, wanted = ours.index(max(ours)), theirs.index(max(theirs))
+        if top != wanted:
+            return f"image {number} is class {top}, not {wanted}", sqnr_db
+    if noise and (sqnr_db is None or sqnr_db < floor_db):
+        return f"its logits are at {sqnr_db or 0.0:.1f} dB SQNR, at least {floor_db:.1f} were expected", sqnr_db
+    return None, sqnr_db
+
+
+def run_golden(deployment, name, candidate):
+    """(logits of every golden image, (layer, kernel) where the runtime says them)."""
+    folder = deployment.folder / name
+    if candidate["runtime"] == "openvino":
+        done = in_openvino(deployment.paths, openvino_request(folder, candidate), CHECK_TIMEOUT_S)
+        return done["logits"], done["kernels"]
+    images = folder / candidate["images"]
+    count = len(deployment.request["logits"][candidate["golden"]])
+    size = images.stat().st_size // count
+    one, out = folder / ".golden.bin", folder / ".golden.json"
+    logits = []
+    for number in range(count):  # an engine of batch 1 takes one image a run
+        with images.open("rb") as file:
+            file.seek(number * size)
+            one.write_bytes(file.read(size))
+        flags = [f"--loadInputs={candidate['input']}:{one}", f"--exportOutput={out}"]
+        flags += [f"--loadEngine={folder / candidate['engine']}", "--iterations=1", "--warmUp=0", "--duration=0"]
+        error = run_trtexec(deployment.paths, flags, folder / "check.log", CHECK_TIMEOUT_S)
+        if error:
+            raise RefusedError("runtime", error)
+        try:
+            [output] = json.loads(out.read_text(encoding="utf-8"))
+            logits.append([float(value) for value in output["values"]])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RefusedError("runtime", f"trtexec's --exportOutput cannot be read: {error!r}") from None
+    return logits, []
+
+
+# --- TensorRT: by trtexec --------------------------------------------------------------------------------------------
+
+
+def run_trtexec(paths, flags, log, timeout_s):
+    """Run it, keep all it says; None where it passed, else its last error."""
+    command = [paths["trtexec"], *flags]
+    with log.open("wb") as file:
+        file.write((" ".join(command) + "\n").encode())
+        file.flush()
+        try:
+            done = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=timeout_s
+            )
+        except OSError as error:
+            return f"{command[0]} does not run: {error.strerror}"
+        except subprocess.TimeoutExpired:
+            return f"trtexec was not done after {timeout_s} s"
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if done.returncode == 0 and "&&&& PASSED" in text:
+        return None
+    errors = [line for line in text.splitlines() if "[E]" in line] or text.strip().splitlines()[1:]
+    how = f"exit code {done.returncode}" if done.returncode >= 0 else f"signal {-done.returncode}"
+    said = errors[-1].strip() if errors else "it said nothing"
+    return f"trtexec failed ({how}): {said}"
+
+
+# --- OpenVINO: in the Python that has it, which may be another than the agent's --------------------------------------
+
+
+def openvino_main(request):
+    """What is asked of OpenVINO, in a process of its own: about itself, golden logits, or times."""
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    import openvino
+
+    core = openvino.Core()
+    if request.get("about"):
+        can = sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        return {"version": openvino.__version__.split("-")[0], "capabilities": can}
+    import numpy
+
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": request["precision"]}
+    compiled = core.compile_model(request["model"], "CPU", config)
+    infer = compiled.create_infer_request()
+    images = numpy.fromfile(request["images"], request["dtype"]).reshape([-1, *request["shape"]])
+    if "seconds" not in request:
+        logits = [numpy.asarray(infer.infer([image[None]])[0], "f8")[0].tolist() for image in images]
+        return {"logits": logits, "kernels": kernels_of(compiled)}
+    infer.set_input_tensor(openvino.Tensor(numpy.ascontiguousarray(images[:1]), shared_memory=False))
+    until = time.perf_counter() + request["warm_up_s"]
+    while time.perf_counter() < until:
+        infer.infer()
+    samples, until = [], time.perf_counter() + request["seconds"]
+    while time.perf_counter() < until or len(samples) < LEAST_SAMPLES:
+        started = time.perf_counter()
+        infer.infer()
+        samples.append(1000.0 * (time.perf_counter() - started))
+    return {"samples_ms": samples}
+
+
+def kernels_of(compiled):
+    """(layer, kernel) of every convolution and matrix product, as the runtime itself says after compiling."""
+    found = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind, kernel = (str(getattr(info[key], "value", info[key])) for key in ("layerType", "primitiveType"))
+        if kind in ("Convolution", "GroupConvolution", "MatMul", "FullyConnected"):
+            found.append((node.get_friendly_name(), kernel))
+    return found
+
+
+def openvino_request(folder, candidate, **more):
+    values = {key: candidate[key] for key in ("precision", "dtype", "shape")}
+    return dict(values, model=str(folder / candidate["model"]), images=str(folder / candidate["images"]), **more)
+
+
+def in_openvino(paths, request, timeout_s):
+    """``openvino_main`` in the target's Python."""
+    command = [*(paths.get("python") or [sys.executable]), str(Path(__file__).resolve()), "openvino"]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            timeout=timeout_s,
+        )
+    except OSError as error:
+        raise RefusedError("runtime", f"{command[0]} does not run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise RefusedError("runtime", f"OpenVINO was not done after {timeout_s} s") from None
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if done.returncode != 0:
+        raise RefusedError("runtime", f"OpenVINO: {lines[-1] if lines else f'signal {-done.returncode}'}")
+    try:
+        return json.loads(done.stdout.decode("utf-8").splitlines()[-1])
+    except (ValueError, IndexError):
+        raise RefusedError("runtime", "what OpenVINO's process printed is no answer") from None
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+class Tegrastats:
+    """What a Jetson draws and how warm it is while something runs: the lines of ``tegrastats``, once a second."""
+
+    def __init__(self, paths):
+        self.command = paths.get("tegrastats")
+        self.lines, self.process, self.reader = [], None, None
+
+    def __enter__(self):
+        if self.command:
+            with contextlib.suppress(OSError):
+                self.process = subprocess.Popen(
+                    [self.command, "--interval", "1000"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+                self.reader = threading.Thread(target=self._read, daemon=True)
+                self.reader.start()
+        return self
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.decode("utf-8", "replace"))
+
+    def __exit__(self, *error):
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.reader.join(5)
+
+    def summary(self):
+        """Milliwatts by rail and degrees by sensor: (mean, highest) of the lines."""
+        return summary_of([parse_tegrastats(line) for line in self.lines])
+
+
+def parse_tegrastats(line):
+    """{"rails_mw": {name: now}, "temperatures_c": {name: degrees}} of one line, of JetPack 5 to 7."""
+    rails = {name: int(now) for name, now in re.findall(r"(\w+) (\d+)mW/\d+mW", line)}
+    warm = {name: float(value) for name, value in re.findall(r"([\w-]+)@(-?[\d.]+)C", line)}
+    return {"rails_mw": rails, "temperatures_c": {n: v for n, v in warm.items() if v > -100}}
+
+
+def summary_of(rows):
+    found = {}
+    for kind in ("rails_mw", "temperatures_c"):
+        names = sorted({name for row in rows for name in row[kind]})
+        values = {name: [row[kind][name] for row in rows if name in row[kind]] for name in names}
+        found[kind] = {name: {"mean": statistics.mean(v), "max": max(v)} for name, v in values.items()}
+    return found
+
+
+def bench(deployment, names, rounds, seconds, warm_up_s):
+    """Every candidate in turns, there and back: a device that warms up slows all alike. Milliseconds by candidate."""
+    samples = {name: [] for name in names}
+    errors, before = {}, temperatures()
+    with Tegrastats(deployment.paths) as stats:
+        for number in range(rounds):
+            for name in names if number % 2 == 0 else list(reversed(names)):
+                say("progress", candidate=name, round=number + 1, rounds=rounds)
+                try:
+                    samples[name] += time_once(deployment, name, seconds, warm_up_s)
+                except RefusedError as error:
+                    errors[name] = str(error)
+    result = {}
+    for name in names:
+        if name in errors or not samples[name]:
+            values = {"passed": False, "error": errors.get(name, "no inference was counted")}
+        else:
+            ordered = sorted(samples[name])
+            p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+            values = {"passed": True, "median_ms": statistics.median(ordered), "p99_ms": p99, "count": len(ordered)}
+        result[name] = deployment.record(name, "bench", values)
+    return {"candidates": result, "temperatures_before_c": before, "during": stats.summary()}
+
+
+def time_once(deployment, name, seconds, warm_up_s):
+    """Milliseconds of each inference: wall time on a CPU, trtexec's GPU compute time on a GPU."""
+    candidate, folder = deployment.candidate(name), deployment.folder / name
+    if candidate["runtime"] == "openvino":
+        request = openvino_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
+        return in_openvino(deployment.paths, request, CHECK_TIMEOUT_S)["samples_ms"]
+    times, values = folder / ".times.json", {"seconds": max(int(seconds), 1), "warm_up_ms": int(1000 * warm_up_s)}
+    values.update(engine=folder / candidate["engine"], times=times)
+    flags = [flag.format(**values) for flag in candidate["bench"]]
+    error = run_trtexec(deployment.paths, flags, folder / "bench.log", CHECK_TIMEOUT_S)
+    if error:
+        raise RefusedError("runtime", error)
+    try:
+        return [float(row["computeMs"]) for row in json.loads(times.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RefusedError("runtime", f"trtexec's --exportTimes cannot be read: {error!r}") from None
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def answer(store, paths, request, source):
+    """One request; its result. What takes a while says how far it is."""
+    verb = request["verb"]
+    if verb == "probe":
+        return probe(store.root, paths)
+    if verb == "missing":
+        return store.missing(request["files"])
+    if verb == "receive":
+        return store.receive(request["sha256"], request["size"], source)
+    if verb == "install":
+        return str(store.install(request["id"], request["request"]))
+    if verb in ("build", "check"):
+        return getattr(Deployment(store, request["id"], paths), verb)(request["candidate"])
+    if verb == "bench":
+        deployment = Deployment(store, request["id"], paths)
+        return bench(deployment, request["candidates"], request["rounds"], request["seconds"], request["warm_up_s"])
+    if verb == "state":
+        return Deployment(store, request["id"], paths).state
+    if verb == "choose":
+        deployment = Deployment(store, request["id"], paths)
+        deployment.state["choice"] = request["choice"]
+        return write_json(deployment.folder / "state.json", deployment.state)
+    if verb == "read":
+        path = Deployment(store, request["id"], paths).folder / checked_path(request["path"])
+        return path.read_text(encoding="utf-8", errors="replace")
+    if verb == "activate":
+        return store.activate(request["id"], request["candidate"])
+    if verb == "rollback":
+        return store.rollback()
+    if verb == "list":
+        return {"active": store.active(), "releases": store.history()}
+    if verb == "prune":
+        return store.prune(request["keep"])
+    raise RefusedError("request", f"no verb is called {verb!r}")
+
+
+def answered(store, paths, request, source):
+    """Say its result or why there is none; whether the input can be read on."""
+    try:
+        say("result", value=answer(store, paths, request, source))
+    except RefusedError as error:
+        say("refused", kind=error.kind, text=str(error))
+        return error.kind != "cut"
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        kind = "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system"
+        say("refused", kind=kind, text=f"{error.filename or store.root}: {error.strerror}")
+        return request["verb"] != "receive"  # the rest of the file is still to come
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        say("refused", kind="request", text=f"{request.get('verb')} cannot be answered: {error!r}")
+    return True
+
+
+def serve(store, paths):
+    """Requests, a JSON line each, until the input ends. One deploy at a time: the lock is held as long."""
+    source = sys.stdin.buffer
+    with store.alone():
+        say("ready", agent=VERSION)
+        for line in iter(source.readline, b""):
+            if not answered(store, paths, json.loads(line.decode("utf-8")), source):
+                return
+
+
+def main(arguments=None):
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="~/.local/share/edge-van", help="where everything is kept")
+    parser.add_argument("--paths", type=json.loads, default={}, help="JSON: where programs are, by their names")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for name in ("serve", "openvino", "probe", "list", "rollback"):
+        verbs.add_parser(name)
+    activate = verbs.add_parser("activate")
+    activate.add_argument("id")
+    activate.add_argument("candidate")
+    verbs.add_parser("prune").add_argument("--keep", type=int, default=1)
+    chosen = vars(parser.parse_args(arguments))
+    if chosen["verb"] == "openvino":
+        sys.stdout.write(json.dumps(openvino_main(json.loads(sys.stdin.read()))) + "\n")
+        return 0
+    store = Store(chosen["root"])
+    try:
+        if chosen["verb"] == "serve":
+            serve(store, chosen["paths"])
+            return 0
+        with store.alone():
+            say("result", value=answer(store, chosen["paths"], chosen, None))
+    except RefusedError as error:
+        say("refused", kind=error.kind, text=str(error))
+        return 1
+    except BrokenPipeError:  # whoever asked is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Images and the logits that each file of a bundle gives for them: what a device is checked with before it serves.
+
+In: an ``ExportJob`` whose files are written. Out: ``golden/golden.npz``, and the ``GoldenRecord`` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.bundle.golden import CAMERA, PIXELS
+from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR
+from edge_van.bundle.records import GoldenRecord, SchemeResult
+from edge_van.export.job import ExportJob, Pixels
+from edge_van.export.models import as_sent
+from edge_van.export.openvino import INT8_FLOOR_DB
+from edge_van.runtimes.image_model import open_image_model
+from edge_van.runtimes.model_file import ModelFile, exact_graph
+
+IMAGES = 8
+FLOAT_FLOOR_DB = {"float32": 40.0, "float16": 30.0}
+"""Least SQNR of a device's logits where nothing is quantised. A GPU computes float32 in TF32, at 50 to 60 dB."""
+_OF_SCHEME = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
+
+
+def write_golden(job: ExportJob, schemes: Sequence[SchemeResult]) -> GoldenRecord:
+    """Every file is computed as it is written: what another device's kernels are compared with is no kernel's rounding.
+
+    The images are those that the float network is surest of, one of each class first: no rounding turns their top-1.
+    """
+    pixels = np.concatenate(job.probe.pixels)[_surest(job.probe.logits)]
+    arrays: dict[str, NDArray[np.generic]] = {PIXELS: pixels}
+    if job.spec.source_size is not None:
+        arrays[CAMERA] = as_sent(pixels, job.spec)
+    floors: dict[str, float] = {}
+    with job.work.reporter.stage("Computing golden logits"):
+        for file, floor in _files(job, schemes).items():
+            arrays[file], floors[file] = _logits(job, file, arrays), floor
+    np.savez(job.place(GOLDEN), allow_pickle=False, **arrays)
+    return GoldenRecord(images=len(pixels), floors_db=floors)
+
+
+def _files(job: ExportJob, schemes: Sequence[SchemeResult]) -> dict[str, float]:
+    """Every file that a device may run, and the floor of its logits."""
+    floors = {FP32_IR: FLOAT_FLOOR_DB["float32"]} if job.place(FP32_IR).exists() else {}
+    for scheme in schemes:
+        floor = FLOAT_FLOOR_DB[scheme.float_type]
+        if scheme.quantized_layers:
+            floor = min(INT8_FLOOR_DB, scheme.logit_sqnr_db)
+        floors[_OF_SCHEME.get(scheme.target, scheme.file)] = floor
+    return floors
+
+
+def _logits(job: ExportJob, file: str, arrays: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+    path, classes = job.place(file), job.probe.logits.shape[1]
+    is_ir = file.endswith(".xml")
+    model_file = ModelFile(file, "openvino", path, {"exact": True}) if is_ir else exact_graph(path)
+    images: Pixels = arrays[CAMERA if is_ir and CAMERA in arrays else PIXELS].astype(np.uint8, copy=False)
+    spec = job.spec if is_ir else replace(job.spec, source_size=None)
+    with open_image_model(model_file, spec, classes, batch=1) as model:
+        return model.logits(images).astype(np.float32)
+
+
+def _surest(logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Up to ``IMAGES`` rows: for each class that is predicted the one with the largest margin, then the next ones."""
+    ordered = np.sort(logits, axis=1)
+    margins = ordered[:, -1] - ordered[:, -2] if logits.shape[1] > 1 else ordered[:, -1]
+    by_margin, predicted = np.argsort(-margins, kind="stable"), logits.argmax(1)
+    _, first = np.unique(predicted[by_margin], return_index=True)
+    leaders = by_margin[np.sort(first)]
+    others = by_margin[~np.isin(by_margin, leaders)]
+    return np.concatenate([leaders, others])[:IMAGES]
