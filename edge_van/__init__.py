@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from edge_van.bundle.recipe import Recipe as Recipe
     from edge_van.bundle.records import Accuracy as Accuracy
     from edge_van.bundle.records import Manifest as Manifest
+    from edge_van.deployment.releases import rollback as rollback
+    from edge_van.deployment.rollout import Deployed as Deployed
+    from edge_van.deployment.rollout import DeployOptions as DeployOptions
+    from edge_van.deployment.rollout import deploy as deploy
     from edge_van.engines.build import BuiltEngines as BuiltEngines
     from edge_van.engines.build import build as build
     from edge_van.engines.target import EnginesOptions as EnginesOptions
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from edge_van.errors import BundleError as BundleError
     from edge_van.errors import CheckpointError as CheckpointError
     from edge_van.errors import DataError as DataError
+    from edge_van.errors import DeviceError as DeviceError
     from edge_van.errors import EdgeVanError as EdgeVanError
     from edge_van.errors import LatencyGateError as LatencyGateError
     from edge_van.errors import MissingRuntimeError as MissingRuntimeError
@@ -66,11 +71,13 @@ _HOMES = {
     "bundle.models": ("BundleModel",),
     "bundle.recipe": ("QATSettings", "Recipe"),
     "bundle.records": ("Accuracy", "Manifest"),
+    "deployment.releases": ("rollback",),
+    "deployment.rollout": ("DeployOptions", "Deployed", "deploy"),
     "engines.build": ("BuiltEngines", "build"),
     "engines.target": ("EnginesOptions",),
     "errors": (
-        *("AccuracyGateError", "BundleError", "CheckpointError", "DataError", "EdgeVanError", "LatencyGateError"),
-        *("MissingRuntimeError", "UsageError", "VerificationError"),
+        *("AccuracyGateError", "BundleError", "CheckpointError", "DataError", "DeviceError", "EdgeVanError"),
+        *("LatencyGateError", "MissingRuntimeError", "UsageError", "VerificationError"),
     ),
     "evaluation.bundle": ("validate",),
     "input_spec": ("InputSpec",),
@@ -104,6 +111,9 @@ __all__ = [
     "Classification",
     "Classifier",
     "DataError",
+    "DeployOptions",
+    "Deployed",
+    "DeviceError",
     "EdgeVanError",
     "EnginesOptions",
     "InputSpec",
@@ -127,12 +137,14 @@ __all__ = [
     "__version__",
     "benchmark",
     "build",
+    "deploy",
     "load_train_settings",
     "open_bundle",
     "open_classifier",
     "predict",
     "quantize",
     "report",
+    "rollback",
     "train",
     "validate",
 ]

@@ -8,6 +8,7 @@ In: nothing. Out: the exception tree below. A message says what was given, what 
     ├── DataError                1  images or labels that cannot be used
     ├── VerificationError        1  a transformation or an exported file disagrees with where it came from
     ├── BundleError              1  a bundle that is damaged, unfinished or cannot be written
+    ├── DeviceError              1  a device that refuses, fails, or breaks off
     ├── AccuracyGateError        3  the accuracy drop is over the limit that was asked for
     ├── LatencyGateError         4  the speed is under the limit that was asked for
     └── MissingRuntimeError      5  an engine, library or device is not there
@@ -42,6 +43,10 @@ class VerificationError(EdgeVanError):
 
 class BundleError(EdgeVanError):
     """A bundle that is damaged, unfinished, of an unknown version, or that cannot be written."""
+
+
+class DeviceError(EdgeVanError):
+    """A device that refuses what is asked of it, fails at it, or breaks the connection off."""
 
 
 class AccuracyGateError(EdgeVanError):

@@ -14,17 +14,17 @@ from edge_van.errors import UsageError
 from edge_van.text import single_line
 
 
-def read_recipe_file(path: Path, *, advice: str) -> dict[str, Any]:
+def read_recipe_file(path: Path, *, advice: str, called: str = "recipe") -> dict[str, Any]:
     """The values in ``path``. ``advice`` ends the message where it is not there: "check the path, or <advice>"."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UsageError(f"recipe {path} does not exist; check the path, or {advice}") from None
+        raise UsageError(f"{called} {path} does not exist; check the path, or {advice}") from None
     except OSError as error:
-        raise UsageError(f"recipe {path} cannot be read ({error.strerror}); give a TOML file") from None
+        raise UsageError(f"{called} {path} cannot be read ({error.strerror}); give a TOML file") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or brackets without end
         reason = single_line(error)
-        raise UsageError(f"recipe {path} is no TOML ({reason}); mend it, or {advice}") from None
+        raise UsageError(f"{called} {path} is no TOML ({reason}); mend it, or {advice}") from None
 
 
 def require_known(path: Path, values: Iterable[str], known: Iterable[str], prefix: str = "") -> None:

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("checkpoint", "runtimes"),
     ("prediction", "quantization", "timing"),
     ("engines", "evaluation", "export", "training"),
-    ("pipeline", "reports"),
+    ("deployment", "pipeline", "reports"),
     (FACE,),
     ("cli", "doctor", "schemas", "__main__"),
 )

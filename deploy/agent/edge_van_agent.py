@@ -77,8 +77,8 @@ def probe(root, paths):
         "memory_bytes": _memory("MemTotal"),
         "memory_free_bytes": _memory("MemAvailable"),
         "disk_free_bytes": shutil.disk_usage(str(_existing(root))).free,
-        "power_mode": power_mode(_said([paths.get("nvpmodel", "nvpmodel"), "-q"])),
-        "clocks": _said([paths.get("jetson_clocks", "jetson_clocks"), "--show"]),
+        "power_mode": power_mode(_said([paths["nvpmodel"], "-q"])) if "nvpmodel" in paths else None,
+        "clocks": _said([paths["jetson_clocks"], "--show"]) if "jetson_clocks" in paths else None,
         "temperatures_c": temperatures(),
         "time_s": time.time(),
     }
@@ -226,7 +226,7 @@ class Store:
             raise RefusedError(
                 "disk",
                 f"{free >> 20} MB are free under {self.root}, {(needed >> 20) + 1} are needed: free some, or remove "
-                f"what is not active with edge-van deploy --prune",
+                f"what is not active with edge-van device prune",
             )
         return left
 

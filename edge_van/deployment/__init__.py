@@ -1,0 +1,1 @@
+"""Bundles on devices: transports, targets, the agent's client, the rollout."""

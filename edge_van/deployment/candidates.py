@@ -1,0 +1,259 @@
+"""What a device may choose from: of each candidate its files, how it is run, and what its check compares with.
+
+In: a ``Bundle``, a ``Target``, what the device said of itself. Out: ``Candidate`` records and the agent's request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.golden import Golden, read_golden
+from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, GOLDEN, INT8_IR, OPENVINO_ONNX, with_weights
+from edge_van.bundle.manifest import MANIFEST_NAME, encoded
+from edge_van.bundle.models import tensorrt_schemes
+from edge_van.bundle.records import Manifest, SchemeResult
+from edge_van.deployment.targets import Target
+from edge_van.engines.trtexec import Trtexec, build_command, time_command
+from edge_van.errors import BundleError, UsageError
+
+ENGINE = "engine/model.engine"
+IMAGES = "golden.bin"
+ROUNDED_FLOOR_DB = {"bf16": 20.0, "f16": 30.0}
+"""Least SQNR where the FP32 model runs in a shorter float, whose accuracy was not measured."""
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "openvino": "f32", "openvino_arm": "f32"}
+_IRS = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
+_GRAPHS = {"openvino": OPENVINO_ONNX, "openvino_arm": ARM_ONNX}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``contents`` are its files on the device; ``request`` is what the agent is told of it, but for them."""
+
+    name: str
+    top1_drop_points: float | None
+    contents: dict[str, bytes | Path]
+    request: dict[str, Any]
+    golden: str  # whose logits: a file of the bundle
+    scheme: str | None = None
+    engine_bytes: int = 0  # about as large as the engine will be
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """sha256 by the path."""
+        return {path: _sha256(content) for path, content in sorted(self.contents.items())}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a device is asked for. ``left_out`` says why a candidate of the target is none here."""
+
+    identity: str
+    candidates: dict[str, Candidate]
+    request: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def blobs(self) -> dict[str, bytes | Path]:
+        """Every content by its sha256."""
+        return {c.digests[path]: content for c in self.candidates.values() for path, content in c.contents.items()}
+
+
+def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tuple[str, ...] = ()) -> Plan:
+    """What to try on the device that ``probe`` is about; ``names`` instead of the target's candidates.
+
+    Raises ``BundleError`` for a bundle without golden images or with a damaged file, ``UsageError`` where it has none
+    of the candidates.
+    """
+    golden = read_golden(bundle)
+    maker = _OpenVINO if target.runtime == "openvino" else _TensorRT
+    made, left_out = {}, {}
+    for name in names or target.candidates:
+        found = maker(bundle, golden, probe).candidate(name)
+        if isinstance(found, Candidate):
+            made[name] = found
+        else:
+            left_out[name] = found
+    if not made:
+        raise UsageError(
+            f"{bundle.path} has nothing for {target.title}: {'; '.join(f'{n}: {why}' for n, why in left_out.items())}"
+        )
+    request: dict[str, Any] = {
+        "candidates": {name: {**c.request, "files": c.digests} for name, c in made.items()},
+        "logits": {c.golden: golden.logits[c.golden].astype(float).tolist() for c in made.values()},
+        "environment": {key: probe[key] for key in ("architecture", "l4t", "tensorrt", "openvino")},
+    }
+    identity = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+    return Plan(identity, made, request, left_out)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    bundle: Bundle
+    golden: Golden
+    probe: dict[str, Any]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    def files(self, *paths: str) -> dict[str, bytes | Path]:
+        """Those files of the bundle, each hashed, beside a manifest that lists them and nothing else."""
+        self.bundle.check(*paths)
+        kept = tuple(entry for entry in self.manifest.files if entry.path in (*paths, GOLDEN))
+        manifest = encoded(replace(self.manifest, files=kept, engines={}))
+        contents: dict[str, bytes | Path] = {path: self.bundle.file(path) for path in (*paths, GOLDEN)}
+        return contents | {MANIFEST_NAME: manifest}
+
+    def floor_db(self, file: str) -> float:
+        if self.manifest.golden is None or file not in self.manifest.golden.floors_db:
+            raise BundleError(
+                f"{self.bundle.path} has no golden logits of {file}: make it again with edge-van quantize"
+            )
+        return self.manifest.golden.floors_db[file]
+
+
+class _OpenVINO(_Maker):
+    def candidate(self, name: str) -> Candidate | str:
+        """Why there is none, in words, where there is none."""
+        file = _IRS.get(name, FP32_IR)
+        if file not in {entry.path for entry in self.manifest.files}:
+            return f"the bundle has no {file}"
+        hint = _HINTS[name]
+        can = (self.probe["openvino"] or {}).get("capabilities", [])
+        if hint in ROUNDED_FLOOR_DB and name.upper() not in can:
+            return f"this CPU has no {name.upper()} units"
+        spec = self.manifest.input_spec
+        pixels = self.golden.pixels if self.golden.camera is None else self.golden.camera
+        drop: float | None = 0.0
+        if name in _IRS:
+            drop = _drop(self.manifest, name)
+        active = _active("openvino", "int8" if name in _IRS else "fp32", name if name in _IRS else None, file, hint)
+        return Candidate(
+            name=name,
+            top1_drop_points=drop,
+            contents={**self.files(*with_weights(file)), IMAGES: pixels.tobytes()},
+            request={
+                "runtime": "openvino",
+                "model": file,
+                "precision": hint,
+                "images": IMAGES,
+                "dtype": "u1",
+                "shape": [*(spec.source_size or spec.size), 3],
+                "golden": file,
+                "floor_db": min(self.floor_db(file), ROUNDED_FLOOR_DB.get(hint, np.inf)),
+                "texts": {"active.json": active},
+            },
+            golden=file,
+            scheme=name if name in _IRS else None,
+        )
+
+
+class _TensorRT(_Maker):
+    def candidate(self, name: str) -> Candidate | str:
+        """Why there is none, in words, where there is none."""
+        scheme = next((s for s in tensorrt_schemes(self.manifest) if s.name == name), None)
+        if scheme is None:
+            return "the bundle has no such graph"
+        self.bundle.check(scheme.file)
+        import onnx
+
+        from edge_van.engines.tensorrt_8 import for_tensorrt_8
+        from edge_van.engines.versions import flags_of
+
+        tool = Trtexec(Path("trtexec"), str(self.probe["tensorrt"]))
+        graph = onnx.load(self.bundle.file(scheme.file))
+        contents = self.files(scheme.file)
+        source = scheme.file
+        if tool.major < 9:
+            source = "model.onnx"
+            contents[source] = for_tensorrt_8(graph).SerializeToString(deterministic=True)
+        value = graph.graph.input[0]
+        sides = "x".join(str(d.dim_value) for d in value.type.tensor_type.shape.dim[1:])
+        build = build_command(
+            tool,
+            Path("{folder}") / source,
+            Path("{folder}"),
+            input_shape=f"{value.name}:1x{sides}",
+            flags=flags_of(graph),
+        )
+        build = ["--saveEngine={engine}" if w.startswith("--saveEngine=") else w for w in build[1:]]
+        images, dtype = self._inputs(graph)
+        return Candidate(
+            name=name,
+            top1_drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
+            contents={**contents, IMAGES: images.tobytes()},
+            request={
+                "runtime": "tensorrt",
+                "images": IMAGES,
+                "dtype": dtype,
+                "input": value.name,
+                "engine": ENGINE,
+                "build": [*build, "--timingCacheFile={cache}"],
+                "bench": _bench_flags(tool),
+                "golden": scheme.file,
+                "floor_db": self.floor_db(scheme.file),
+                "texts": {"active.json": _active("tensorrt", _precision(scheme), name, ENGINE, None)},
+            },
+            golden=scheme.file,
+            scheme=name,
+            engine_bytes=2 * self.bundle.file(scheme.file).stat().st_size,
+        )
+
+    def _inputs(self, graph: Any) -> tuple[np.ndarray[Any, Any], str]:
+        """The golden images as the graph takes them: bytes, or floats that are normalised."""
+        import onnx
+
+        kind = graph.graph.input[0].type.tensor_type.elem_type
+        if kind == onnx.TensorProto.UINT8:
+            return self.golden.pixels, "u1"
+        spec = self.manifest.input_spec
+        mean, std = (np.array(v, np.float32) for v in (spec.mean, spec.std))
+        floats = (self.golden.pixels.astype(np.float32) / 255 - mean) / std
+        return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), "f4"
+
+
+def _bench_flags(tool: Trtexec) -> list[str]:
+    """``time_command`` with the agent's places for what it fills in."""
+    words = time_command(tool, Path())[1:]
+    filled = {
+        "--loadEngine": "{engine}",
+        "--exportTimes": "{times}",
+        "--warmUp": "{warm_up_ms}",
+        "--duration": "{seconds}",
+    }
+    return [f"{flag}={filled[flag]}" if (flag := w.split("=")[0]) in filled else w for w in words]
+
+
+def _precision(scheme: SchemeResult) -> str:
+    if scheme.quantized_layers:
+        return "int8"
+    return "fp16" if scheme.float_type == "float16" else "fp32"
+
+
+def _drop(manifest: Manifest, name: str) -> float | None:
+    """Points of top-1 that were measured for a scheme; of OpenVINO's own by OpenVINO."""
+    scheme = next((s for s in manifest.schemes if s.name == name), None)
+    accuracy = None if scheme is None else scheme.accuracy
+    if name == "openvino" and accuracy is None:
+        accuracy = manifest.accuracy
+    return None if accuracy is None else accuracy.top1_drop_points
+
+
+def _active(runtime: str, precision: str, scheme: str | None, file: str, hint: str | None) -> str:
+    """What ``active.json`` of the candidate's folder says: which model is in it, and how it runs."""
+    content = {"schema_version": 1, "runtime": runtime, "precision": precision, "scheme": scheme, "file": file}
+    return json.dumps({**content, "precision_hint": hint}, indent=1, sort_keys=True) + "\n"
+
+
+def _sha256(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

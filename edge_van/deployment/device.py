@@ -1,0 +1,159 @@
+"""The agent on a device, spoken to: it is sent along with the first words and keeps one connection for all.
+
+In: a ``Transport``, a ``Target``. Out: answers as Python values; ``DeviceError`` for what the agent refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from edge_van.assets import asset
+from edge_van.deployment.transport import Transport
+from edge_van.errors import DeviceError
+
+AGENT = "deploy/agent/edge_van_agent.py"
+CHUNK = 1 << 18
+_START = """
+import hashlib, os, runpy, sys
+root, digest, size = sys.argv[1:4]
+root = os.path.expanduser(root)
+data = sys.stdin.buffer.read(int(size))
+if hashlib.sha256(data).hexdigest() != digest:
+    sys.exit("the agent did not arrive whole")
+os.makedirs(os.path.join(root, "agents"), exist_ok=True)
+path = os.path.join(root, "agents", digest + ".py")
+fresh = path + "." + str(os.getpid())
+with open(fresh, "wb") as file:
+    file.write(data)
+os.replace(fresh, path)
+sys.argv[:] = [path, "--root", root] + sys.argv[4:]
+runpy.run_path(path, run_name="__main__")
+"""
+"""What runs on the device before the agent is there: any Python 3 reads it."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """``kind`` of the agent: busy, disk, checksum, unchecked, history, request, runtime, system, cut."""
+
+    kind: str
+    text: str
+
+
+class RefusedError(DeviceError):
+    """What the agent will not or cannot do."""
+
+    def __init__(self, where: str, refusal: Refusal) -> None:
+        super().__init__(f"{where}: {refusal.text}")
+        self.kind = refusal.kind
+
+
+class Device:
+    """A context manager: the device is this deploy's alone until it is left."""
+
+    def __init__(self, transport: Transport, *, root: str, python: tuple[str, ...], paths: dict[str, Any]) -> None:
+        """``python`` runs the agent, ``root`` is where it keeps everything, ``paths`` are programs by their names."""
+        self.transport = transport
+        agent = asset(AGENT).read_bytes()
+        digest = hashlib.sha256(agent).hexdigest()
+        words = [root, digest, str(len(agent)), "--paths", json.dumps(paths), "serve"]
+        self._process = transport.start([*python, "-c", _START, *words])
+        self._said: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        try:
+            self._write(agent)
+            self._read("ready", None)
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, verb: str, *, tell: Callable[[dict[str, Any]], None] | None = None, **values: Any) -> Any:
+        """The agent's answer; ``tell`` hears how far it is. ``RefusedError``, or ``DeviceError`` where it is gone."""
+        self._write(json.dumps({"verb": verb, **values}).encode() + b"\n")
+        return self._read("result", tell)["value"]
+
+    def send(self, digest: str, content: bytes | Path, arrived: int, advance: Callable[[int], None]) -> None:
+        """The rest of a file of which ``arrived`` bytes are there; ``advance`` hears of the bytes as they go."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self._write(json.dumps({"verb": "receive", "sha256": digest, "size": size}).encode() + b"\n")
+        if isinstance(content, bytes):
+            self._write(content[arrived:])
+            advance(size - arrived)
+        else:
+            with content.open("rb") as file:
+                file.seek(arrived)
+                while part := file.read(CHUNK):
+                    self._write(part)
+                    advance(len(part))
+        self._read("result", None)
+
+    def _write(self, data: bytes) -> None:
+        pipe = self._pipe(self._process.stdin)
+        try:
+            pipe.write(data)
+            pipe.flush()
+        except (BrokenPipeError, ConnectionResetError):
+            self._read("result", None)  # it says why it listens no longer
+
+    def _read(self, event: str, tell: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+        for line in self._pipe(self._process.stdout):
+            try:
+                said = json.loads(line)
+                kind = said["event"]
+            except (ValueError, TypeError, KeyError):
+                continue  # a login shell may greet
+            if kind == "refused":
+                raise RefusedError(self.transport.where, Refusal(str(said["kind"]), str(said["text"])))
+            if kind == event:
+                return dict(said)
+            if tell is not None:
+                tell(said)
+        raise self._gone()
+
+    def _gone(self) -> Exception:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._listener.join(5)
+        return self.transport.failure(self._process.returncode or 0, "".join(self._said[-20:]))
+
+    def _listen(self) -> None:
+        for line in self._pipe(self._process.stderr):
+            self._said.append(line.decode("utf-8", "replace"))
+            del self._said[:-100]
+
+    @staticmethod
+    def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+        if pipe is None:
+            raise DeviceError("the transport gave no pipe: start commands with pipes for all three streams")
+        return pipe
+
+    def close(self) -> None:
+        """End the agent's input, by which it ends; what it does not finish soon is ended."""
+        with suppress(BrokenPipeError, OSError):
+            self._pipe(self._process.stdin).close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait()
+        self._listener.join(5)
+        for pipe in (self._process.stdout, self._process.stderr):
+            self._pipe(pipe).close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

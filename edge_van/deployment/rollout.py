@@ -1,0 +1,246 @@
+"""One device: probe, upload, build, check, time, choose, activate; and back again.
+
+In: a bundle, a host, a target. Out: a ``Deployed``. What is on the device and whole is not sent or built again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_van.bundle.bundle import Bundle, as_bundle
+from edge_van.bundle.engine_record import EngineChoice, SchemeTiming
+from edge_van.deployment.candidates import Plan, make_plan
+from edge_van.deployment.device import Device
+from edge_van.deployment.targets import Target, load_target
+from edge_van.deployment.transport import Transport, transport_to
+from edge_van.engines.choice import choose_engine
+from edge_van.errors import DeviceError, UsageError, VerificationError
+from edge_van.progress import UNWATCHED, Work
+
+CLOCK_SKEW_S = 300.0
+MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30}
+"""What a runtime takes beside the model; TensorRT while it builds."""
+MODEL_COPIES = 4
+"""How often a model's bytes are in memory while it is loaded or built, at most."""
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """What of a deploy is seldom asked for."""
+
+    candidates: tuple[str, ...] = ()  # instead of the target's
+    max_drop_points: float | None = None  # None: the limit of the bundle's recipe
+    ssh_config: Path | None = None  # instead of ~/.ssh/config
+    root: str | None = None  # instead of the target's
+    retime: bool = False  # though the device was timed before
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """How one candidate fared. ``error`` is the first thing that went wrong, "" where nothing did."""
+
+    name: str
+    top1_drop_points: float | None
+    passed_check: bool
+    sqnr_db: float | None  # of the golden logits; None: equal, or not computed
+    median_ms: float | None
+    p99_ms: float | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is active now, the table behind it, and what the device said of itself."""
+
+    host: str
+    target: str
+    identity: str
+    release: str
+    before: str | None  # the release that was active
+    choice: EngineChoice
+    rows: tuple[CandidateRow, ...]
+    sent_bytes: int
+    device: dict[str, Any]
+    conditions: dict[str, Any]  # temperatures before, rails and temperatures while it was timed
+    warnings: tuple[str, ...] = ()
+
+
+def deploy(
+    bundle: Bundle | str | Path,
+    host: str,
+    target: Target | str | Path,
+    *,
+    options: DeployOptions | None = None,
+    work: Work = UNWATCHED,
+) -> Deployed:
+    """Put a bundle on a device: ``host`` is a destination of ssh, or "local"; ``target`` a known name or a TOML file.
+
+    What was active stays so unless a candidate passes its check and is within the accuracy budget; the fastest of those
+    on the device becomes active. Raises ``UsageError`` for a device that is not of the target, ``BundleError`` for a
+    damaged bundle, ``MissingRuntimeError`` where the device cannot be reached, ``DeviceError`` where it refuses or
+    breaks off, ``VerificationError`` where no candidate can become active.
+    """
+    bundle, options = as_bundle(bundle), options or DeployOptions()
+    kind = target if isinstance(target, Target) else load_target(target)
+    with open_device(transport_to(host, options.ssh_config), kind, options.root) as device:
+        with work.reporter.stage(f"Looking at {device.transport.where}"):
+            probe = device.ask("probe")
+        if why := kind.refusal(probe):
+            raise UsageError(f"{device.transport.where} is no {kind.title}: {why}")
+        warnings = _doubts(probe)
+        plan = make_plan(bundle, kind, probe, options.candidates)
+        warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
+        work.warn(warnings)
+        _require_room(plan, kind, probe, device.transport.where)
+        sent = _upload(device, plan, work)
+        device.ask("install", id=plan.identity, request=plan.request)
+        rows, conditions = _try_all(device, plan, kind, options, work)
+        limit = bundle.manifest.recipe.max_drop_points if options.max_drop_points is None else options.max_drop_points
+        choice = _choose(rows, limit, kind)
+        device.ask("choose", id=plan.identity, choice=_plain(choice))
+        if choice.active is None:
+            reasons = "; ".join(f"{row.name}: {row.error}" for row in rows if row.error) or choice.reason
+            raise VerificationError(f"nothing becomes active on {device.transport.where}, what was stays: {reasons}")
+        with work.reporter.stage(f"Activating {choice.active}"):
+            before = device.ask("list")["active"]
+            release = device.ask("activate", id=plan.identity, candidate=choice.active)
+        return Deployed(
+            host=host,
+            target=kind.title,
+            identity=plan.identity,
+            release=release,
+            before=None if before is None or before[0] == release else before[0],
+            choice=choice,
+            rows=rows,
+            sent_bytes=sent,
+            device=probe,
+            conditions=conditions,
+            warnings=warnings,
+        )
+
+
+def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
+    """The device of that target, this caller's alone; raises as ``Device``."""
+    paths: dict[str, Any] = {**target.paths, "python": list(target.openvino_python or target.python)}
+    return Device(transport, root=root or target.root, python=target.python, paths=paths)
+
+
+def _doubts(probe: dict[str, Any]) -> tuple[str, ...]:
+    skew = probe["time_s"] - time.time()
+    if abs(skew) < CLOCK_SKEW_S:
+        return ()
+    return (f"the device's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: its logs have other times",)
+
+
+def _require_room(plan: Plan, target: Target, probe: dict[str, Any], where: str) -> None:
+    largest = max(sum(map(_size, c.contents.values())) for c in plan.candidates.values())
+    needed = MEMORY_BYTES[target.runtime] + MODEL_COPIES * largest
+    free = probe["memory_free_bytes"]
+    if free is not None and free < needed:
+        raise DeviceError(
+            f"{where} has {free >> 20} MB of memory free, about {needed >> 20} are needed: end what runs there"
+        )
+    engines = sum(c.engine_bytes for c in plan.candidates.values())
+    sizes = sum(map(_size, plan.blobs().values()))
+    if probe["disk_free_bytes"] < engines + sizes:
+        raise DeviceError(
+            f"{where} has {probe['disk_free_bytes'] >> 20} MB of disk free, up to {(engines + sizes >> 20) + 1} are "
+            f"needed: free some, or remove what is not active with edge-van device prune"
+        )
+
+
+def _upload(device: Device, plan: Plan, work: Work) -> int:
+    """Bytes that went over."""
+    blobs = plan.blobs()
+    sizes = {digest: _size(content) for digest, content in blobs.items()}
+    missing = device.ask("missing", files=sizes)
+    total: int = sum(sizes[digest] - arrived for digest, arrived in missing.items())
+    if missing:
+        with work.reporter.stage("Uploading", total) as advance:
+            for digest, arrived in missing.items():
+                device.send(digest, blobs[digest], arrived, advance)
+    return total
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _try_all(
+    device: Device, plan: Plan, target: Target, options: DeployOptions, work: Work
+) -> tuple[tuple[CandidateRow, ...], dict[str, Any]]:
+    errors: dict[str, str] = {}
+    checks: dict[str, dict[str, Any]] = {}
+    for name in plan.candidates:
+        if target.runtime == "tensorrt":
+            with work.reporter.stage(f"Building {name}"):
+                built = device.ask("build", id=plan.identity, candidate=name)
+        else:
+            built = device.ask("build", id=plan.identity, candidate=name)
+        if not built["passed"]:
+            errors[name] = f"not built: {built['error']}"
+            continue
+        with work.reporter.stage(f"Checking {name}"):
+            checks[name] = device.ask("check", id=plan.identity, candidate=name)
+        if not checks[name]["passed"]:
+            errors[name] = f"failed its check: {checks[name]['error']}"
+    for name, why in errors.items():
+        work.warn((f"{name}: {why}",))
+    good = [name for name in plan.candidates if name not in errors]
+    times, conditions = _times(device, plan, target, good, options, work)
+    rows = []
+    for name, candidate in plan.candidates.items():
+        timed = times.get(name, {})
+        if name in good and not timed.get("passed"):
+            errors[name] = f"not timed: {timed.get('error')}"
+        check = checks.get(name, {})
+        rows.append(
+            CandidateRow(
+                name=name,
+                top1_drop_points=candidate.top1_drop_points,
+                passed_check=bool(check.get("passed")),
+                sqnr_db=check.get("sqnr_db"),
+                median_ms=timed.get("median_ms"),
+                p99_ms=timed.get("p99_ms"),
+                error=errors.get(name, ""),
+            )
+        )
+    return tuple(rows), conditions
+
+
+def _times(
+    device: Device, plan: Plan, target: Target, names: list[str], options: DeployOptions, work: Work
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What was timed before, where that is all of them; else all of them in turns."""
+    if not names:
+        return {}, {}
+    known = device.ask("state", id=plan.identity)["candidates"]
+    before = {name: known.get(name, {}).get("bench") for name in names}
+    if not options.retime and all(timed is not None and timed["passed"] for timed in before.values()):
+        return {name: dict(timed) for name, timed in before.items() if timed is not None}, {}
+    with work.reporter.stage("Timing", target.rounds * len(names)) as advance:
+        found = device.ask(
+            "bench",
+            tell=lambda _: advance(1),
+            id=plan.identity,
+            candidates=names,
+            rounds=target.rounds,
+            seconds=target.seconds,
+            warm_up_s=target.warm_up_s,
+        )
+    return found["candidates"], {key: value for key, value in found.items() if key != "candidates"}
+
+
+def _choose(rows: tuple[CandidateRow, ...], limit: float, target: Target) -> EngineChoice:
+    table = tuple(SchemeTiming(r.name, r.top1_drop_points, r.median_ms, r.p99_ms, r.error) for r in rows)
+    timed_by = "trtexec, GPU compute time" if target.runtime == "tensorrt" else "OpenVINO, wall time of an inference"
+    return choose_engine(table, limit, timed_by)
+
+
+def _plain(choice: EngineChoice) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(choice)
