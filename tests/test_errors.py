@@ -15,6 +15,7 @@ EXIT_CODES = {
     "BundleError": 1,
     "AccuracyGateError": 3,
     "LatencyGateError": 4,
+    "DeviceError": 1,
     "MissingRuntimeError": 5,
 }
 

@@ -46,7 +46,10 @@ def commands(page: Path) -> list[tuple[str, str]]:
 
 
 def flags_of(command: click.Command) -> set[str]:
-    return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    """Those of its subcommands too."""
+    own = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(flags_of, below))
 
 
 @needs_benchmarks

@@ -91,7 +91,7 @@ class Target:
         if probe["architecture"] != self.architecture:
             return f"it is {probe['architecture']}, {self.title} is {self.architecture}"
         there = {**probe, "openvino": (probe["openvino"] or {}).get("version")}
-        needed = {self.runtime: ">=0", **self.versions}
+        needed = {**self.versions, **({} if self.runtime in self.versions else {self.runtime: ">=0"})}
         for name, wanted in needed.items():
             if there[name] is None:
                 return f"it has no {_TITLES[name]}: {_ADVICE.get(name, 'see docs/deploy.md')}"
