@@ -60,7 +60,8 @@ def inspect_install() -> list[Check]:
     level = logging.root.manager.disable
     try:
         logging.disable(logging.WARNING)
-        with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return checks + [_of_the_right_version(_library(*row), row, needed) for row in _libraries(needed)]
     finally:
         logging.disable(level)

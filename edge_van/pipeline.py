@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -147,7 +147,7 @@ def quantize(
         manifest = Manifest(
             schema_version=MANIFEST_SCHEMA_VERSION,
             edge_van_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             variant=source.variant,
             num_classes=folded.num_classes,
             checkpoint=one_line(source.loaded.name),

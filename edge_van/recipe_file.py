@@ -5,7 +5,7 @@ In: a path, and the keys that are known. Out: the file's values, or a ``UsageErr
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,17 @@ from typing import Any
 from edge_van.errors import UsageError
 from edge_van.text import single_line
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 
 def read_recipe_file(path: Path, *, advice: str, called: str = "recipe") -> dict[str, Any]:
     """The values in ``path``. ``advice`` ends the message where it is not there: "check the path, or <advice>"."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return values
     except FileNotFoundError:
         raise UsageError(f"{called} {path} does not exist; check the path, or {advice}") from None
     except OSError as error:

@@ -6,7 +6,15 @@ In: texts and paths of any origin. Out: one line, printable, not endless, withou
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
+
+
+class TextEnum(str, Enum):
+    """Members are their values wherever text is wanted: ``enum.StrEnum``, which Python 3.10 lacks."""
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 def file_name(path: Path) -> str:

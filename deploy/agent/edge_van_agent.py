@@ -502,8 +502,10 @@ class Deployment:
         fresh.replace(engine)
         sync(engine.parent)
         self.state["candidates"].pop(name, None)  # what was found out about another engine
-        seconds = time.monotonic() - started
-        return self.record(name, "build", {"passed": True, "sha256": sha256_of(engine), "seconds": seconds})
+        values = {"passed": True, "sha256": sha256_of(engine), "seconds": time.monotonic() - started}
+        about = {"schema_version": 1, "file": candidate["engine"], "sha256": values["sha256"]}
+        write_json(folder / "engine.json", dict(about, size_bytes=engine.stat().st_size))
+        return self.record(name, "build", values)
 
     def check(self, name):
         """The golden images give the golden logits: the same classes, the rest within the noise that is allowed."""

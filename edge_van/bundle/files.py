@@ -5,7 +5,6 @@ In: a folder, ``FileEntry`` records or listed paths. Out: entries of files on di
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -17,7 +16,7 @@ from edge_van.bundle.layout import BENCHMARK_NAME, REPORT_HTML, REPORT_JSON, REP
 from edge_van.bundle.manifest import MANIFEST_NAME, check_relative
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
-from edge_van.storage.files import partial_of
+from edge_van.storage.files import partial_of, sha256_of
 
 UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME)
 """What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
@@ -42,9 +41,7 @@ def file_entry(root: Path, relative: str) -> FileEntry:
     path = root / check_relative(relative)
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BundleError(f"{relative} is no regular file, and a bundle holds only such: copy what it points at")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileEntry(relative, file.tell(), sha256)
+    return FileEntry(relative, path.stat().st_size, sha256_of(path))
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.files import file_entry, strangers, walk
@@ -21,6 +21,9 @@ from edge_van.input_spec import is_utf8
 from edge_van.storage.folders import clear_errors, write_durably
 from edge_van.storage.new_folder import NewFolder
 from edge_van.text import one_line
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class BundleWriter:

@@ -30,7 +30,7 @@ from edge_van.errors import BundleError, CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import VAN
 from edge_van.model.variants import get_variant
-from edge_van.storage.files import replace_file
+from edge_van.storage.files import replace_file, sha256_of
 from edge_van.text import first_names, printable
 
 OFFICIAL_WORD = "imagenet1k"
@@ -93,8 +93,7 @@ def load_checkpoint(
     official = source == OFFICIAL_WORD
     path = fetch_official(variant) if official else _weights_path(Path(source))
     kind = sniff(path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(path)
     sidecar = {} if official else read_sidecar(path, sha256)
     content, metadata = read_weights(path, kind)
     entries, entry, choices = _weights_entry(content, path, use_ema)

@@ -43,7 +43,9 @@ def training_states(output: Path) -> Iterator[Path]:
             yield folder
         except (KeyboardInterrupt, SystemExit) as stop:
             if _states(folder) != before:  # what was there may be another training's
-                stop.add_note("the same command goes on where it was stopped")
+                note = "the same command goes on where it was stopped"
+                # as add_note, which Python 3.10 lacks
+                vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), note]
             raise
         with suppress(OSError):  # what is done is done
             for state in folder.glob(f"*{SUFFIX}"):

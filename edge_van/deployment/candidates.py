@@ -23,6 +23,7 @@ from edge_van.bundle.records import Manifest, SchemeResult
 from edge_van.deployment.targets import Target
 from edge_van.engines.trtexec import Trtexec, build_command, time_command
 from edge_van.errors import BundleError, UsageError
+from edge_van.storage.files import sha256_of
 
 ENGINE = "engine/model.engine"
 IMAGES = "golden.bin"
@@ -43,6 +44,7 @@ class Candidate:
     request: dict[str, Any]
     golden: str  # whose logits: a file of the bundle
     scheme: str | None = None
+    graph: Path | None = None  # of an engine: the bundle's file it is built from
     engine_bytes: int = 0  # about as large as the engine will be
 
     @cached_property
@@ -173,7 +175,7 @@ class _TensorRT(_Maker):
         source = scheme.file
         if tool.major < 9:
             source = "model.onnx"
-            contents[source] = for_tensorrt_8(graph).SerializeToString(deterministic=True)
+            contents[source] = for_tensorrt_8(graph, tool.version).SerializeToString(deterministic=True)
         value = graph.graph.input[0]
         sides = "x".join(str(d.dim_value) for d in value.type.tensor_type.shape.dim[1:])
         build = build_command(
@@ -203,6 +205,7 @@ class _TensorRT(_Maker):
             },
             golden=scheme.file,
             scheme=name,
+            graph=self.bundle.file(scheme.file),
             engine_bytes=2 * self.bundle.file(scheme.file).stat().st_size,
         )
 
@@ -255,5 +258,4 @@ def _active(runtime: str, precision: str, scheme: str | None, file: str, hint: s
 def _sha256(content: bytes | Path) -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(content)

@@ -14,11 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 from edge_van.assets import asset
 from edge_van.deployment.transport import Transport
 from edge_van.errors import DeviceError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 AGENT = "deploy/agent/edge_van_agent.py"
 CHUNK = 1 << 18

@@ -12,11 +12,13 @@ from typing import Any
 
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.engine_record import EngineChoice, SchemeTiming
-from edge_van.deployment.candidates import Plan, make_plan
+from edge_van.deployment.candidates import Candidate, Plan, make_plan
 from edge_van.deployment.device import Device
+from edge_van.deployment.proof import is_provable, precision_problem
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Transport, transport_to
 from edge_van.engines.choice import choose_engine
+from edge_van.engines.trtexec import LAYERS_NAME
 from edge_van.errors import DeviceError, UsageError, VerificationError
 from edge_van.progress import UNWATCHED, Work
 
@@ -97,7 +99,7 @@ def deploy(
         _require_room(plan, kind, probe, device.transport.where)
         sent = _upload(device, plan, work)
         device.ask("install", id=plan.identity, request=plan.request)
-        rows, conditions = _try_all(device, plan, kind, options, work)
+        rows, conditions = _try_all(device, plan, kind, probe, options, work)
         limit = bundle.manifest.recipe.max_drop_points if options.max_drop_points is None else options.max_drop_points
         choice = _choose(rows, limit, kind)
         device.ask("choose", id=plan.identity, choice=_plain(choice))
@@ -129,10 +131,14 @@ def open_device(transport: Transport, target: Target, root: str | None = None) -
 
 
 def _doubts(probe: dict[str, Any]) -> tuple[str, ...]:
+    doubts = []
     skew = probe["time_s"] - time.time()
-    if abs(skew) < CLOCK_SKEW_S:
-        return ()
-    return (f"the device's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: its logs have other times",)
+    if abs(skew) >= CLOCK_SKEW_S:
+        word = "ahead" if skew > 0 else "behind"
+        doubts.append(f"the device's clock is {abs(skew):.0f} s {word}: its logs have other times")
+    if probe["tensorrt"] is not None and not is_provable(probe["tensorrt"]):
+        doubts.append(f"in which datatype each layer runs is not proved: TensorRT {probe['tensorrt']} does not say it")
+    return tuple(doubts)
 
 
 def _require_room(plan: Plan, target: Target, probe: dict[str, Any], where: str) -> None:
@@ -170,18 +176,13 @@ def _size(content: bytes | Path) -> int:
 
 
 def _try_all(
-    device: Device, plan: Plan, target: Target, options: DeployOptions, work: Work
+    device: Device, plan: Plan, target: Target, probe: dict[str, Any], options: DeployOptions, work: Work
 ) -> tuple[tuple[CandidateRow, ...], dict[str, Any]]:
     errors: dict[str, str] = {}
     checks: dict[str, dict[str, Any]] = {}
-    for name in plan.candidates:
-        if target.runtime == "tensorrt":
-            with work.reporter.stage(f"Building {name}"):
-                built = device.ask("build", id=plan.identity, candidate=name)
-        else:
-            built = device.ask("build", id=plan.identity, candidate=name)
-        if not built["passed"]:
-            errors[name] = f"not built: {built['error']}"
+    for name, candidate in plan.candidates.items():
+        if why := _built(device, plan, candidate, probe, work):
+            errors[name] = f"not built: {why}"
             continue
         with work.reporter.stage(f"Checking {name}"):
             checks[name] = device.ask("check", id=plan.identity, candidate=name)
@@ -209,6 +210,21 @@ def _try_all(
             )
         )
     return tuple(rows), conditions
+
+
+def _built(device: Device, plan: Plan, candidate: Candidate, probe: dict[str, Any], work: Work) -> str | None:
+    """Have the engine built where there is one to build, and prove its precision; why it is none, or None."""
+    if candidate.graph is None:
+        built = device.ask("build", id=plan.identity, candidate=candidate.name)
+        return None if built["passed"] else str(built["error"])
+    with work.reporter.stage(f"Building {candidate.name}"):
+        built = device.ask("build", id=plan.identity, candidate=candidate.name)
+        if not built["passed"]:
+            return str(built["error"])
+        layers = device.ask("read", id=plan.identity, path=f"{candidate.name}/{LAYERS_NAME}")
+    if not is_provable(str(probe["tensorrt"])):
+        return None
+    return precision_problem(layers, candidate.graph, str(probe["tensorrt"]))
 
 
 def _times(

@@ -18,7 +18,7 @@ from edge_van.recipe_file import read_recipe_file
 
 FOLDER = "deploy/targets"
 NAMES = (
-    *("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-thor"),
+    *("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-xavier", "jetson-thor"),
     *("desktop-gpu", "cpu-x86", "cpu-arm"),
 )
 RUNTIMES = ("openvino", "tensorrt")

@@ -170,7 +170,7 @@ def build_engine_with_trtexec(
     try:
         if tool.major < 9:
             source = folder / "model.onnx"
-            source.write_bytes(for_tensorrt_8(model).SerializeToString())
+            source.write_bytes(for_tensorrt_8(model, tool.version).SerializeToString())
         run(build_command(tool, source, folder, input_shape=shape, flags=flags_of(model)), folder / LOG_NAME)
         layers = parse_layer_json((folder / LAYERS_NAME).read_text(encoding="utf-8"))
         rows = precision_table(layers, onnx_layers(model))

@@ -52,4 +52,4 @@ def for_version(trt: ModuleType, runtime: str, model: Any) -> Any:
         return model
     from edge_van.engines.tensorrt_8 import for_tensorrt_8
 
-    return for_tensorrt_8(model)
+    return for_tensorrt_8(model, trt.__version__)

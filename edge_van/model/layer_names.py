@@ -6,10 +6,11 @@ In: a layer's name, ``block1.0.attn.proj_1``. Out: its ``Part``, or None for wha
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+
+from edge_van.text import TextEnum
 
 
-class Part(StrEnum):
+class Part(TextEnum):
     """The layers that multiply, as a reader knows them."""
 
     PATCH_EMBED = "patch embedding"

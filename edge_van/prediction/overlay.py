@@ -34,7 +34,8 @@ def colours(values: NDArray[Any]) -> NDArray[np.uint8]:
     """uint8 (..., 3) RGB for values in 0..1; what lies outside is taken to the nearer end."""
     at = np.linspace(0.0, 1.0, len(INFERNO))
     channels = [np.interp(values, at, [colour[c] for colour in INFERNO]) for c in range(3)]
-    return np.stack(channels, -1).round().astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.stack(channels, -1).round().astype(np.uint8)
+    return pixels
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[Any], *, opacity: float = 0.5) -> Image.Image:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, cast
 
 import torch
@@ -20,12 +19,13 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
+from edge_van.text import TextEnum
 
 EPS = 2.0**-24
 """The smallest scale: a dead channel would get 0, which no engine takes."""
 
 
-class Role(StrEnum):
+class Role(TextEnum):
     """What a node does in a VAN; the official layer names say which."""
 
     PATCH_EMBED = "patch_embed"

@@ -6,11 +6,10 @@ is drawn or written here.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from itertools import combinations
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from edge_van.reports.compare import compare
 from edge_van.reports.explain import NoModelsError, explain
 from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
 from edge_van.reports.verdict import judge
+from edge_van.storage.files import sha256_of
 from edge_van.text import file_name, one_line, without_folders
 from edge_van.timing.record import BenchmarkBundle, BenchmarkResult, read_benchmark
 from edge_van.version import __version__
@@ -90,7 +90,7 @@ def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter
         REPORT_SCHEMA_VERSION,
         REPORT_KIND,
         __version__,
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
         _command(subjects, options),
         sides,
         tuple(runs),
@@ -195,9 +195,7 @@ def _no_images() -> str:
 def _demo_images(manifest: Manifest) -> Path | None:
     """The embedded demo's validation images where the bundle was made from its checkpoint."""
     try:
-        checkpoint = asset(DEMO_CHECKPOINT)
-        with checkpoint.open("rb") as file:
-            is_demo = hashlib.file_digest(file, "sha256").hexdigest() == manifest.checkpoint_sha256
+        is_demo = sha256_of(asset(DEMO_CHECKPOINT)) == manifest.checkpoint_sha256
         return asset(DEMO_VALIDATION) if is_demo else None
     except EdgeVanError:  # an install without the demo
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from edge_van.runtimes import Session
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Pixels = NDArray[np.uint8]
 Logits = NDArray[np.floating[Any]]

@@ -17,7 +17,7 @@ from edge_van.runtimes.base import Kernel, Session, TensorInfo
 from edge_van.runtimes.stage_map import add_openvino_output, check_stage
 from edge_van.runtimes.telemetry import switch_off_telemetry
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = ("f32", "bf16", "f16")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class OpenVINOSession(Session):
         chosen = OpenVINOOptions(**options)
         ov = load_openvino()
         core = ov.Core()
-        if chosen.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise MissingRuntimeError("this CPU has no BF16 units: run FP32 or INT8")
+        units = {"bf16": "BF16", "f16": "FP16"}.get(chosen.precision)
+        if units is not None and units not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise MissingRuntimeError(f"this CPU has no {units} units: run FP32 or INT8")
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": chosen.precision,
             "PERFORMANCE_HINT": "LATENCY",

@@ -6,6 +6,7 @@ In: a path, bytes. Out: the file, renamed into its place; a ``BundleError`` wher
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -20,7 +21,17 @@ from edge_van.storage.folders import STALE_AFTER_S, beside, clear_errors, raised
 
 LONGEST_NAME_BYTES = 233
 """255, which file systems take, without what the name of a partial file adds to that of the whole one."""
+_CHUNK = 1 << 18
 _PARTIAL = re.compile(r"\.(.+)\.partial-[0-9a-f]{12}", re.DOTALL)
+
+
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal. Raises ``OSError``."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:

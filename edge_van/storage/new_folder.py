@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from edge_van.storage.folders import (
     clean_up_after_killed_runs,
@@ -25,6 +25,9 @@ from edge_van.storage.folders import (
     raise_on_termination,
     sync,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class NewFolder:

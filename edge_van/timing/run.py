@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def run_benchmark(
         schema_version=BENCHMARK_SCHEMA_VERSION,
         kind=BENCHMARK_KIND,
         edge_van_version=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=command,
         bundles=identity(bundles),
         machine=describe_machine(),

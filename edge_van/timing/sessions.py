@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from edge_van.timing.latency import random_feed
 from edge_van.timing.models import TimedModel
 from edge_van.timing.record import BenchmarkSettings, Skipped
 from edge_van.timing.startup import compile_cache
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Feed = dict[str, NDArray[Any]]
 

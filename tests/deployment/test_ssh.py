@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deployment.sshd import HOST, SSHServer, ssh_server, start, stop
 
@@ -21,6 +22,7 @@ from edge_van.deployment.rollout import DeployOptions, deploy
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import SSH
 from edge_van.errors import BundleError, DeviceError, MissingRuntimeError, UsageError, VerificationError
+from edge_van.prediction.classifier import open_classifier
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,13 @@ def test_a_bundle_becomes_active_and_can_be_taken_back(
     assert current.resolve().name == first.choice.active
     model = json.loads((current / "active.json").read_text())
     assert (current / model["file"]).read_bytes() == device_bundle.file(model["file"]).read_bytes()
+
+    image = np.full((64, 64, 3), 90, np.uint8)
+    with (
+        open_classifier(current) as there,
+        open_classifier(device_bundle, precision="fp32" if first.choice.active == "fp32" else "int8") as here,
+    ):
+        assert there(image).logits.tolist() == here(image).logits.tolist()
 
     again = deploy(device_bundle, HOST, target, options=options)
     assert (again.release, again.sent_bytes, again.before) == (first.release, 0, None)

@@ -1,0 +1,95 @@
+"""Which model of a deployed folder is the active one: what ``edge-van deploy`` leaves on a device is a bundle of one.
+
+In: a ``Bundle``. Out: an ``ActiveModel`` where it was deployed, None where it is a bundle as it was made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.models import BundleModel, Takes, models_of
+from edge_van.bundle.records import FileEntry
+from edge_van.errors import BundleError
+from edge_van.storage.json_format import JSONFormat
+
+ACTIVE_NAME, ENGINE_NAME = "active.json", "engine.json"
+ACTIVE_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ActiveRecord:
+    """``active.json``: what the host chose for the device. ``file`` is relative to the folder."""
+
+    schema_version: int
+    runtime: str
+    precision: str
+    scheme: str | None
+    file: str
+    precision_hint: str | None  # of OpenVINO: "f32", "bf16" or "f16"
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """``engine.json``: the engine that the device built, which no manifest lists."""
+
+    schema_version: int
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """``bundle`` lists the model's files, an engine's too; ``options`` are those of the runtime."""
+
+    bundle: Bundle
+    model: BundleModel
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _format(record: type, called: str) -> JSONFormat[Any]:
+    return JSONFormat(
+        record,
+        kind="",
+        version=ACTIVE_SCHEMA_VERSION,
+        oldest_version=1,
+        max_bytes=2**16,
+        called=called,
+        again="deploy again",
+        error=BundleError,
+    )
+
+
+_ACTIVE = _format(ActiveRecord, "record of an active model")
+_ENGINE = _format(EngineFile, "record of an engine")
+
+
+def active_model(bundle: Bundle) -> ActiveModel | None:
+    """``BundleError`` for records that are broken or do not fit the bundle."""
+    if not (bundle.path / ACTIVE_NAME).is_file():
+        return None
+    record: ActiveRecord = _ACTIVE.read(bundle.path / ACTIVE_NAME)
+    if record.runtime in ENGINE_RUNTIMES:
+        return _engine(bundle, record)
+    for model in models_of(bundle.manifest):
+        if (model.runtime, model.file) == (record.runtime, record.file):
+            hint = record.precision_hint
+            return ActiveModel(bundle, model, {} if hint is None else {"precision": hint})
+    raise BundleError(
+        f"{bundle.path / ACTIVE_NAME} names {record.file}, which its manifest does not list: deploy again"
+    )
+
+
+def _engine(bundle: Bundle, record: ActiveRecord) -> ActiveModel:
+    built: EngineFile = _ENGINE.read(bundle.path / ENGINE_NAME)
+    if built.file != record.file:
+        raise BundleError(f"{bundle.path / ENGINE_NAME} is about {built.file}, not {record.file}: deploy again")
+    manifest = bundle.manifest
+    listed = (*manifest.files, FileEntry(built.file, built.size_bytes, built.sha256))
+    takes: Takes = "pixels" if manifest.recipe.tensorrt_input == "uint8" else "floats"
+    graph = next((s.file for s in manifest.schemes if s.name == record.scheme), record.file)
+    model = BundleModel(record.runtime, record.precision, record.scheme, record.file, graph, takes)
+    return ActiveModel(Bundle(bundle.path, replace(manifest, files=listed)), model)
