@@ -73,7 +73,7 @@ def probe(root, paths):
         "tensorrt": tensorrt_version(_said([paths["trtexec"], "--help"], any_code=True))
         if "trtexec" in paths
         else None,
-        "openvino": _openvino(paths),
+        "openvino": _openvino(paths) if "python" in paths else None,
         "memory_bytes": _memory("MemTotal"),
         "memory_free_bytes": _memory("MemAvailable"),
         "disk_free_bytes": shutil.disk_usage(str(_existing(root))).free,
@@ -653,7 +653,7 @@ def openvino_request(folder, candidate, **more):
 
 def in_openvino(paths, request, timeout_s):
     """``openvino_main`` in the target's Python."""
-    command = [*(paths.get("python") or [sys.executable]), str(Path(__file__).resolve()), "openvino"]
+    command = [*paths["python"], str(Path(__file__).resolve()), "openvino"]
     try:
         done = subprocess.run(
             command,

@@ -126,7 +126,9 @@ def deploy(
 
 def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
     """The device of that target, this caller's alone; raises as ``Device``."""
-    paths: dict[str, Any] = {**target.paths, "python": list(target.openvino_python or target.python)}
+    paths: dict[str, Any] = dict(target.paths)
+    if target.runtime == "openvino":
+        paths["python"] = list(target.openvino_python or target.python)
     return Device(transport, root=root or target.root, python=target.python, paths=paths)
 
 

@@ -3,88 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from bundle_samples import ACCURACY
+from deployment.jetsons import FILES, TIMES, target_of
 from deployment.sshd import HOST, SSHServer, ssh_server
-from jetson_stand_in import JETPACKS, JetPack, JetsonStandIn, jetson
+from jetson_stand_in import JETPACKS, JetPack, jetson
 
 from edge_van.bundle.active import active_model
 from edge_van.bundle.bundle import Bundle, open_bundle
-from edge_van.bundle.golden import PIXELS
-from edge_van.bundle.layout import FP32_ONNX, GOLDEN, graph_path
-from edge_van.bundle.records import GoldenRecord, SchemeResult
-from edge_van.bundle.writer import BundleWriter
 from edge_van.deployment.rollout import Deployed, DeployOptions, deploy
-from edge_van.deployment.targets import Target, load_target
+from edge_van.deployment.targets import Target
 from edge_van.errors import UsageError, VerificationError
-from edge_van.input_spec import InputSpec
-from edge_van.runtimes.image_model import open_image_model
-from edge_van.runtimes.model_file import exact_graph
-
-DROPS = {"int8": 0.9, "int8_pointwise": 0.3, "fp32": 0.0}
-TIMES = {"int8": 0.5, "int8_pointwise": 0.75, "fp32": 2.0}
-FILES = {"int8": graph_path("int8"), "int8_pointwise": graph_path("int8_pointwise"), "fp32": FP32_ONNX}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHServer]:
     with ssh_server(tmp_path_factory.mktemp("sshd")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def bundle(timed_bundle: Bundle, graphs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The narrow VAN's graphs for TensorRT with golden logits of two images."""
-    spec = InputSpec(size=(64, 64))
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    logits = {}
-    with BundleWriter(tmp_path_factory.mktemp("jetson") / "narrow_int8") as writer:
-        for name, file in FILES.items():
-            writer.path(file).write_bytes(graphs[name].read_bytes())
-            with open_image_model(exact_graph(graphs[name]), spec, 7, batch=1) as model:
-                logits[file] = model.logits(pixels).astype(np.float32)
-        np.savez(writer.path(GOLDEN), **{PIXELS: pixels, **logits})
-        schemes = tuple(
-            SchemeResult(
-                name=name,
-                file=file,
-                symmetric=True,
-                roles=(),
-                quantized_layers=0 if name == "fp32" else 9,
-                logit_sqnr_db=30.0,
-                agreement_percent=99.0,
-                images=64,
-                target="tensorrt",
-                accuracy=replace(ACCURACY, model=name, top1_drop_points=DROPS[name]),
-            )
-            for name, file in FILES.items()
-        )
-        golden = GoldenRecord(2, dict.fromkeys(FILES.values(), 20.0))
-        return writer.finish(replace(timed_bundle.manifest, input_spec=spec, schemes=schemes, golden=golden))
-
-
-def target_of(stand_in: JetsonStandIn, name: str = "jetson-orin-nano") -> Target:
-    return replace(
-        load_target(name),
-        architecture=os.uname().machine,  # the stand-in's
-        python=(sys.executable,),
-        candidates=tuple(FILES),
-        paths=stand_in.paths,
-        seconds=1.0,
-        warm_up_s=0.2,
-    )
-
-
-@pytest.fixture
-def graph_files(graphs: dict[str, Path]) -> dict[str, Path]:
-    return {name: graphs[name] for name in FILES}
 
 
 def run(bundle: Bundle, server: SSHServer, target: Target, root: Path, **more: object) -> Deployed:
@@ -94,11 +31,11 @@ def run(bundle: Bundle, server: SSHServer, target: Target, root: Path, **more: o
 
 @pytest.mark.parametrize("jetpack", JETPACKS, ids=lambda j: j.tensorrt)
 def test_each_version_gets_its_flags(
-    jetpack: JetPack, bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetpack: JetPack, jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", jetpack, graph_files, TIMES)
     name = {"5.1.1": "jetson-xavier", "7.0": "jetson-thor"}.get(jetpack.name, "jetson-orin-nano")
-    done = run(bundle, server, target_of(stand_in, name), tmp_path / "root")
+    done = run(jetson_bundle, server, target_of(stand_in, name), tmp_path / "root")
     assert (done.device["l4t"], done.device["tensorrt"]) == (jetpack.l4t, jetpack.tensorrt)
     assert done.device["power_mode"] == "MAXN"
     assert "tegra234" in done.device["clocks"]
@@ -117,10 +54,10 @@ def test_each_version_gets_its_flags(
 
 
 def test_the_engine_is_openable_from_python(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES)
-    run(bundle, server, target_of(stand_in), tmp_path / "root")
+    run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     found = active_model(open_bundle(tmp_path / "root" / "current"))
     assert found is not None
     assert (found.model.runtime, found.model.scheme, found.model.takes) == ("tensorrt", "int8", "floats")
@@ -129,25 +66,25 @@ def test_the_engine_is_openable_from_python(
 
 
 def test_a_scheme_that_cannot_be_built_does_not_sink_the_others(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES, broken=("int8",))
-    done = run(bundle, server, target_of(stand_in), tmp_path / "root")
+    done = run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     errors = {row.name: row.error for row in done.rows}
     assert "Could not find any implementation" in errors["int8"]
     assert done.choice.active == "int8_pointwise"
     calls = len(stand_in.calls)
-    again = run(bundle, server, target_of(stand_in), tmp_path / "root")
+    again = run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     assert again.release == done.release
     built = [call for call in stand_in.calls[calls:] if any(word.startswith("--onnx=") for word in call)]
     assert len(built) == 1  # what failed is tried again, what was built is there
 
 
 def test_an_engine_that_computes_something_else_is_not_chosen(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES, wrong=("int8",))
-    done = run(bundle, server, target_of(stand_in), tmp_path / "root")
+    done = run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     row = next(row for row in done.rows if row.name == "int8")
     assert not row.passed_check
     assert "image 0 is class" in row.error
@@ -155,39 +92,39 @@ def test_an_engine_that_computes_something_else_is_not_chosen(
 
 
 def test_an_engine_in_another_datatype_is_not_chosen(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES, widened=("int8",))
-    done = run(bundle, server, target_of(stand_in), tmp_path / "root")
+    done = run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     row = next(row for row in done.rows if row.name == "int8")
     assert "is INT8 in the graph and runs in fp32" in row.error
     assert done.choice.active == "int8_pointwise"
 
 
 def test_the_budget_decides_before_the_time(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES)
     target = target_of(stand_in)
-    assert run(bundle, server, target, tmp_path / "root", max_drop_points=0.5).choice.active == "int8_pointwise"
-    assert run(bundle, server, target, tmp_path / "root", max_drop_points=0.1).choice.active == "fp32"
+    assert run(jetson_bundle, server, target, tmp_path / "root", max_drop_points=0.5).choice.active == "int8_pointwise"
+    assert run(jetson_bundle, server, target, tmp_path / "root", max_drop_points=0.1).choice.active == "fp32"
     state = json.loads(next((tmp_path / "root" / "deployments").glob("*/state.json")).read_text())
     assert state["choice"]["active"] == "fp32"
     assert [row["scheme"] for row in state["choice"]["table"]] == list(FILES)
 
 
 def test_nothing_that_can_be_built(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES, broken=tuple(FILES))
     with pytest.raises(VerificationError, match=r"nothing becomes active.*int8: not built"):
-        run(bundle, server, target_of(stand_in), tmp_path / "root")
+        run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
     assert not (tmp_path / "root" / "current").exists()
 
 
 def test_a_jetpack_that_is_too_old(
-    bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[0], graph_files, TIMES)
     with pytest.raises(UsageError, match=r"is no Jetson Orin Nano: it has L4T 35\.3\.1"):
-        run(bundle, server, target_of(stand_in), tmp_path / "root")
+        run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")
