@@ -30,7 +30,7 @@ import edge_van.bundle.bundle
 import edge_van.pipeline
 from edge_van.bundle import writer
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
-from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.layout import FP32_IR, GOLDEN, INT8_IR
 from edge_van.bundle.recipe import Recipe
 from edge_van.cli import main as cli
 from edge_van.errors import BundleError
@@ -47,6 +47,7 @@ from edge_van.timing.latency import MIN_ROUNDS
 TENSORRT_MODELS = ["onnx/model_fp16.onnx", "onnx/model_int8.onnx", "onnx/model_int8_pointwise.onnx"]
 ARM_MODELS = ["onnx/model_openvino_arm.onnx", "openvino_arm/model.bin", "openvino_arm/model.xml"]
 MODELS = [
+    GOLDEN,
     "onnx/model.onnx",
     "onnx/model_fp16.onnx",
     "onnx/model_int8.onnx",
@@ -202,7 +203,8 @@ def test_json_is_the_manifest_and_alone_on_stdout(runs: dict[str, Finished]) -> 
 
 def test_the_same_seed_gives_the_same_bytes(runs: dict[str, Finished]) -> None:
     first, second = runs["json"].bundle.manifest, runs["again"].bundle.manifest
-    assert set(second.files) == {f for f in first.files if f.path not in (*TENSORRT_MODELS, *ARM_MODELS)}
+    others = (*TENSORRT_MODELS, *ARM_MODELS, GOLDEN)  # which holds the logits of all
+    assert {f for f in second.files if f.path != GOLDEN} == {f for f in first.files if f.path not in others}
     assert (first.schemes[:1], first.calibration) == (second.schemes, second.calibration)
 
 
@@ -214,7 +216,7 @@ def test_another_seed_calibrates_on_others(runs: dict[str, Finished]) -> None:
 
 def test_tensorrt_alone(runs: dict[str, Finished]) -> None:
     manifest = runs["tensorrt"].bundle.manifest
-    assert [f.path for f in manifest.files] == ["onnx/model.onnx", *TENSORRT_MODELS]
+    assert [f.path for f in manifest.files] == [GOLDEN, "onnx/model.onnx", *TENSORRT_MODELS]
     assert manifest.accuracy is None
     assert manifest.latency is None
     assert [s.name for s in manifest.schemes] == ["int8", "int8_pointwise", "fp16", "fp32"]
