@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tables import bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
+from tables import arm, bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
 
 HERE = Path(__file__).parent
 README, PAGE = HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md"
@@ -35,6 +35,7 @@ commands.
 TABLES = (
     ("ptq_accuracy", models.accuracy),
     ("qat_accuracy", qat.qat),
+    ("arm_accuracy", arm.arm),
     ("train_speed", training.speed),
     ("cpu_latency", models.latency),
     ("bundle_numbers", bundles.bundles),

@@ -32,6 +32,7 @@ for known_not in {refused!r}:
 if "saveEngine" in flags:
     onnx = pathlib.Path(flags["onnx"])
     scheme = pathlib.Path(flags["saveEngine"]).parent.parent.name
+    assert "skipInference" in flags or "buildOnly" in flags
     if scheme in {broken!r}:
         fail("Error[10]: Could not find any implementation for node block1.0.attn.spatial_gating_unit.conv0")
     pathlib.Path(flags["saveEngine"]).write_text(json.dumps([scheme, str(onnx)]))
@@ -85,7 +86,7 @@ JETPACKS = (
         "35.3.1",
         "8502",
         "8.5.2",
-        ("stronglyTyped",),
+        ("stronglyTyped", "skipInference"),
         "RAM 2448/6857MB (lfb 3x4MB) SWAP 0/3428MB CPU [9%@1190] GR3D_FREQ 10%@[1109] gpu@43.5C VDD_IN 5018mW/5018mW",
     ),
     JetPack(

@@ -8,7 +8,9 @@ an OpenVINO model is run, in a process of its own. Everything the agent keeps li
     blobs/SHA256             files, whole and checked; SHA256.part while one arrives
     deployments/ID/          request.json, state.json, and a folder a candidate: its files (links to the blobs) as they
                              lie in the bundle, manifest.json and active.json, so that it is a bundle with one model
-    releases/N-ID-CANDIDATE  a link to a candidate's folder: what was active, in order
+    deployments/ID/.work/    a folder a candidate: logs, and what its builds, checks and timings leave
+    releases/N-ID-CANDIDATE  a link to a candidate's folder
+    before.json              which release was active before each
     current                  a link to the release that is active
     timing.cache, lock
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -25,6 +28,7 @@ import math
 import os
 import platform
 import re
+import select
 import shutil
 import signal
 import statistics
@@ -37,6 +41,9 @@ from pathlib import Path
 VERSION = "1"
 CHUNK = 1 << 20
 BUILD_TIMEOUT_S, CHECK_TIMEOUT_S = 3600, 1800
+IDLE_S = 900  # without a word from a host it is gone: its network may be, and tells nobody
+WATCH_S = 0.5
+RESERVED = ("engine", "engine.json")  # what the agent itself puts beside a bundle's files
 LEAST_SAMPLES = 10
 
 
@@ -58,7 +65,17 @@ def say(event, **values):
 
 
 def probe(root, paths):
-    """What the device is. Of what it does not have, None."""
+    """What the device is. Of what it does not have, None; ``errors`` say why of the runtimes."""
+    tensorrt = tensorrt_error = openvino = openvino_error = None
+    if "trtexec" in paths:
+        said, tensorrt_error = _program([paths["trtexec"], "--help"])
+        tensorrt = tensorrt_version(said)
+        tensorrt_error = None if tensorrt else tensorrt_error or _last(said)
+    if "python" in paths:
+        try:
+            openvino = in_openvino(paths, {"about": True}, 300)
+        except RefusedError as error:
+            openvino_error = str(error)
     return {
         "agent": VERSION,
         "architecture": platform.machine(),
@@ -70,10 +87,10 @@ def probe(root, paths):
         "l4t": l4t(_text(paths.get("tegra_release", "/etc/nv_tegra_release"))),
         "jetpack": _package("nvidia-jetpack"),
         "cuda": _cuda(paths.get("cuda", "/usr/local/cuda")),
-        "tensorrt": tensorrt_version(_said([paths["trtexec"], "--help"], any_code=True))
-        if "trtexec" in paths
-        else None,
-        "openvino": _openvino(paths) if "python" in paths else None,
+        "gpu": _said(["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]),
+        "tensorrt": tensorrt,
+        "openvino": openvino,
+        "errors": {name: text for name, text in (("tensorrt", tensorrt_error), ("openvino", openvino_error)) if text},
         "memory_bytes": _memory("MemTotal"),
         "memory_free_bytes": _memory("MemAvailable"),
         "disk_free_bytes": shutil.disk_usage(str(_existing(root))).free,
@@ -124,15 +141,26 @@ def _text(path):
         return None
 
 
-def _said(command, timeout_s=60, any_code=False):
+def _said(command):
     """What a program prints; None where it is not there, fails or hangs."""
+    return _program(command, passed=True)[0]
+
+
+def _program(command, passed=False, timeout_s=60):
+    """(what it prints, None), or (None, why there is nothing); with ``passed`` it must end well."""
     try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=timeout_s
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace").strip() if any_code or done.returncode == 0 else None
+        done = child(command, timeout_s, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        return None, f"{command[0]}: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return None, f"{command[0]} was not done after {timeout_s} s"
+    said = done.stdout.decode("utf-8", "replace").strip()
+    return (None, _last(said)) if passed and done.returncode else (said, None)
+
+
+def _last(text):
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
 
 
 def _release():
@@ -157,14 +185,6 @@ def _package(name):
     return _said(["dpkg-query", "--show", "--showformat=${Version}", name])
 
 
-def _openvino(paths):
-    """Its version and what its CPU plugin can do, asked of the Python that has it."""
-    try:
-        return in_openvino(paths, {"about": True}, 300)
-    except RefusedError:
-        return None
-
-
 def _cuda(folder):
     try:
         return json.loads((Path(folder) / "version.json").read_text(encoding="utf-8"))["cuda"]["version"]
@@ -182,6 +202,57 @@ def _existing(path):
     while not path.exists():
         path = path.parent
     return path
+
+
+# --- programs --------------------------------------------------------------------------------------------------------
+
+
+def child(command, timeout_s, given=None, **pipes):
+    """Run a program that ends with the agent, and with the host that asked for it."""
+    process = subprocess.Popen(
+        command, preexec_fn=_die_with_parent, **pipes
+    )  # the agent has no other thread that locks
+    done = threading.Event()
+    watcher = threading.Thread(target=_kill_without_host, args=(process, done), daemon=True)
+    watcher.start()
+    try:
+        out, err = process.communicate(given, timeout_s)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    finally:
+        done.set()
+        watcher.join()
+    if host_is_gone():
+        raise RefusedError("cut", "the host is gone")
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent():
+    _LIBC.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+
+def _kill_without_host(process, done):
+    while not done.wait(WATCH_S):
+        if host_is_gone():
+            process.kill()
+            return
+
+
+SERVING = threading.Event()
+
+
+def host_is_gone():
+    """Whether nobody is at the other end of standard input any more; a file or terminal there tells nothing."""
+    if not SERVING.is_set():
+        return False
+    poll = select.poll()
+    poll.register(0, 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -273,14 +344,21 @@ class Store:
         """Whether a file or text of the candidate was missing or another."""
         changed = False
         for relative, digest in sorted(candidate["files"].items()):
+            if relative.split("/")[0] in RESERVED:
+                raise RefusedError("request", f"{relative!r} is a name of the agent's own")
             target, blob = folder / checked_path(relative), self.blobs / checked_digest(digest)
-            if target.exists() and target.samefile(blob):
+            if target.exists() and (target.samefile(blob) or sha256_of(target) == digest):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             link = beside(target)
             with contextlib.suppress(FileNotFoundError):
                 link.unlink()
-            os.link(str(blob), str(link))
+            try:
+                os.link(str(blob), str(link))
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(str(blob), str(link))  # a file system without hard links
             link.replace(target)
             changed = True
         for relative, text in sorted(candidate["texts"].items()):
@@ -319,8 +397,9 @@ class Store:
             target = os.readlink(str(self.releases / name))
         except OSError:
             return None
-        parts = Path(target).parts  # ../deployments/ID/CANDIDATE
-        return (name, parts[-2], parts[-1]) if (self.releases / name / ".").exists() else None
+        parts = Path(target).parts
+        is_ours = len(parts) == 4 and parts[:2] == ("..", "deployments")
+        return (name, parts[2], parts[3]) if is_ours and (self.releases / name / ".").exists() else None
 
     def history(self):
         """Every release that is whole, the latest last."""
@@ -336,45 +415,56 @@ class Store:
             raise RefusedError(
                 "unchecked", f"{candidate} of {identity} has not passed its check: it does not become active"
             )
+        Deployment(self, identity, {}).require_whole(candidate)
         history, active = self.history(), self.active()
         if active and active[1:] == (identity, candidate):
             return active[0]
         number = 1 + max([int(name.split("-")[0]) for name, _, _ in history] or [0])
         name = f"{number}-{identity}-{candidate}"
         link_anew(self.releases / name, Path("..") / "deployments" / identity / candidate)
+        write_json(self.root / "before.json", dict(self._before(), **{name: active and active[0]}))
         link_anew(self.current, Path("releases") / name)
         return name
 
+    def _before(self):
+        """The release that was active before each: not the one with the number before, which may have been bad."""
+        return read_json(self.root / "before.json")
+
     def rollback(self):
-        """Back to the release before the active one."""
-        active, history = self.active(), self.history()
-        earlier = [r for r in history if active is None or int(r[0].split("-")[0]) < int(active[0].split("-")[0])]
+        """Back to the release that was active before this one."""
+        active = self.active()
+        earlier = active and self.release(self._before().get(active[0]) or "none")
         if not earlier:
             raise RefusedError(
                 "history", f"there is no release before {active[0] if active else None}: nothing to go back to"
             )
-        link_anew(self.current, Path("releases") / earlier[-1][0])
-        return earlier[-1]
+        Deployment(self, earlier[1], {}).require_whole(earlier[2])
+        link_anew(self.current, Path("releases") / earlier[0])
+        return earlier
 
     def prune(self, keep):
-        """Remove all but the active release and the ``keep`` before it, and what none of them needs."""
-        active, history = self.active(), self.history()
-        stays = {name for name, _, _ in history[-keep:]} if keep else set()
-        if active:
-            before = [r[0] for r in history if int(r[0].split("-")[0]) < int(active[0].split("-")[0])]
-            stays = {active[0], *before[-keep:]} if keep else {active[0]}
-        needed = {deployment for name, deployment, _ in history if name in stays}
+        """Remove all but the active release and the ``keep`` active before it, and what none of them needs."""
+        stays, before, name = [], self._before(), (self.active() or [None])[0]
+        while name and name not in stays and len(stays) <= keep:
+            stays.append(name)
+            name = before.get(name)
+        needed = {deployment for release, deployment, _ in self.history() if release in stays}
         removed = []
         for release in self.releases.iterdir():
             if release.name not in stays:
                 release.unlink()
                 removed.append(release.name)
+        write_json(self.root / "before.json", {name: before.get(name) for name in stays})
+        digests = set()
         for folder in self.deployments.iterdir():
             if folder.name not in needed:
                 shutil.rmtree(str(folder))
                 removed.append(folder.name)
+                continue
+            for candidate in read_json(folder / "request.json").get("candidates", {}).values():
+                digests.update(candidate["files"].values())
         for blob in self.blobs.iterdir():
-            if blob.stat().st_nlink == 1:  # no deployment has it
+            if blob.name not in digests:
                 blob.unlink()
         return sorted(removed)
 
@@ -395,6 +485,8 @@ def checked_path(relative):
     parts = relative.split("/")
     if relative.startswith("/") or "\\" in relative or any(p in ("", ".", "..") for p in parts):
         raise RefusedError("request", f"{relative!r} leads out of the deployment")
+    if any(ord(letter) < 32 for letter in relative):
+        raise RefusedError("request", f"{relative!r} has letters that no file of a bundle has")
     return Path(*parts)
 
 
@@ -404,6 +496,12 @@ def sha256_of(path):
         for data in iter(lambda: file.read(CHUNK), b""):
             digest.update(data)
     return digest.hexdigest()
+
+
+def sync_file(path):
+    """What another program wrote is on the disk, too."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync(folder):
@@ -430,10 +528,12 @@ def link_anew(link, target):
 
 
 def read_json(path):
+    """An object; an empty one where there is none, or where it is broken: it is found out again."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # what is broken is found out again
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path, content):
@@ -464,7 +564,25 @@ class Deployment:
         if not self.request:
             raise RefusedError("request", f"{identity} is not installed here")
         self.state = read_json(self.folder / "state.json")
-        self.state.setdefault("candidates", {})
+        if not isinstance(self.state.get("candidates"), dict):
+            self.state["candidates"] = {}
+
+    def work(self, name):
+        """Where the candidate's logs and passing files are: apart from the bundle's, whatever those are called."""
+        folder = self.folder / ".work" / checked_name(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def require_whole(self, name):
+        """Before it becomes active: every file of it is still what arrived or was built here."""
+        folder, candidate = self.folder / name, self.candidate(name)
+        wanted = dict(candidate["files"])
+        if "engine" in candidate:
+            wanted[candidate["engine"]] = read_json(folder / "engine.json").get("sha256")
+        for relative, digest in sorted(wanted.items()):
+            path = folder / checked_path(relative)
+            if not path.exists() or sha256_of(path) != digest:
+                raise RefusedError("damaged", f"{relative} of {name} is damaged on the device: deploy it again")
 
     def candidate(self, name):
         if name not in self.request["candidates"]:
@@ -486,25 +604,33 @@ class Deployment:
         known = self.known(name, "build")
         if "build" not in candidate:
             return known or self.record(name, "build", {"passed": True})
-        engine, log = folder / candidate["engine"], folder / "build.log"
-        if known and known["passed"] and engine.exists() and sha256_of(engine) == known["sha256"]:
-            return dict(known, kept=True)
-        cache = self.store.root / "timing.cache"
+        engine, work = folder / candidate["engine"], self.work(name)
+        about = read_json(folder / "engine.json")
+        if engine.exists() and (work / "layers.json").exists() and sha256_of(engine) == about.get("sha256"):
+            values = known if known and known["passed"] else {"passed": True, "sha256": about["sha256"]}
+            return dict(self.record(name, "build", values), kept=True)
         engine.parent.mkdir(parents=True, exist_ok=True)
         fresh = engine.with_name("." + engine.name)
-        values = {"folder": folder, "engine": fresh, "cache": cache}
+        for stale in (fresh, work / "layers.json"):
+            with contextlib.suppress(FileNotFoundError):
+                stale.unlink()
+        flags = filled(
+            candidate["build"], folder=folder, work=work, engine=fresh, cache=self.store.root / "timing.cache"
+        )
         started = time.monotonic()
-        error = run_trtexec(self.paths, [flag.format(**values) for flag in candidate["build"]], log, BUILD_TIMEOUT_S)
-        if error is None and not fresh.exists():
-            error = "trtexec passed and left no engine"
+        error = run_trtexec(self.paths, flags, work / "build.log", BUILD_TIMEOUT_S)
+        if error is None and not (fresh.exists() and (work / "layers.json").exists()):
+            error = "trtexec passed and left no engine, or no list of its layers"
+        self.state["candidates"].pop(name, None)  # what was found out about another engine
         if error:
             return self.record(name, "build", {"passed": False, "error": error})
+        sync_file(fresh)
+        values = {"passed": True, "sha256": sha256_of(fresh), "seconds": time.monotonic() - started}
+        size = fresh.stat().st_size
         fresh.replace(engine)
         sync(engine.parent)
-        self.state["candidates"].pop(name, None)  # what was found out about another engine
-        values = {"passed": True, "sha256": sha256_of(engine), "seconds": time.monotonic() - started}
-        about = {"schema_version": 1, "file": candidate["engine"], "sha256": values["sha256"]}
-        write_json(folder / "engine.json", dict(about, size_bytes=engine.stat().st_size))
+        about = {"schema_version": 1, "file": candidate["engine"], "sha256": values["sha256"], "size_bytes": size}
+        write_json(folder / "engine.json", about)
         return self.record(name, "build", values)
 
     def check(self, name):
@@ -557,15 +683,18 @@ def run_golden(deployment, name, candidate):
     images = folder / candidate["images"]
     count = len(deployment.request["logits"][candidate["golden"]])
     size = images.stat().st_size // count
-    one, out = folder / ".golden.bin", folder / ".golden.json"
+    work = deployment.work(name)
+    one, out = work / "golden.bin", work / "golden.json"
     logits = []
     for number in range(count):  # an engine of batch 1 takes one image a run
         with images.open("rb") as file:
             file.seek(number * size)
             one.write_bytes(file.read(size))
+        with contextlib.suppress(FileNotFoundError):
+            out.unlink()
         flags = [f"--loadInputs={candidate['input']}:{one}", f"--exportOutput={out}"]
         flags += [f"--loadEngine={folder / candidate['engine']}", "--iterations=1", "--warmUp=0", "--duration=0"]
-        error = run_trtexec(deployment.paths, flags, folder / "check.log", CHECK_TIMEOUT_S)
+        error = run_trtexec(deployment.paths, flags, work / "check.log", CHECK_TIMEOUT_S)
         if error:
             raise RefusedError("runtime", error)
         try:
@@ -574,6 +703,13 @@ def run_golden(deployment, name, candidate):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RefusedError("runtime", f"trtexec's --exportOutput cannot be read: {error!r}") from None
     return logits, []
+
+
+def filled(flags, **values):
+    """The flags with the agent's own paths in place of ``{name}``; whatever else has braces stays as it is."""
+    for name, value in values.items():
+        flags = [flag.replace("{" + name + "}", str(value)) for flag in flags]
+    return flags
 
 
 # --- TensorRT: by trtexec --------------------------------------------------------------------------------------------
@@ -586,9 +722,7 @@ def run_trtexec(paths, flags, log, timeout_s):
         file.write((" ".join(command) + "\n").encode())
         file.flush()
         try:
-            done = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=timeout_s
-            )
+            done = child(command, timeout_s, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         except OSError as error:
             return f"{command[0]} does not run: {error.strerror}"
         except subprocess.TimeoutExpired:
@@ -655,12 +789,8 @@ def in_openvino(paths, request, timeout_s):
     """``openvino_main`` in the target's Python."""
     command = [*paths["python"], str(Path(__file__).resolve()), "openvino"]
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            timeout=timeout_s,
-        )
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        done = child(command, timeout_s, json.dumps(request).encode(), **pipes)
     except OSError as error:
         raise RefusedError("runtime", f"{command[0]} does not run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
@@ -688,7 +818,10 @@ class Tegrastats:
         if self.command:
             with contextlib.suppress(OSError):
                 self.process = subprocess.Popen(
-                    [self.command, "--interval", "1000"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                    [self.command, "--interval", "1000"],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    preexec_fn=_die_with_parent,
                 )
                 self.reader = threading.Thread(target=self._read, daemon=True)
                 self.reader.start()
@@ -729,14 +862,17 @@ def summary_of(rows):
     return found
 
 
-def bench(deployment, names, rounds, seconds, warm_up_s):
-    """Every candidate in turns, there and back: a device that warms up slows all alike. Milliseconds by candidate."""
+def bench(deployment, names, rounds, seconds, warm_up_s, settings):
+    """Every candidate in turns, there and back: a device that warms up slows all alike. Milliseconds by candidate;
+    ``settings`` are kept with them, so that a host knows what they are."""
     samples = {name: [] for name in names}
     errors, before = {}, temperatures()
     with Tegrastats(deployment.paths) as stats:
         for number in range(rounds):
             for name in names if number % 2 == 0 else list(reversed(names)):
                 say("progress", candidate=name, round=number + 1, rounds=rounds)
+                if name in errors:
+                    continue
                 try:
                     samples[name] += time_once(deployment, name, seconds, warm_up_s)
                 except RefusedError as error:
@@ -748,7 +884,13 @@ def bench(deployment, names, rounds, seconds, warm_up_s):
         else:
             ordered = sorted(samples[name])
             p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-            values = {"passed": True, "median_ms": statistics.median(ordered), "p99_ms": p99, "count": len(ordered)}
+            values = {
+                "passed": True,
+                "median_ms": statistics.median(ordered),
+                "p99_ms": p99,
+                "count": len(ordered),
+                "settings": settings,
+            }
         result[name] = deployment.record(name, "bench", values)
     return {"candidates": result, "temperatures_before_c": before, "during": stats.summary()}
 
@@ -758,11 +900,14 @@ def time_once(deployment, name, seconds, warm_up_s):
     candidate, folder = deployment.candidate(name), deployment.folder / name
     if candidate["runtime"] == "openvino":
         request = openvino_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
-        return in_openvino(deployment.paths, request, CHECK_TIMEOUT_S)["samples_ms"]
-    times, values = folder / ".times.json", {"seconds": max(int(seconds), 1), "warm_up_ms": int(1000 * warm_up_s)}
-    values.update(engine=folder / candidate["engine"], times=times)
-    flags = [flag.format(**values) for flag in candidate["bench"]]
-    error = run_trtexec(deployment.paths, flags, folder / "bench.log", CHECK_TIMEOUT_S)
+        return in_openvino(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
+    work = deployment.work(name)
+    times, engine = work / "times.json", folder / candidate["engine"]
+    with contextlib.suppress(FileNotFoundError):
+        times.unlink()
+    lasting = {"seconds": max(int(seconds), 1), "warm_up_ms": int(1000 * warm_up_s)}
+    flags = filled(candidate["bench"], engine=engine, times=times, **lasting)
+    error = run_trtexec(deployment.paths, flags, work / "bench.log", CHECK_TIMEOUT_S + seconds + warm_up_s)
     if error:
         raise RefusedError("runtime", error)
     try:
@@ -789,7 +934,8 @@ def answer(store, paths, request, source):
         return getattr(Deployment(store, request["id"], paths), verb)(request["candidate"])
     if verb == "bench":
         deployment = Deployment(store, request["id"], paths)
-        return bench(deployment, request["candidates"], request["rounds"], request["seconds"], request["warm_up_s"])
+        names = ("candidates", "rounds", "seconds", "warm_up_s", "settings")
+        return bench(deployment, *(request[name] for name in names))
     if verb == "state":
         return Deployment(store, request["id"], paths).state
     if verb == "choose":
@@ -816,14 +962,14 @@ def answered(store, paths, request, source):
         say("result", value=answer(store, paths, request, source))
     except RefusedError as error:
         say("refused", kind=error.kind, text=str(error))
-        return error.kind != "cut"
+        return request.get("verb") != "receive" or error.kind == "checksum"  # else the rest is still to come
     except BrokenPipeError:
         raise
     except OSError as error:
         kind = "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system"
         say("refused", kind=kind, text=f"{error.filename or store.root}: {error.strerror}")
         return request["verb"] != "receive"  # the rest of the file is still to come
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  whatever it was, the next request is answered
         say("refused", kind="request", text=f"{request.get('verb')} cannot be answered: {error!r}")
     return True
 
@@ -832,9 +978,11 @@ def serve(store, paths):
     """Requests, a JSON line each, until the input ends. One deploy at a time: the lock is held as long."""
     source = sys.stdin.buffer
     with store.alone():
+        SERVING.set()
         say("ready", agent=VERSION)
-        for line in iter(source.readline, b""):
-            if not answered(store, paths, json.loads(line.decode("utf-8")), source):
+        while select.select([0], [], [], IDLE_S)[0]:  # a host asks and waits: nothing of it is in the buffer now
+            line = source.readline()
+            if not line or not answered(store, paths, json.loads(line.decode("utf-8")), source):
                 return
 
 

@@ -13,6 +13,7 @@ import click
 
 from edge_van.cli.types import POINTS, Verbs, print_json
 from edge_van.progress import Terminal, Work
+from edge_van.text import one_line
 
 _PATH = click.Path(path_type=Path)
 
@@ -27,6 +28,12 @@ def _reached(function: Callable[..., Any]) -> Callable[..., Any]:
     for flag in reversed(flags):
         function = flag(function)
     return function
+
+
+def _device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of what is there already: the target says where everything is kept, and by which Python."""
+    flag = click.option("--target", metavar="NAME|FILE.toml", help="The one it was deployed with.")
+    return flag(_reached(function))
 
 
 @click.command()
@@ -50,7 +57,11 @@ def deploy(bundle: Path, host: str, target: str, as_json: bool, max_drop: float 
         return
     from edge_van.cli.tables_deploy import show_deployed
 
-    show_deployed(done)
+    show_deployed(done, _given({"--target": target, "--ssh-config": flags["ssh_config"], "--root": flags["root"]}))
+
+
+def _given(flags: dict[str, Any]) -> list[str]:
+    return [str(word) for flag, value in flags.items() if value is not None for word in (flag, value)]
 
 
 @click.group(cls=Verbs)
@@ -60,8 +71,7 @@ def device() -> None:
 
 @device.command()
 @click.argument("host", metavar="HOST|local")
-@click.option("--target", metavar="NAME|FILE.toml", help="Where its programs are.")
-@_reached
+@_device
 def probe(host: str, as_json: bool, **flags: Any) -> None:
     """Module, versions, memory, disk, power mode and temperatures."""
     from edge_van.deployment.releases import DeviceOptions, probe_device
@@ -77,7 +87,7 @@ def probe(host: str, as_json: bool, **flags: Any) -> None:
 
 @device.command("list")
 @click.argument("host", metavar="HOST|local")
-@_reached
+@_device
 def list_(host: str, as_json: bool, **flags: Any) -> None:
     """The releases, and which is active."""
     from edge_van.deployment.releases import DeviceOptions, list_releases
@@ -93,7 +103,7 @@ def list_(host: str, as_json: bool, **flags: Any) -> None:
 
 @device.command()
 @click.argument("host", metavar="HOST|local")
-@_reached
+@_device
 def rollback(host: str, as_json: bool, **flags: Any) -> None:
     """Make the release before the active one active."""
     import edge_van
@@ -103,13 +113,13 @@ def rollback(host: str, as_json: bool, **flags: Any) -> None:
     if as_json:
         print_json(release)
     else:
-        click.echo(f"Active: {release.name}")
+        click.echo(f"Active: {one_line(release.name)}")
 
 
 @device.command()
 @click.argument("host", metavar="HOST|local")
 @click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Releases before the active one.")
-@_reached
+@_device
 def prune(host: str, keep: int, as_json: bool, **flags: Any) -> None:
     """Remove all releases but the active one and some before it, and what only they need."""
     from edge_van.deployment.releases import DeviceOptions
@@ -119,4 +129,4 @@ def prune(host: str, keep: int, as_json: bool, **flags: Any) -> None:
     if as_json:
         print_json({"removed": removed})
     else:
-        click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+        click.echo(f"Removed: {one_line(', '.join(removed)) or 'nothing'}")

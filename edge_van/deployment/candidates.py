@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from edge_van.assets import asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.golden import Golden, read_golden
 from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, GOLDEN, INT8_IR, OPENVINO_ONNX, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.bundle.models import tensorrt_schemes
 from edge_van.bundle.records import Manifest, SchemeResult
-from edge_van.deployment.targets import Target
+from edge_van.deployment.targets import OPENVINO_CANDIDATES, TENSORRT_CANDIDATES, Target
 from edge_van.engines.trtexec import Trtexec, build_command, time_command
 from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import sha256_of
 
+AGENT = "deploy/agent/edge_van_agent.py"
 ENGINE = "engine/model.engine"
+_ENVIRONMENT = ("architecture", "module", "cpu", "gpu", "l4t", "tensorrt", "openvino")
 IMAGES = "golden.bin"
 ROUNDED_FLOOR_DB = {"bf16": 20.0, "f16": 30.0}
 """Least SQNR where the FP32 model runs in a shorter float, whose accuracy was not measured."""
@@ -73,6 +76,9 @@ def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tupl
     Raises ``BundleError`` for a bundle without golden images or with a damaged file, ``UsageError`` where it has none
     of the candidates.
     """
+    known = OPENVINO_CANDIDATES if target.runtime == "openvino" else TENSORRT_CANDIDATES
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"{target.title} has no candidate {', '.join(unknown)}; it has {', '.join(known)}")
     golden = read_golden(bundle)
     maker = _OpenVINO if target.runtime == "openvino" else _TensorRT
     made, left_out = {}, {}
@@ -89,7 +95,8 @@ def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tupl
     request: dict[str, Any] = {
         "candidates": {name: {**c.request, "files": c.digests} for name, c in made.items()},
         "logits": {c.golden: golden.logits[c.golden].astype(float).tolist() for c in made.values()},
-        "environment": {key: probe[key] for key in ("architecture", "l4t", "tensorrt", "openvino")},
+        # whatever else than these has changed, what was built, checked and timed still holds
+        "environment": {key: probe[key] for key in _ENVIRONMENT} | {"agent": sha256_of(asset(AGENT))},
     }
     identity = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
     return Plan(identity, made, request, left_out)
@@ -133,9 +140,7 @@ class _OpenVINO(_Maker):
             return f"this CPU has no {name.upper()} units"
         spec = self.manifest.input_spec
         pixels = self.golden.pixels if self.golden.camera is None else self.golden.camera
-        drop: float | None = 0.0
-        if name in _IRS:
-            drop = _drop(self.manifest, name)
+        drop = 0.0 if name == "fp32" else _drop(self.manifest, name)  # of a shorter float nobody measured it
         active = _active("openvino", "int8" if name in _IRS else "fp32", name if name in _IRS else None, file, hint)
         return Candidate(
             name=name,
@@ -181,7 +186,7 @@ class _TensorRT(_Maker):
         build = build_command(
             tool,
             Path("{folder}") / source,
-            Path("{folder}"),
+            Path("{work}"),
             input_shape=f"{value.name}:1x{sides}",
             flags=flags_of(graph),
         )

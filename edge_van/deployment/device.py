@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from edge_van.assets import asset
+from edge_van.deployment.candidates import AGENT
 from edge_van.deployment.transport import Transport
 from edge_van.errors import DeviceError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-AGENT = "deploy/agent/edge_van_agent.py"
 CHUNK = 1 << 18
 _START = """
 import hashlib, os, runpy, sys
@@ -35,9 +35,20 @@ if hashlib.sha256(data).hexdigest() != digest:
 os.makedirs(os.path.join(root, "agents"), exist_ok=True)
 path = os.path.join(root, "agents", digest + ".py")
 fresh = path + "." + str(os.getpid())
-with open(fresh, "wb") as file:
-    file.write(data)
-os.replace(fresh, path)
+try:  # on a disk that is full, what is there already still frees some
+    with open(path, "rb") as file:
+        there = file.read() == data
+except OSError:
+    there = False
+if not there:
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+        os.replace(fresh, path)
+    except OSError as error:
+        if os.path.exists(fresh):
+            os.remove(fresh)
+        sys.exit(path + ": " + str(error.strerror))
 sys.argv[:] = [path, "--root", root] + sys.argv[4:]
 runpy.run_path(path, run_name="__main__")
 """
@@ -71,11 +82,13 @@ class Device:
         words = [root, digest, str(len(agent)), "--paths", json.dumps(paths), "serve"]
         self._process = transport.start([*python, "-c", _START, *words])
         self._said: list[str] = []
+        self._is_ready = False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
             self._write(agent)
             self._read("ready", None)
+            self._is_ready = True
         except BaseException:
             self.close()
             raise
@@ -127,7 +140,13 @@ class Device:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         self._listener.join(5)
-        return self.transport.failure(self._process.returncode or 0, "".join(self._said[-20:]))
+        said = "".join(self._said[-20:])
+        if self._is_ready:
+            why = said.strip().splitlines()[-1:] or ["it said nothing"]
+            return DeviceError(
+                f"{self.transport.where}: the connection broke off ({why[0].strip()}): the same command goes on there"
+            )
+        return self.transport.failure(self._process.returncode or 0, said)
 
     def _listen(self) -> None:
         for line in self._pipe(self._process.stderr):
@@ -147,11 +166,12 @@ class Device:
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.terminate()
+            self._process.kill()
             self._process.wait()
         self._listener.join(5)
-        for pipe in (self._process.stdout, self._process.stderr):
-            self._pipe(pipe).close()
+        self._pipe(self._process.stdout).close()
+        if not self._listener.is_alive():  # a master connection of ssh may hold it open: closing would wait for that
+            self._pipe(self._process.stderr).close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,19 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packaging.version import Version
-
 from edge_van.engines.layer_table import onnx_layers, parse_layer_json, precision_table, require_precision
 from edge_van.errors import DataError, VerificationError
 from edge_van.progress import signals_wait
-
-NAMES_NODES_SINCE = Version("8.6")
-"""Before it, the layers that TensorRT lists do not say which nodes of the graph they compute."""
-
-
-def is_provable(tensorrt: str) -> bool:
-    """Whether that version says in which datatype each layer of the graph runs."""
-    return Version(tensorrt) >= NAMES_NODES_SINCE
 
 
 def precision_problem(layers_json: str, graph: Path, tensorrt: str) -> str | None:

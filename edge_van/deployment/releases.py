@@ -12,10 +12,22 @@ from typing import Any
 from edge_van.deployment.rollout import open_device
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import transport_to
+from edge_van.engines.trtexec import JETPACK_TRTEXEC
 from edge_van.errors import UsageError
 
-ANY = Target(title="any device", runtime="openvino", architecture="any", candidates=("fp32",))
-"""Where no target is given: the agent's usual root and Python."""
+ANY = Target(
+    title="any device",
+    runtime="openvino",
+    architecture="any",
+    candidates=("fp32",),
+    paths={
+        "trtexec": str(JETPACK_TRTEXEC),
+        "tegrastats": "tegrastats",
+        "nvpmodel": "nvpmodel",
+        "jetson_clocks": "jetson_clocks",
+    },
+)
+"""Where no target is given: the usual root and Python, and programs where JetPack has them."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.engine_record import EngineChoice, SchemeTiming
 from edge_van.deployment.candidates import Candidate, Plan, make_plan
 from edge_van.deployment.device import Device
-from edge_van.deployment.proof import is_provable, precision_problem
+from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Transport, transport_to
-from edge_van.engines.choice import choose_engine
-from edge_van.engines.trtexec import LAYERS_NAME
-from edge_van.errors import DeviceError, UsageError, VerificationError
+from edge_van.engines.choice import choose_engine, over_the_limit
+from edge_van.engines.trtexec import LAYERS_NAME, is_before_8_6
+from edge_van.errors import AccuracyGateError, DeviceError, UsageError, VerificationError
 from edge_van.progress import UNWATCHED, Work
+from edge_van.text import one_line
 
 CLOCK_SKEW_S = 300.0
 MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30}
@@ -83,7 +84,8 @@ def deploy(
     What was active stays so unless a candidate passes its check and is within the accuracy budget; the fastest of those
     on the device becomes active. Raises ``UsageError`` for a device that is not of the target, ``BundleError`` for a
     damaged bundle, ``MissingRuntimeError`` where the device cannot be reached, ``DeviceError`` where it refuses or
-    breaks off, ``VerificationError`` where no candidate can become active.
+    breaks off, ``AccuracyGateError`` where every candidate that runs loses too much, ``VerificationError`` where none
+    can become active for another reason.
     """
     bundle, options = as_bundle(bundle), options or DeployOptions()
     kind = target if isinstance(target, Target) else load_target(target)
@@ -92,20 +94,20 @@ def deploy(
             probe = device.ask("probe")
         if why := kind.refusal(probe):
             raise UsageError(f"{device.transport.where} is no {kind.title}: {why}")
-        warnings = _doubts(probe)
+        warnings = _doubts(probe, kind)
         plan = make_plan(bundle, kind, probe, options.candidates)
         warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
         work.warn(warnings)
-        _require_room(plan, kind, probe, device.transport.where)
-        sent = _upload(device, plan, work)
+        sent = _upload(device, plan, kind, probe, work)
         device.ask("install", id=plan.identity, request=plan.request)
         rows, conditions = _try_all(device, plan, kind, probe, options, work)
         limit = bundle.manifest.recipe.max_drop_points if options.max_drop_points is None else options.max_drop_points
         choice = _choose(rows, limit, kind)
         device.ask("choose", id=plan.identity, choice=_plain(choice))
         if choice.active is None:
-            reasons = "; ".join(f"{row.name}: {row.error}" for row in rows if row.error) or choice.reason
-            raise VerificationError(f"nothing becomes active on {device.transport.where}, what was stays: {reasons}")
+            reasons = "; ".join([choice.reason, *(f"{row.name}: {row.error}" for row in rows if row.error)])
+            text = f"nothing becomes active on {device.transport.where}, what was stays: {reasons}"
+            raise AccuracyGateError(text) if over_the_limit(choice) else VerificationError(text)
         with work.reporter.stage(f"Activating {choice.active}"):
             before = device.ask("list")["active"]
             release = device.ask("activate", id=plan.identity, candidate=choice.active)
@@ -132,18 +134,20 @@ def open_device(transport: Transport, target: Target, root: str | None = None) -
     return Device(transport, root=root or target.root, python=target.python, paths=paths)
 
 
-def _doubts(probe: dict[str, Any]) -> tuple[str, ...]:
+def _doubts(probe: dict[str, Any], target: Target) -> tuple[str, ...]:
     doubts = []
+    if probe["module"] is not None and target.module.lower() not in probe["module"].lower():
+        doubts.append(f"the device calls itself {one_line(probe['module'])}, the target is {target.title}")
     skew = probe["time_s"] - time.time()
     if abs(skew) >= CLOCK_SKEW_S:
         word = "ahead" if skew > 0 else "behind"
         doubts.append(f"the device's clock is {abs(skew):.0f} s {word}: its logs have other times")
-    if probe["tensorrt"] is not None and not is_provable(probe["tensorrt"]):
+    if probe["tensorrt"] is not None and is_before_8_6(probe["tensorrt"]):
         doubts.append(f"in which datatype each layer runs is not proved: TensorRT {probe['tensorrt']} does not say it")
     return tuple(doubts)
 
 
-def _require_room(plan: Plan, target: Target, probe: dict[str, Any], where: str) -> None:
+def _require_room(plan: Plan, target: Target, probe: dict[str, Any], missing_bytes: int, where: str) -> None:
     largest = max(sum(map(_size, c.contents.values())) for c in plan.candidates.values())
     needed = MEMORY_BYTES[target.runtime] + MODEL_COPIES * largest
     free = probe["memory_free_bytes"]
@@ -151,21 +155,22 @@ def _require_room(plan: Plan, target: Target, probe: dict[str, Any], where: str)
         raise DeviceError(
             f"{where} has {free >> 20} MB of memory free, about {needed >> 20} are needed: end what runs there"
         )
-    engines = sum(c.engine_bytes for c in plan.candidates.values())
-    sizes = sum(map(_size, plan.blobs().values()))
-    if probe["disk_free_bytes"] < engines + sizes:
+    engines = sum(c.engine_bytes for c in plan.candidates.values()) if missing_bytes else 0  # else they are there
+    if probe["disk_free_bytes"] < engines + missing_bytes:
         raise DeviceError(
-            f"{where} has {probe['disk_free_bytes'] >> 20} MB of disk free, up to {(engines + sizes >> 20) + 1} are "
-            f"needed: free some, or remove what is not active with edge-van device prune"
+            f"{where} has {probe['disk_free_bytes'] >> 20} MB of disk free, about "
+            f"{(engines + missing_bytes >> 20) + 1} are needed: free some, or remove what is not active with edge-van "
+            f"device prune"
         )
 
 
-def _upload(device: Device, plan: Plan, work: Work) -> int:
-    """Bytes that went over."""
+def _upload(device: Device, plan: Plan, target: Target, probe: dict[str, Any], work: Work) -> int:
+    """Bytes that went over, once there is room for all."""
     blobs = plan.blobs()
     sizes = {digest: _size(content) for digest, content in blobs.items()}
     missing = device.ask("missing", files=sizes)
     total: int = sum(sizes[digest] - arrived for digest, arrived in missing.items())
+    _require_room(plan, target, probe, total, device.transport.where)
     if missing:
         with work.reporter.stage("Uploading", total) as advance:
             for digest, arrived in missing.items():
@@ -193,7 +198,9 @@ def _try_all(
     for name, why in errors.items():
         work.warn((f"{name}: {why}",))
     good = [name for name in plan.candidates if name not in errors]
-    times, conditions = _times(device, plan, target, good, options, work)
+    settings = {name: getattr(target, name) for name in ("rounds", "seconds", "warm_up_s")}
+    settings |= {"power_mode": probe["power_mode"]}
+    times, conditions = _times(device, plan, target, good, settings, work, again=options.retime)
     rows = []
     for name, candidate in plan.candidates.items():
         timed = times.get(name, {})
@@ -223,21 +230,22 @@ def _built(device: Device, plan: Plan, candidate: Candidate, probe: dict[str, An
         built = device.ask("build", id=plan.identity, candidate=candidate.name)
         if not built["passed"]:
             return str(built["error"])
-        layers = device.ask("read", id=plan.identity, path=f"{candidate.name}/{LAYERS_NAME}")
-    if not is_provable(str(probe["tensorrt"])):
+        layers = device.ask("read", id=plan.identity, path=f".work/{candidate.name}/{LAYERS_NAME}")
+    if is_before_8_6(str(probe["tensorrt"])):
         return None
     return precision_problem(layers, candidate.graph, str(probe["tensorrt"]))
 
 
 def _times(
-    device: Device, plan: Plan, target: Target, names: list[str], options: DeployOptions, work: Work
+    device: Device, plan: Plan, target: Target, names: list[str], settings: dict[str, Any], work: Work, *, again: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What was timed before, where that is all of them; else all of them in turns."""
+    """What was timed before, where that is all of them and was done alike; else all of them in turns."""
     if not names:
         return {}, {}
     known = device.ask("state", id=plan.identity)["candidates"]
     before = {name: known.get(name, {}).get("bench") for name in names}
-    if not options.retime and all(timed is not None and timed["passed"] for timed in before.values()):
+    usable = [t is not None and t["passed"] and t.get("settings") == settings for t in before.values()]
+    if not again and all(usable):
         return {name: dict(timed) for name, timed in before.items() if timed is not None}, {}
     with work.reporter.stage("Timing", target.rounds * len(names)) as advance:
         found = device.ask(
@@ -248,6 +256,7 @@ def _times(
             rounds=target.rounds,
             seconds=target.seconds,
             warm_up_s=target.warm_up_s,
+            settings=settings,
         )
     return found["candidates"], {key: value for key, value in found.items() if key != "candidates"}
 

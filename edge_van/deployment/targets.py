@@ -41,6 +41,7 @@ class Target:
     openvino_python  the command of the Python that has OpenVINO; empty: ``python``
     versions       accepted ones (PEP 440) of l4t, tensorrt, openvino, python
     paths          of programs and files on the device
+    module         a part of what the device tree calls the board; a device that says another is only warned of
     rounds, seconds, warm_up_s   how each candidate is timed: so often, each time so long
     """
 
@@ -53,6 +54,7 @@ class Target:
     openvino_python: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    module: str = ""
     rounds: int = 2
     seconds: float = 5.0
     warm_up_s: float = 1.0
@@ -84,6 +86,7 @@ class Target:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             _check(number and low <= value <= high, f"{name} is a number from {low} to {high}; got {value!r}")
+        _check(isinstance(self.module, str), f"module is a text; got {self.module!r}")
         _check(isinstance(self.rounds, int), f"rounds is a whole number; got {self.rounds!r}")
 
     def refusal(self, probe: dict[str, Any]) -> str | None:
@@ -94,7 +97,9 @@ class Target:
         needed = {**self.versions, **({} if self.runtime in self.versions else {self.runtime: ">=0"})}
         for name, wanted in needed.items():
             if there[name] is None:
-                return f"it has no {_TITLES[name]}: {_ADVICE.get(name, 'see docs/deploy.md')}"
+                because = probe["errors"].get(name)
+                reason = f" ({because})" if because else ""
+                return f"it has no {_TITLES[name]} that runs{reason}: {_ADVICE.get(name, 'see docs/deploy.md')}"
             try:
                 fits = Version(there[name]) in SpecifierSet(wanted, prereleases=True)
             except InvalidVersion:

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from edge_van.bundle.engine_record import EngineRecord, write_engine
 from edge_van.bundle.layout import LOG_NAME, PLAN_NAME
 from edge_van.engines.layer_table import (
@@ -75,6 +77,11 @@ def find_trtexec(binary: Path | None = None) -> Trtexec:
     )
 
 
+def is_before_8_6(version: str) -> bool:
+    """The versions of JetPack 5: another name for a flag, and no word on which nodes a layer computes."""
+    return Version(version) < Version("8.6")
+
+
 def build_command(
     tool: Trtexec, onnx: Path, folder: Path, *, input_shape: str = "", flags: tuple[str, ...] = ()
 ) -> list[str]:
@@ -88,7 +95,7 @@ def build_command(
         f"--saveEngine={folder / UNPROVED_NAME}",
         f"--exportLayerInfo={folder / LAYERS_NAME}",
         "--profilingVerbosity=detailed",
-        "--skipInference",
+        "--buildOnly" if is_before_8_6(tool.version) else "--skipInference",
     ]
     if input_shape:
         command += [f"--{kind}Shapes={input_shape}" for kind in ("min", "opt", "max")]

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,66 @@ def test_activate_again_rollback_and_prune(agent: AgentProcess) -> None:
         agent.ask("rollback")
     deployed(agent, "d4", b"4")
     assert agent.ask("list")["active"] == ["4-d4-fp32", "d4", "fp32"]
-    assert set(agent.ask("prune", keep=1)) == {"1-d1-fp32", "2-d2-fp32", "d1", "d2"}
-    assert [r[1] for r in agent.ask("list")["releases"]] == ["d3", "d4"]
+    # the one before it is what was active, not the last that was given up
+    assert set(agent.ask("prune", keep=1)) == {"2-d2-fp32", "3-d3-fp32", "d2", "d3"}
+    assert [r[1] for r in agent.ask("list")["releases"]] == ["d1", "d4"]
     assert len(list((agent.root / "blobs").iterdir())) == 2
-    assert agent.ask("rollback")[1] == "d3"
+    assert agent.ask("rollback")[1] == "d1"
+
+
+def test_what_is_damaged_does_not_become_active(agent: AgentProcess) -> None:
+    deployed(agent, "one", b"good")
+    deployed(agent, "two", b"2")
+    (agent.root / "deployments" / "one" / "fp32" / "m" / "a.bin").write_bytes(b"evil")
+    with pytest.raises(Refusal, match="is damaged on the device") as caught:
+        agent.ask("rollback")
+    assert caught.value.kind == "damaged"
+    with pytest.raises(Refusal, match="is damaged"):
+        agent.ask("activate", id="one", candidate="fp32")
+    assert (agent.root / "current" / "m" / "a.bin").read_bytes() == b"2"
+
+
+def test_a_state_that_is_broken_is_found_out_again(agent: AgentProcess) -> None:
+    deployed(agent, "one", b"1")
+    for content in ("null", "[]", '{"candidates": 3}', "{", ""):
+        (agent.root / "deployments" / "one" / "state.json").write_text(content)
+        assert agent.ask("state", id="one")["candidates"] == {}
+    assert agent.ask("list")["active"][1] == "one"
+
+
+@pytest.mark.parametrize("name", ["engine", "engine/model.engine", "engine.json"])
+def test_names_of_the_agents_own(agent: AgentProcess, name: str) -> None:
+    with pytest.raises(Refusal, match="of the agent's own"):
+        agent.ask("install", id="one", request=request_of({name: agent.send(b"x")}))
+
+
+def test_a_strange_link_among_the_releases(agent: AgentProcess) -> None:
+    deployed(agent, "one", b"1")
+    (agent.root / "releases" / "9-x-y").symlink_to("/")
+    assert [r[1] for r in agent.ask("list")["releases"]] == ["one"]
+
+
+def test_a_child_ends_with_the_host(python: str, tmp_path: Path) -> None:
+    """A build that lasts holds the device no longer than its host is there."""
+    slow = tmp_path / "trtexec"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    root = tmp_path / "root"
+    with AgentProcess(root, python=python, paths={"trtexec": str(slow)}) as agent:
+        candidate = {"runtime": "tensorrt", "files": {"a": agent.send(b"x")}, "texts": {}, "engine": "engine/m"}
+        request = {"candidates": {"int8": {**candidate, "build": ["--x={0}"]}}, "logits": {}}
+        agent.ask("install", id="one", request=request)
+        assert agent.process.stdin is not None
+        agent.process.stdin.write(b'{"verb": "build", "id": "one", "candidate": "int8"}\n')
+        agent.process.stdin.flush()
+        until = time.monotonic() + 30
+        while not (root / "deployments/one/.work/int8/build.log").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        agent.process.stdin.close()
+        assert agent.process.wait(20) is not None
+    with AgentProcess(root, python=python) as second:
+        assert second.ask("list")["active"] is None
+    assert (root / "deployments/one/.work/int8/build.log").read_text() == f"{slow} --x={{0}}\n"
 
 
 def test_a_damaged_file_is_sent_again_and_its_candidate_starts_anew(agent: AgentProcess) -> None:

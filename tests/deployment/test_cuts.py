@@ -175,7 +175,7 @@ def test_an_agent_that_is_killed_while_it_times(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceError, match="the connection broke off"):
         deploy(device_bundle, HOST, slow, options=options)
     killer.join()
     assert not (root / "current").exists()

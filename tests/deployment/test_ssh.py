@@ -21,7 +21,14 @@ from edge_van.deployment.releases import DeviceOptions, list_releases, probe_dev
 from edge_van.deployment.rollout import DeployOptions, deploy
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import SSH
-from edge_van.errors import BundleError, DeviceError, MissingRuntimeError, UsageError, VerificationError
+from edge_van.errors import (
+    AccuracyGateError,
+    BundleError,
+    DeviceError,
+    MissingRuntimeError,
+    UsageError,
+    VerificationError,
+)
 from edge_van.prediction.classifier import open_classifier
 
 
@@ -187,7 +194,7 @@ def test_a_device_of_another_kind(device_bundle: Bundle, server: SSHServer, opti
     with pytest.raises(UsageError, match="is no ARM CPU: it is x86_64"):
         deploy(device_bundle, HOST, arm, options=options)
     bare = replace(load_target("cpu-x86"), python=(sys.executable,), openvino_python=("/bin/false",))
-    with pytest.raises(UsageError, match="has no OpenVINO: install it there"):
+    with pytest.raises(UsageError, match=r"has no OpenVINO that runs \(.*\): install it there"):
         deploy(device_bundle, HOST, bare, options=options)
     old = replace(load_target("cpu-x86"), python=(sys.executable,), versions={"openvino": "<2000"})
     with pytest.raises(UsageError, match=r"it has OpenVINO 20\d\d.* takes <2000"):
@@ -220,7 +227,7 @@ def test_a_failed_check_leaves_what_is_active(
 def test_a_budget_that_nothing_is_within(device_bundle: Bundle, server: SSHServer, target: Target) -> None:
     options = DeployOptions(ssh_config=server.config, candidates=("openvino",), max_drop_points=0.0)
     assert device_bundle.manifest.accuracy is not None
-    with pytest.raises(VerificationError, match="what was stays"):
+    with pytest.raises(AccuracyGateError, match=r"what was stays: every engine loses over 0 points, the best 0\.50"):
         deploy(device_bundle, HOST, target, options=options)
 
 
@@ -241,6 +248,24 @@ def test_a_bundle_that_was_altered(
     manifest.write_text(manifest.read_text().replace("openvino/model.bin", "../openvino/model.bin"))
     with pytest.raises(BundleError, match=r"'\.\.'"):
         deploy(copy, HOST, target, options=options)
+
+
+def test_a_candidate_that_there_is_not(
+    device_bundle: Bundle, server: SSHServer, target: Target, options: DeployOptions
+) -> None:
+    with pytest.raises(UsageError, match="x86 CPU has no candidate int8; it has fp32, bf16"):
+        deploy(device_bundle, HOST, target, options=replace(options, candidates=("int8",)))
+
+
+def test_times_of_other_settings_are_not_taken(
+    device_bundle: Bundle, server: SSHServer, target: Target, tmp_path: Path
+) -> None:
+    options = DeployOptions(ssh_config=server.config, root=str(tmp_path / "root"), candidates=("fp32",))
+    first = deploy(device_bundle, HOST, target, options=options)
+    assert deploy(device_bundle, HOST, target, options=options).conditions == {}
+    longer = deploy(device_bundle, HOST, replace(target, seconds=0.2), options=options)
+    assert longer.conditions != {}
+    assert (longer.release, longer.sent_bytes) == (first.release, 0)
 
 
 def test_a_probe(server: SSHServer, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ PROBE: dict[str, Any] = {
     "l4t": "36.4.3",
     "tensorrt": "10.3.0",
     "openvino": {"version": "2026.4.1", "capabilities": ["FP32", "INT8"]},
+    "errors": {},
 }
 
 
@@ -98,12 +99,16 @@ def test_a_device_of_the_kind() -> None:
     ("name", "changes", "words"),
     [
         ("cpu-arm", {"architecture": "x86_64"}, "it is x86_64, ARM CPU is aarch64"),
-        ("cpu-arm", {"openvino": None}, "it has no OpenVINO: install it there"),
+        (
+            "cpu-arm",
+            {"openvino": None, "errors": {"openvino": "no module"}},
+            "no OpenVINO that runs (no module): install it",
+        ),
         ("cpu-arm", {"openvino": {"version": "2024.6.0"}}, "it has OpenVINO 2024.6.0"),
         ("cpu-arm", {"openvino": {"version": "of my own"}}, "it has OpenVINO of my own"),
         ("jetson-thor", {}, "it has L4T 36.4.3, Jetson Thor takes"),
         ("jetson-orin-nano", {"l4t": None}, "it has no L4T"),
-        ("jetson-orin-nano", {"tensorrt": None}, "it has no TensorRT: install libnvinfer-bin"),
+        ("jetson-orin-nano", {"tensorrt": None}, "it has no TensorRT that runs: install libnvinfer-bin"),
         ("jetson-orin-nano", {"tensorrt": "8.5.2"}, "it has TensorRT 8.5.2"),
     ],
 )
