@@ -5,6 +5,7 @@ In: a bundle, a host, a target. Out: a ``Deployed``. What is on the device and w
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge_van.deployment.candidates import Candidate, Plan, make_plan
 from edge_van.deployment.device import Device
 from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.targets import Target, load_target
-from edge_van.deployment.transport import Transport, transport_to
+from edge_van.deployment.transport import Local, Transport, transport_to
 from edge_van.engines.choice import choose_engine, over_the_limit
 from edge_van.engines.trtexec import LAYERS_NAME, is_before_8_6
 from edge_van.errors import AccuracyGateError, DeviceError, UsageError, VerificationError
@@ -127,11 +128,15 @@ def deploy(
 
 
 def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
-    """The device of that target, this caller's alone; raises as ``Device``."""
+    """The device of that target, this caller's alone; raises as ``Device``. On this machine the usual Python is the
+    one that runs edge-van."""
+    python = target.python
+    if isinstance(transport, Local) and python == Target.python:
+        python = (sys.executable,)
     paths: dict[str, Any] = dict(target.paths)
     if target.runtime == "openvino":
-        paths["python"] = list(target.openvino_python or target.python)
-    return Device(transport, root=root or target.root, python=target.python, paths=paths)
+        paths["python"] = list(target.openvino_python or python)
+    return Device(transport, root=root or target.root, python=python, paths=paths)
 
 
 def _doubts(probe: dict[str, Any], target: Target) -> tuple[str, ...]:
