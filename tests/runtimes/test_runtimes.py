@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes import RUNTIMES, Session, open_model
 from edge_van.runtimes.base import Kernel
-from edge_van.runtimes.openvino import OpenVINOSession, has_bf16
+from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
 
 ENGINES = ("openvino", "onnxruntime")
 SIDE = 6
@@ -205,17 +205,18 @@ def test_exact_computes_what_a_qdq_graph_says(tmp_path: Path) -> None:
         assert np.allclose(session.run({"images": images})["logits"], expected, atol=2e-2)
 
 
-@pytest.mark.parametrize("precision", ["f16", "FP32", ""])
+@pytest.mark.parametrize("precision", ["f64", "FP32", ""])
 def test_openvinos_precision_is_checked(precision: str, one_image: Path) -> None:
-    with pytest.raises(UsageError, match=rf"precision of \('f32', 'bf16'\), got '{precision}'"):
+    with pytest.raises(UsageError, match=rf"precision of \('f32', 'bf16', 'f16'\), got '{precision}'"):
         open_model("openvino", one_image, precision=precision)
 
 
-def test_bf16_is_never_emulated(one_image: Path) -> None:
-    if has_bf16():
-        pytest.skip("this CPU has BF16 units")
-    with pytest.raises(MissingRuntimeError, match="no BF16 units"):
-        open_model("openvino", one_image, precision="bf16")
+@pytest.mark.parametrize(("precision", "units"), [("bf16", "BF16"), ("f16", "FP16")])
+def test_a_shorter_float_is_never_emulated(precision: str, units: str, one_image: Path) -> None:
+    if units in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip(f"this CPU has {units} units")
+    with pytest.raises(MissingRuntimeError, match=f"no {units} units"):
+        open_model("openvino", one_image, precision=precision)
 
 
 def test_f32_is_set_and_not_left_to_the_plugin(one_image: Path) -> None:
