@@ -13,6 +13,7 @@ DEMO_CHECKPOINT = "calibration/demo/van_b0_cifar10.safetensors"
 DEMO_CALIBRATION = "calibration/demo/calibration.zip"
 DEMO_VALIDATION = "calibration/demo/validation.zip"
 DEFAULT_RECIPE = "calibration/recipes/default.toml"
+DEPLOY_AGENT = "deploy/agent/edge_van_agent.py"
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_van.assets import asset
+from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.golden import Golden, read_golden
 from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, GOLDEN, INT8_IR, OPENVINO_ONNX, with_weights
@@ -26,7 +26,6 @@ from edge_van.engines.trtexec import Trtexec, build_command, time_command
 from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import sha256_of
 
-AGENT = "deploy/agent/edge_van_agent.py"
 ENGINE = "engine/model.engine"
 _ENVIRONMENT = ("architecture", "module", "cpu", "gpu", "l4t", "tensorrt", "openvino")
 IMAGES = "golden.bin"
@@ -96,7 +95,7 @@ def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tupl
         "candidates": {name: {**c.request, "files": c.digests} for name, c in made.items()},
         "logits": {c.golden: golden.logits[c.golden].astype(float).tolist() for c in made.values()},
         # whatever else than these has changed, what was built, checked and timed still holds
-        "environment": {key: probe[key] for key in _ENVIRONMENT} | {"agent": sha256_of(asset(AGENT))},
+        "environment": {key: probe[key] for key in _ENVIRONMENT} | {"agent": sha256_of(asset(DEPLOY_AGENT))},
     }
     identity = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
     return Plan(identity, made, request, left_out)

@@ -11,13 +11,11 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from edge_van.assets import asset
-from edge_van.deployment.candidates import AGENT
+from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.deployment.transport import Transport
 from edge_van.errors import DeviceError
 
@@ -55,20 +53,12 @@ runpy.run_path(path, run_name="__main__")
 """What runs on the device before the agent is there: any Python 3 reads it."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """``kind`` of the agent: busy, disk, checksum, unchecked, history, request, runtime, system, cut."""
-
-    kind: str
-    text: str
-
-
 class RefusedError(DeviceError):
-    """What the agent will not or cannot do."""
+    """What the agent will not or cannot do; ``kind`` is the agent's word for it: busy, disk, damaged, history, ..."""
 
-    def __init__(self, where: str, refusal: Refusal) -> None:
-        super().__init__(f"{where}: {refusal.text}")
-        self.kind = refusal.kind
+    def __init__(self, where: str, kind: str, text: str) -> None:
+        super().__init__(f"{where}: {text}")
+        self.kind = kind
 
 
 class Device:
@@ -77,7 +67,7 @@ class Device:
     def __init__(self, transport: Transport, *, root: str, python: tuple[str, ...], paths: dict[str, Any]) -> None:
         """``python`` runs the agent, ``root`` is where it keeps everything, ``paths`` are programs by their names."""
         self.transport = transport
-        agent = asset(AGENT).read_bytes()
+        agent = asset(DEPLOY_AGENT).read_bytes()
         digest = hashlib.sha256(agent).hexdigest()
         words = [root, digest, str(len(agent)), "--paths", json.dumps(paths), "serve"]
         self._process = transport.start([*python, "-c", _START, *words])
@@ -129,7 +119,7 @@ class Device:
             except (ValueError, TypeError, KeyError):
                 continue  # a login shell may greet
             if kind == "refused":
-                raise RefusedError(self.transport.where, Refusal(str(said["kind"]), str(said["text"])))
+                raise RefusedError(self.transport.where, str(said["kind"]), str(said["text"]))
             if kind == event:
                 return dict(said)
             if tell is not None:

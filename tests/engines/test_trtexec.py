@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from jetson_stand_in import layer_information
 
 from edge_van.bundle.engine_record import read_engine_record
 from edge_van.bundle.layout import LOG_NAME, PLAN_NAME, RECORD_NAME
@@ -138,25 +138,14 @@ def test_one_on_path_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatc
     assert find_trtexec() == Trtexec(works, "10.3.0")
 
 
-def layer_information(graph: Path, datatype: str) -> str:
-    """As the engine inspector writes it: one kernel a layer, all in ``datatype``."""
-    from edge_van.engines.layer_table import onnx_layers
-
-    def entry(name: str, shape: tuple[int, ...]) -> dict[str, object]:
-        count = 1
-        for size in shape:
-            count *= size
-        given = [{"Name": "x", "Dimensions": [1], "Format/Datatype": f"Channel major {datatype} format"}]
-        weights = {"Type": datatype, "Count": count}
-        said = f"[ONNX Layer: {name}]"
-        return {"Name": name, "LayerType": "CaskConvolution", "Inputs": given, "Weights": weights, "Metadata": said}
-
-    return json.dumps({"Layers": [entry(x.name, x.weight_shape) for x in onnx_layers(onnx.load(graph))]})
+def in_one(graph: Path, datatype: str) -> str:
+    """The layers of an engine that computes all of them in ``datatype``."""
+    return layer_information(graph, dict.fromkeys(("int8", "fp16", "fp32"), datatype))
 
 
 @pytest.mark.parametrize("digits", ["8602", "100300"])
 def test_an_engine_is_built_proved_and_timed(graphs: dict[str, Path], tmp_path: Path, digits: str) -> None:
-    tool = find_trtexec(stand_in(tmp_path / "bin", digits, layer_information(graphs["int8"], "Int8")))
+    tool = find_trtexec(stand_in(tmp_path / "bin", digits, in_one(graphs["int8"], "Int8")))
     folder = tmp_path / "engine"
     folder.mkdir()
     record = build_engine_with_trtexec(tool, graphs["int8"], folder, "int8", gpu="Orin", capability="8.7")
@@ -172,7 +161,7 @@ def test_an_engine_is_built_proved_and_timed(graphs: dict[str, Path], tmp_path: 
 
 
 def test_a_fallback_is_an_error(graphs: dict[str, Path], tmp_path: Path) -> None:
-    tool = find_trtexec(stand_in(tmp_path / "bin", "100300", layer_information(graphs["int8"], "FP16")))
+    tool = find_trtexec(stand_in(tmp_path / "bin", "100300", in_one(graphs["int8"], "FP16")))
     arguments = (tool, graphs["int8"], tmp_path, "int8")
     with pytest.raises(VerificationError, match="is INT8 in the graph and runs in fp16"):
         build_engine_with_trtexec(*arguments, gpu="Orin", capability="8.7")
