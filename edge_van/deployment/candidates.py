@@ -17,7 +17,7 @@ import numpy as np
 from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.golden import Golden, read_golden
-from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, GOLDEN, INT8_IR, OPENVINO_ONNX, with_weights
+from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.bundle.models import tensorrt_schemes
 from edge_van.bundle.records import Manifest, SchemeResult
@@ -33,7 +33,6 @@ ROUNDED_FLOOR_DB = {"bf16": 20.0, "f16": 30.0}
 """Least SQNR where the FP32 model runs in a shorter float, whose accuracy was not measured."""
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "openvino": "f32", "openvino_arm": "f32"}
 _IRS = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
-_GRAPHS = {"openvino": OPENVINO_ONNX, "openvino_arm": ARM_ONNX}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class Candidate:
     contents: dict[str, bytes | Path]
     request: dict[str, Any]
     golden: str  # whose logits: a file of the bundle
-    scheme: str | None = None
     graph: Path | None = None  # of an engine: the bundle's file it is built from
     engine_bytes: int = 0  # about as large as the engine will be
 
@@ -159,7 +157,6 @@ class _OpenVINO(_Maker):
                 "texts": {"active.json": active},
             },
             golden=file,
-            scheme=name if name in _IRS else None,
         )
 
 
@@ -210,7 +207,6 @@ class _TensorRT(_Maker):
                 "texts": {"active.json": _active("tensorrt", _precision(scheme), name, ENGINE, None)},
             },
             golden=scheme.file,
-            scheme=name,
             graph=self.bundle.file(scheme.file),
             engine_bytes=2 * self.bundle.file(scheme.file).stat().st_size,
         )

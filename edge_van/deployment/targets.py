@@ -99,7 +99,7 @@ class Target:
             if there[name] is None:
                 because = probe["errors"].get(name)
                 reason = f" ({because})" if because else ""
-                return f"it has no {_TITLES[name]} that runs{reason}: {_ADVICE.get(name, 'see docs/deploy.md')}"
+                return f"it has no {_TITLES[name]} that runs{reason}: {_ADVICE[name]}"
             try:
                 fits = Version(there[name]) in SpecifierSet(wanted, prereleases=True)
             except InvalidVersion:
@@ -111,6 +111,7 @@ class Target:
 
 _TITLES = {"l4t": "L4T", "tensorrt": "TensorRT", "openvino": "OpenVINO", "python": "Python"}
 _ADVICE = {
+    "l4t": "/etc/nv_tegra_release is not there, so it is no Jetson",
     "openvino": "install it there, pip install openvino, in the Python that openvino_python of the target names",
     "tensorrt": "install libnvinfer-bin there, or say in paths.trtexec of the target where it is",
 }
