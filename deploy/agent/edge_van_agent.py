@@ -3,7 +3,8 @@
 
 In: a verb with flags, or requests as JSON lines on standard input (``serve``). Out: JSON lines on standard output, the
 last one of each request a result or a refusal. Standard library alone, Python 3.8 and newer; OpenVINO is imported where
-an OpenVINO model is run, in a process of its own. Everything the agent keeps lies under one folder:
+an OpenVINO model is run, in a process of its own, and so is edge-van where the target says that the device has it.
+Everything the agent keeps lies under one folder:
 
     blobs/SHA256             files, whole and checked; SHA256.part while one arrives
     deployments/ID/          request.json, state.json, and a folder a candidate: its files (links to the blobs) as they
@@ -66,7 +67,7 @@ def say(event, **values):
 
 def probe(root, paths):
     """What the device is. Of what it does not have, None; ``errors`` say why of the runtimes."""
-    tensorrt = tensorrt_error = openvino = openvino_error = None
+    tensorrt = tensorrt_error = openvino = openvino_error = tensorrt_rtx = tensorrt_rtx_error = None
     if "trtexec" in paths:
         said, tensorrt_error = _program([paths["trtexec"], "--help"])
         tensorrt = tensorrt_version(said)
@@ -76,6 +77,12 @@ def probe(root, paths):
             openvino = in_openvino(paths, {"about": True}, 300)
         except RefusedError as error:
             openvino_error = str(error)
+    if "package" in paths:
+        try:
+            tensorrt_rtx = in_package(paths, {"about": "tensorrt_rtx"}, 300)
+        except RefusedError as error:
+            tensorrt_rtx_error = str(error)
+    errors = {"tensorrt": tensorrt_error, "openvino": openvino_error, "tensorrt_rtx": tensorrt_rtx_error}
     return {
         "agent": VERSION,
         "architecture": platform.machine(),
@@ -90,7 +97,8 @@ def probe(root, paths):
         "gpu": _said(["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]),
         "tensorrt": tensorrt,
         "openvino": openvino,
-        "errors": {name: text for name, text in (("tensorrt", tensorrt_error), ("openvino", openvino_error)) if text},
+        "tensorrt_rtx": tensorrt_rtx,
+        "errors": {name: text for name, text in errors.items() if text},
         "memory_bytes": _memory("MemTotal"),
         "memory_free_bytes": _memory("MemAvailable"),
         "disk_free_bytes": shutil.disk_usage(str(_existing(root))).free,
@@ -680,6 +688,8 @@ def run_golden(deployment, name, candidate):
     if candidate["runtime"] == "openvino":
         done = in_openvino(deployment.paths, openvino_request(folder, candidate), CHECK_TIMEOUT_S)
         return done["logits"], done["kernels"]
+    if candidate["runtime"] == "package":
+        return in_package(deployment.paths, package_request(folder, candidate), CHECK_TIMEOUT_S)["logits"], []
     images = folder / candidate["images"]
     count = len(deployment.request["logits"][candidate["golden"]])
     size = images.stat().st_size // count
@@ -736,7 +746,7 @@ def run_trtexec(paths, flags, log, timeout_s):
     return f"trtexec failed ({how}): {said}"
 
 
-# --- OpenVINO: in the Python that has it, which may be another than the agent's --------------------------------------
+# --- OpenVINO, or edge-van: in the Python that has it, maybe another than the agent's ---------------------------------
 
 
 def openvino_main(request):
@@ -788,20 +798,34 @@ def openvino_request(folder, candidate, **more):
 def in_openvino(paths, request, timeout_s):
     """``openvino_main`` in the target's Python."""
     command = [*paths["python"], str(Path(__file__).resolve()), "openvino"]
+    return asked("OpenVINO", command, request, timeout_s)
+
+
+def package_request(folder, candidate, **more):
+    return dict(more, folder=str(folder), images=str(folder / candidate["images"]), shape=candidate["shape"])
+
+
+def in_package(paths, request, timeout_s):
+    """What edge-van itself says of a model that it alone can run, in the target's Python that has it."""
+    return asked("edge-van", [*paths["package"], "-m", "edge_van.deployment.on_device"], request, timeout_s)
+
+
+def asked(whom, command, request, timeout_s):
+    """The answer of a process that reads a request and prints one, each as JSON."""
     try:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         done = child(command, timeout_s, json.dumps(request).encode(), **pipes)
     except OSError as error:
         raise RefusedError("runtime", f"{command[0]} does not run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise RefusedError("runtime", f"OpenVINO was not done after {timeout_s} s") from None
+        raise RefusedError("runtime", f"{whom} was not done after {timeout_s} s") from None
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if done.returncode != 0:
-        raise RefusedError("runtime", f"OpenVINO: {lines[-1] if lines else f'signal {-done.returncode}'}")
+        raise RefusedError("runtime", f"{whom}: {lines[-1] if lines else f'signal {-done.returncode}'}")
     try:
         return json.loads(done.stdout.decode("utf-8").splitlines()[-1])
     except (ValueError, IndexError):
-        raise RefusedError("runtime", "what OpenVINO's process printed is no answer") from None
+        raise RefusedError("runtime", f"what {whom}'s process printed is no answer") from None
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -901,6 +925,9 @@ def time_once(deployment, name, seconds, warm_up_s):
     if candidate["runtime"] == "openvino":
         request = openvino_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
         return in_openvino(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
+    if candidate["runtime"] == "package":
+        request = package_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
+        return in_package(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
     work = deployment.work(name)
     times, engine = work / "times.json", folder / candidate["engine"]
     with contextlib.suppress(FileNotFoundError):

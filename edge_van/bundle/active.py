@@ -84,12 +84,19 @@ def active_model(bundle: Bundle) -> ActiveModel | None:
 
 
 def _engine(bundle: Bundle, record: ActiveRecord) -> ActiveModel:
-    built: EngineFile = _ENGINE.read(bundle.path / ENGINE_NAME)
-    if built.file != record.file:
-        raise BundleError(f"{bundle.path / ENGINE_NAME} is about {built.file}, not {record.file}: deploy again")
     manifest = bundle.manifest
-    listed = (*manifest.files, FileEntry(built.file, built.size_bytes, built.sha256))
+    if record.file not in {entry.path for entry in manifest.files}:
+        bundle = _with_built_engine(bundle, record)
     takes: Takes = "pixels" if manifest.recipe.tensorrt_input == "uint8" else "floats"
     graph = next((s.file for s in manifest.schemes if s.name == record.scheme), record.file)
     model = BundleModel(record.runtime, record.precision, record.scheme, record.file, graph, takes)
-    return ActiveModel(Bundle(bundle.path, replace(manifest, files=listed)), model)
+    return ActiveModel(bundle, model)
+
+
+def _with_built_engine(bundle: Bundle, record: ActiveRecord) -> Bundle:
+    """The bundle that lists the engine, too, which the device built."""
+    built: EngineFile = _ENGINE.read(bundle.path / ENGINE_NAME)
+    if built.file != record.file:
+        raise BundleError(f"{bundle.path / ENGINE_NAME} is about {built.file}, not {record.file}: deploy again")
+    entry = FileEntry(built.file, built.size_bytes, built.sha256)
+    return Bundle(bundle.path, replace(bundle.manifest, files=(*bundle.manifest.files, entry)))

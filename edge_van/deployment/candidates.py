@@ -1,33 +1,32 @@
 """What a device may choose from: of each candidate its files, how it is run, and what its check compares with.
 
-In: a ``Bundle``, a ``Target``, what the device said of itself. Out: ``Candidate`` records and the agent's request.
+In: a ``Bundle``, its golden images, what the device said of itself. Out: ``Candidate`` records.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.golden import Golden, read_golden
-from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR, with_weights
+from edge_van.bundle.golden import Golden
+from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR, RECORD_NAME, plan_path, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.bundle.models import tensorrt_schemes
 from edge_van.bundle.records import Manifest, SchemeResult
-from edge_van.deployment.targets import OPENVINO_CANDIDATES, TENSORRT_CANDIDATES, Target
+from edge_van.deployment.ahead import engines_of
 from edge_van.engines.trtexec import Trtexec, build_command, time_command
-from edge_van.errors import BundleError, UsageError
+from edge_van.errors import BundleError
 from edge_van.storage.files import sha256_of
 
 ENGINE = "engine/model.engine"
-_ENVIRONMENT = ("architecture", "module", "cpu", "gpu", "l4t", "tensorrt", "openvino")
+NO_GRAPH = "the bundle has no such graph"
 IMAGES = "golden.bin"
 ROUNDED_FLOOR_DB = {"bf16": 20.0, "f16": 30.0}
 """Least SQNR where the FP32 model runs in a shorter float, whose accuracy was not measured."""
@@ -54,53 +53,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that a device is asked for. ``left_out`` says why a candidate of the target is none here."""
-
-    identity: str
-    candidates: dict[str, Candidate]
-    request: dict[str, Any]
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def blobs(self) -> dict[str, bytes | Path]:
-        """Every content by its sha256."""
-        return {c.digests[path]: content for c in self.candidates.values() for path, content in c.contents.items()}
-
-
-def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tuple[str, ...] = ()) -> Plan:
-    """What to try on the device that ``probe`` is about; ``names`` instead of the target's candidates.
-
-    Raises ``BundleError`` for a bundle without golden images or with a damaged file, ``UsageError`` where it has none
-    of the candidates.
-    """
-    known = OPENVINO_CANDIDATES if target.runtime == "openvino" else TENSORRT_CANDIDATES
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"{target.title} has no candidate {', '.join(unknown)}; it has {', '.join(known)}")
-    golden = read_golden(bundle)
-    maker = _OpenVINO if target.runtime == "openvino" else _TensorRT
-    made, left_out = {}, {}
-    for name in names or target.candidates:
-        found = maker(bundle, golden, probe).candidate(name)
-        if isinstance(found, Candidate):
-            made[name] = found
-        else:
-            left_out[name] = found
-    if not made:
-        raise UsageError(
-            f"{bundle.path} has nothing for {target.title}: {'; '.join(f'{n}: {why}' for n, why in left_out.items())}"
-        )
-    request: dict[str, Any] = {
-        "candidates": {name: {**c.request, "files": c.digests} for name, c in made.items()},
-        "logits": {c.golden: golden.logits[c.golden].astype(float).tolist() for c in made.values()},
-        # whatever else than these has changed, what was built, checked and timed still holds
-        "environment": {key: probe[key] for key in _ENVIRONMENT} | {"agent": sha256_of(asset(DEPLOY_AGENT))},
-    }
-    identity = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
-    return Plan(identity, made, request, left_out)
-
-
-@dataclass(frozen=True)
-class _Maker:
+class Maker:
     bundle: Bundle
     golden: Golden
     probe: dict[str, Any]
@@ -108,6 +61,10 @@ class _Maker:
     @property
     def manifest(self) -> Manifest:
         return self.bundle.manifest
+
+    def candidate(self, name: str) -> Candidate | str:
+        """Why there is none, in words, where there is none."""
+        raise NotImplementedError
 
     def files(self, *paths: str) -> dict[str, bytes | Path]:
         """Those files of the bundle, each hashed, beside a manifest that lists them and nothing else."""
@@ -117,6 +74,10 @@ class _Maker:
         contents: dict[str, bytes | Path] = {path: self.bundle.file(path) for path in (*paths, GOLDEN)}
         return contents | {MANIFEST_NAME: manifest}
 
+    def scheme(self, name: str) -> SchemeResult | None:
+        """TensorRT's of that name."""
+        return next((s for s in tensorrt_schemes(self.manifest) if s.name == name), None)
+
     def floor_db(self, file: str) -> float:
         if self.manifest.golden is None or file not in self.manifest.golden.floors_db:
             raise BundleError(
@@ -125,9 +86,8 @@ class _Maker:
         return self.manifest.golden.floors_db[file]
 
 
-class _OpenVINO(_Maker):
+class OpenVINOMaker(Maker):
     def candidate(self, name: str) -> Candidate | str:
-        """Why there is none, in words, where there is none."""
         file = _IRS.get(name, FP32_IR)
         if file not in {entry.path for entry in self.manifest.files}:
             return f"the bundle has no {file}"
@@ -160,12 +120,11 @@ class _OpenVINO(_Maker):
         )
 
 
-class _TensorRT(_Maker):
+class TrtexecMaker(Maker):
     def candidate(self, name: str) -> Candidate | str:
-        """Why there is none, in words, where there is none."""
-        scheme = next((s for s in tensorrt_schemes(self.manifest) if s.name == name), None)
+        scheme = self.scheme(name)
         if scheme is None:
-            return "the bundle has no such graph"
+            return NO_GRAPH
         self.bundle.check(scheme.file)
         import onnx
 
@@ -222,6 +181,36 @@ class _TensorRT(_Maker):
         mean, std = (np.array(v, np.float32) for v in (spec.mean, spec.std))
         floats = (self.golden.pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), "f4"
+
+
+class RTXMaker(Maker):
+    """Of engines that the bundle has for the device's card already: TensorRT for RTX builds ahead of time."""
+
+    def candidate(self, name: str) -> Candidate | str:
+        scheme, tag = self.scheme(name), engines_of(self.probe)
+        if scheme is None:
+            return NO_GRAPH
+        plan = plan_path(tag, name)
+        if plan not in {entry.path for entry in self.manifest.files}:
+            return f"the bundle has no {plan}"
+        spec = self.manifest.input_spec
+        return Candidate(
+            name=name,
+            top1_drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
+            contents={
+                **self.files(plan, str(PurePosixPath(plan).with_name(RECORD_NAME))),
+                IMAGES: self.golden.pixels.tobytes(),
+            },
+            request={
+                "runtime": "package",
+                "images": IMAGES,
+                "shape": [*spec.size, 3],
+                "golden": scheme.file,
+                "floor_db": self.floor_db(scheme.file),
+                "texts": {"active.json": _active("tensorrt_rtx", _precision(scheme), name, plan, None)},
+            },
+            golden=scheme.file,
+        )
 
 
 def _bench_flags(tool: Trtexec) -> list[str]:

@@ -13,8 +13,10 @@ from typing import Any
 
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.engine_record import EngineChoice, SchemeTiming
-from edge_van.deployment.candidates import Candidate, Plan, make_plan
+from edge_van.deployment.ahead import with_engines
+from edge_van.deployment.candidates import Candidate
 from edge_van.deployment.device import Device
+from edge_van.deployment.plan import Plan, make_plan
 from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local, Transport, transport_to
@@ -25,8 +27,13 @@ from edge_van.progress import UNWATCHED, Work
 from edge_van.text import one_line
 
 CLOCK_SKEW_S = 300.0
-MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30}
+MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30, "tensorrt_rtx": 2**30}
 """What a runtime takes beside the model; TensorRT while it builds."""
+TIMED_BY = {
+    "openvino": "OpenVINO, wall time of an inference",
+    "tensorrt": "trtexec, GPU compute time",
+    "tensorrt_rtx": "edge-van, wall time of an inference with its copies",
+}
 MODEL_COPIES = 4
 """How often a model's bytes are in memory while it is loaded or built, at most."""
 
@@ -96,8 +103,12 @@ def deploy(
         if why := kind.refusal(probe):
             raise UsageError(f"{device.transport.where} is no {kind.title}: {why}")
         warnings = _doubts(probe, kind)
+        unbuilt: dict[str, str] = {}
+        if kind.runtime == "tensorrt_rtx":
+            bundle, unbuilt = with_engines(bundle, probe, options.candidates or kind.candidates, work)
         plan = make_plan(bundle, kind, probe, options.candidates)
-        warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
+        left_out = plan.left_out | {name: f"not built: {why}" for name, why in unbuilt.items()}
+        warnings += tuple(f"{name} is left out: {why}" for name, why in left_out.items())
         work.warn(warnings)
         sent = _upload(device, plan, kind, probe, work)
         device.ask("install", id=plan.identity, request=plan.request)
@@ -134,8 +145,8 @@ def open_device(transport: Transport, target: Target, root: str | None = None) -
     if isinstance(transport, Local) and python == Target.python:
         python = (sys.executable,)
     paths: dict[str, Any] = dict(target.paths)
-    if target.runtime == "openvino":
-        paths["python"] = list(target.openvino_python or python)
+    if (key := {"openvino": "python", "tensorrt_rtx": "package"}.get(target.runtime)) is not None:
+        paths[key] = list(target.runtime_python or python)
     return Device(transport, root=root or target.root, python=python, paths=paths)
 
 
@@ -268,8 +279,7 @@ def _times(
 
 def _choose(rows: tuple[CandidateRow, ...], limit: float, target: Target) -> EngineChoice:
     table = tuple(SchemeTiming(r.name, r.top1_drop_points, r.median_ms, r.p99_ms, r.error) for r in rows)
-    timed_by = "trtexec, GPU compute time" if target.runtime == "tensorrt" else "OpenVINO, wall time of an inference"
-    return choose_engine(table, limit, timed_by)
+    return choose_engine(table, limit, TIMED_BY[target.runtime])
 
 
 def _plain(choice: EngineChoice) -> Any:

@@ -19,12 +19,17 @@ from edge_van.recipe_file import read_recipe_file
 FOLDER = "deploy/targets"
 NAMES = (
     *("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-xavier", "jetson-thor"),
-    *("desktop-gpu", "cpu-x86", "cpu-arm"),
+    *("desktop-gpu", "desktop-rtx", "cpu-x86", "cpu-arm"),
 )
-RUNTIMES = ("openvino", "tensorrt")
 OPENVINO_CANDIDATES = ("fp32", "bf16", "fp16", "openvino", "openvino_arm")
 TENSORRT_CANDIDATES = ("int8", "int8_pointwise", "fp16", "fp32")
-VERSIONED = ("l4t", "tensorrt", "openvino", "python")
+CANDIDATES = {
+    "openvino": OPENVINO_CANDIDATES,
+    "tensorrt": TENSORRT_CANDIDATES,
+    "tensorrt_rtx": TENSORRT_CANDIDATES,
+}
+"""What a target may try, by its runtime."""
+VERSIONED = ("l4t", "tensorrt", "tensorrt_rtx", "openvino", "python")
 PROGRAMS = ("trtexec", "tegrastats", "nvpmodel", "jetson_clocks", "tegra_release", "cuda")
 
 
@@ -33,13 +38,13 @@ class Target:
     """A kind of device.
 
     title          what it is called
-    runtime        "openvino", or "tensorrt" through trtexec
+    runtime        "openvino", "tensorrt" through trtexec, or "tensorrt_rtx" through edge-van itself
     architecture   of the CPU, as ``uname -m`` has it
     candidates     what is tried there, of what the bundle has
     root           where the agent keeps everything; ~ is the device's
     python         the command that runs the agent, Python 3.8 or later
-    openvino_python  the command of the Python that has OpenVINO; empty: ``python``
-    versions       accepted ones (PEP 440) of l4t, tensorrt, openvino, python
+    runtime_python  the command of the Python that has OpenVINO, or edge-van with TensorRT for RTX; empty: ``python``
+    versions       accepted ones (PEP 440) of l4t, tensorrt, tensorrt_rtx, openvino, python
     paths          of programs and files on the device
     module         a part of what the device tree calls the board; a device that says another is only warned of
     rounds, seconds, warm_up_s   how each candidate is timed: so often, each time so long
@@ -51,7 +56,7 @@ class Target:
     candidates: tuple[str, ...]
     root: str = "~/.local/share/edge-van"
     python: tuple[str, ...] = ("python3",)
-    openvino_python: tuple[str, ...] = ()
+    runtime_python: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     module: str = ""
@@ -62,14 +67,14 @@ class Target:
     def __post_init__(self) -> None:
         for name in ("title", "architecture", "root"):
             _check(isinstance(getattr(self, name), str) and getattr(self, name), f"{name} is a text")
-        _check(self.runtime in RUNTIMES, f"runtime is one of {', '.join(RUNTIMES)}; got {self.runtime!r}")
-        known = OPENVINO_CANDIDATES if self.runtime == "openvino" else TENSORRT_CANDIDATES
+        _check(self.runtime in CANDIDATES, f"runtime is one of {', '.join(CANDIDATES)}; got {self.runtime!r}")
+        known = CANDIDATES[self.runtime]
         names = self.candidates
         _check(
             _is_texts(names) and names and set(names) <= set(known) and len(set(names)) == len(names),
             f"candidates is a list of {', '.join(known)}, each at most once; got {names!r}",
         )
-        for name in ("python", "openvino_python"):
+        for name in ("python", "runtime_python"):
             _check(_is_texts(getattr(self, name)), f"{name} is a list of words, a command and its arguments")
         _check(bool(self.python), "python is a command: it runs the agent")
         for table, keys in (("versions", VERSIONED), ("paths", PROGRAMS)):
@@ -93,7 +98,7 @@ class Target:
         """Why a device is none of this kind; None where it is one."""
         if probe["architecture"] != self.architecture:
             return f"it is {probe['architecture']}, {self.title} is {self.architecture}"
-        there = {**probe, "openvino": (probe["openvino"] or {}).get("version")}
+        there = {**probe, **{name: (probe[name] or {}).get("version") for name in ("openvino", "tensorrt_rtx")}}
         needed = {**self.versions, **({} if self.runtime in self.versions else {self.runtime: ">=0"})}
         for name, wanted in needed.items():
             if there[name] is None:
@@ -109,10 +114,18 @@ class Target:
         return None
 
 
-_TITLES = {"l4t": "L4T", "tensorrt": "TensorRT", "openvino": "OpenVINO", "python": "Python"}
+_TITLES = {
+    "l4t": "L4T",
+    "tensorrt": "TensorRT",
+    "tensorrt_rtx": "TensorRT for RTX",
+    "openvino": "OpenVINO",
+    "python": "Python",
+}
 _ADVICE = {
     "l4t": "/etc/nv_tegra_release is not there, so it is no Jetson",
-    "openvino": "install it there, pip install openvino, in the Python that openvino_python of the target names",
+    "openvino": "install it there, pip install openvino, in the Python that runtime_python of the target names",
+    "tensorrt_rtx": "install it there, pip install 'edge-van[tensorrt-rtx]', in the Python that runtime_python of the "
+    "target names",
     "tensorrt": "install libnvinfer-bin there, or say in paths.trtexec of the target where it is",
 }
 

@@ -193,7 +193,7 @@ def test_a_device_of_another_kind(device_bundle: Bundle, server: SSHServer, opti
     arm = replace(load_target("cpu-arm"), python=(sys.executable,))
     with pytest.raises(UsageError, match="is no ARM CPU: it is x86_64"):
         deploy(device_bundle, HOST, arm, options=options)
-    bare = replace(load_target("cpu-x86"), python=(sys.executable,), openvino_python=("/bin/false",))
+    bare = replace(load_target("cpu-x86"), python=(sys.executable,), runtime_python=("/bin/false",))
     with pytest.raises(UsageError, match=r"has no OpenVINO that runs \(.*\): install it there"):
         deploy(device_bundle, HOST, bare, options=options)
     old = replace(load_target("cpu-x86"), python=(sys.executable,), versions={"openvino": "<2000"})

@@ -20,6 +20,7 @@ PROBE: dict[str, Any] = {
     "l4t": "36.4.3",
     "tensorrt": "10.3.0",
     "openvino": {"version": "2026.4.1", "capabilities": ["FP32", "INT8"]},
+    "tensorrt_rtx": None,
     "errors": {},
 }
 
