@@ -325,6 +325,27 @@ class Store:
             raise RefusedError("checksum", f"what arrived is not {digest}: it is thrown away, send it again")
         part.replace(self.blobs / digest)
         sync(self.blobs)
+        self._mend(digest)
+
+    def _mend(self, digest):
+        """A blob that was damaged is damaged in every deployment that has it: each gets the one that arrived now, and
+        what was found out about the candidate is found out again."""
+        for request in self.deployments.glob("[!.]*/request.json"):
+            mended = set()
+            for name, candidate in read_json(request).get("candidates", {}).items():
+                for relative in sorted(path for path, wanted in candidate["files"].items() if wanted == digest):
+                    target = request.parent / checked_name(name) / checked_path(relative)
+                    if target.exists() and sha256_of(target) != digest:
+                        self._link(digest, target)
+                        mended.add(name)
+            if mended:
+                self._forget(request.parent.name, mended)
+
+    def _forget(self, identity, names):
+        deployment = Deployment(self, identity, {})
+        for name in names:
+            deployment.state["candidates"].pop(name, None)
+        write_json(deployment.folder / "state.json", deployment.state)
 
     def install(self, identity, request):
         """The deployment's folder, made of blobs. One that is there keeps what was found out about it, but for a
@@ -342,10 +363,7 @@ class Store:
             place.replace(folder)
             sync(self.deployments)
         elif changed:
-            deployment = Deployment(self, identity, {})
-            for name in changed:
-                deployment.state["candidates"].pop(name, None)
-            write_json(folder / "state.json", deployment.state)
+            self._forget(identity, changed)
         return folder
 
     def _fill(self, folder, candidate):
@@ -354,20 +372,12 @@ class Store:
         for relative, digest in sorted(candidate["files"].items()):
             if relative.split("/")[0] in RESERVED:
                 raise RefusedError("request", f"{relative!r} is a name of the agent's own")
-            target, blob = folder / checked_path(relative), self.blobs / checked_digest(digest)
-            if target.exists() and (target.samefile(blob) or sha256_of(target) == digest):
+            target = folder / checked_path(relative)
+            if target.exists() and (
+                target.samefile(self.blobs / checked_digest(digest)) or sha256_of(target) == digest
+            ):
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link = beside(target)
-            with contextlib.suppress(FileNotFoundError):
-                link.unlink()
-            try:
-                os.link(str(blob), str(link))
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
-                    raise
-                shutil.copyfile(str(blob), str(link))  # a file system without hard links
-            link.replace(target)
+            self._link(digest, target)
             changed = True
         for relative, text in sorted(candidate["texts"].items()):
             target = folder / checked_path(relative)
@@ -376,6 +386,20 @@ class Store:
                 write_text(target, text)
                 changed = True
         return changed
+
+    def _link(self, digest, target):
+        """The blob under a name in a deployment, in one step."""
+        blob, link = self.blobs / checked_digest(digest), beside(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()
+        try:
+            os.link(str(blob), str(link))
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
+                raise
+            shutil.copyfile(str(blob), str(link))  # a file system without hard links
+        link.replace(target)
 
     def _part(self, digest):
         return self.blobs / (checked_digest(digest) + ".part")

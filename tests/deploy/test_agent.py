@@ -217,6 +217,21 @@ def test_a_damaged_file_is_sent_again_and_its_candidate_starts_anew(agent: Agent
     assert agent.ask("state", id="one")["candidates"] == {}
 
 
+def test_a_file_that_is_sent_again_mends_every_deployment(agent: AgentProcess) -> None:
+    deployed(agent, "one", b"good")
+    digest = _sha256(b"good")
+    agent.ask("install", id="two", request=request_of({"m/a.bin": digest, "m/b.bin": agent.send(b"more")}))
+    passed(agent, "two")
+    agent.ask("activate", id="two", candidate="fp32")
+    (agent.root / "blobs" / digest).write_bytes(b"evil")
+    with pytest.raises(Refusal, match="damaged on the device"):
+        agent.ask("rollback")
+    agent.send(b"good")
+    assert agent.ask("rollback") == ["1-one-fp32", "one", "fp32"]
+    for identity in ("one", "two"):
+        assert (agent.root / "deployments" / identity / "fp32" / "m" / "a.bin").read_bytes() == b"good"
+
+
 @pytest.mark.parametrize(
     "path", ["../a", "/etc/passwd", "a/../../b", "a\\b", "", ".", "a//b", "./a"], ids=lambda p: repr(p)
 )
