@@ -26,9 +26,11 @@ def fail(text):
     print("&&&& FAILED " + banner)
     sys.exit(1)
 
-for known_not in {refused!r}:
-    if known_not in flags:
-        fail("Unknown option: --" + known_not)
+for flag in flags:
+    if flag not in {known!r}:
+        fail("Unknown option: --" + flag)
+if "stronglyTyped" in flags and ("int8" in flags or "fp16" in flags):
+    fail("Precision flags cannot be used in a strongly typed network")
 if "saveEngine" in flags:
     onnx = pathlib.Path(flags["onnx"])
     scheme = pathlib.Path(flags["saveEngine"]).parent.parent.name
@@ -46,7 +48,10 @@ if "exportOutput" in flags:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(onnx, options)
     [given] = session.get_inputs()
-    name, _, file = flags["loadInputs"].partition(":")
+    [pair] = flags["loadInputs"].split(",")  # as trtexec splits it
+    if "'" in pair:
+        fail("Found invalid number of ' when parsing " + pair)
+    name, _, file = pair.rpartition(":")
     assert name == given.name, name
     values = np.fromfile(file, np.float32).reshape([1, *given.shape[1:]])
     logits = session.run(None, {{name: values}})[0] * (1.5 if scheme in {wrong!r} else 1.0)
@@ -68,17 +73,24 @@ while true; do echo '{line}'; sleep 0.05; done
 
 @dataclass(frozen=True)
 class JetPack:
-    """A release: what its files say, and what its trtexec does not know."""
+    """A release: what its files say, and what its trtexec knows."""
 
     name: str
     release: str  # /etc/nv_tegra_release
     l4t: str
     digits: str  # of trtexec's banner
     tensorrt: str
-    refused: tuple[str, ...]  # flags that this version rejects
+    flags: tuple[str, ...]  # of trtexec, besides COMMON
     line: str  # of tegrastats
 
 
+COMMON = (
+    *("onnx", "saveEngine", "loadEngine", "timingCacheFile", "minShapes", "optShapes", "maxShapes", "noTF32", "help"),
+    *("exportLayerInfo", "profilingVerbosity", "loadInputs", "exportOutput", "exportTimes"),
+    *("iterations", "warmUp", "duration", "useCudaGraph", "useSpinWait", "noDataTransfers"),
+)
+"""Flags that edge-van may use and that trtexec has had from 8.5 to 11.1: NVIDIA's samples/common/sampleOptions.cpp of
+8.5.3, 8.6, 10.3, 10.13.2 and 11.1."""
 JETPACKS = (
     JetPack(
         "5.1.1",
@@ -86,7 +98,7 @@ JETPACKS = (
         "35.3.1",
         "8502",
         "8.5.2",
-        ("stronglyTyped", "skipInference"),
+        ("buildOnly", "int8", "fp16", "best"),
         "RAM 2448/6857MB (lfb 3x4MB) SWAP 0/3428MB CPU [9%@1190] GR3D_FREQ 10%@[1109] gpu@43.5C VDD_IN 5018mW/5018mW",
     ),
     JetPack(
@@ -95,7 +107,7 @@ JETPACKS = (
         "36.4.3",
         "100300",
         "10.3.0",
-        ("int8", "fp16", "best"),
+        ("skipInference", "stronglyTyped", "int8", "fp16", "best"),
         "RAM 2448/7620MB (lfb 3x4MB) GR3D_FREQ 10%@1000 gpu@47.6C tj@50.5C VDD_IN 6018mW/6018mW VDD_SOC 1500mW/1500mW",
     ),
     JetPack(
@@ -104,7 +116,7 @@ JETPACKS = (
         "38.2.0",
         "101302",
         "10.13.2",
-        ("int8", "fp16", "best"),
+        ("skipInference", "stronglyTyped", "int8", "fp16", "best"),
         "07-25-2026 09:08:28 RAM 20642/62817MB (lfb 1x2MB) GR3D_FREQ @[1000,1000,1000] gpu@47.625C "
         "VDD_GPU_SOC 5139mW/5139mW/5139mW",
     ),
@@ -114,7 +126,7 @@ JETPACKS = (
         "39.2.0",
         "110100",
         "11.1.0",
-        ("int8", "fp16", "best", "stronglyTyped", "noTF32", "useCudaGraph", "useSpinWait", "noDataTransfers"),
+        ("skipInference", "stronglyTyped"),
         "RAM 20642/62817MB (lfb 1x2MB) GR3D_FREQ 12%@[1300,1300] gpu@47.625C VDD_GPU_SOC 5139mW/5139mW/5139mW",
     ),
 )
@@ -177,7 +189,7 @@ def jetson(
     for scheme, graph in graphs.items():
         datatypes = dict.fromkeys(plain, "Float") if scheme in widened else plain
         (folder / f"{scheme}.layers.json").write_text(layer_information(graph, datatypes))
-    filled: dict[str, Any] = {"refused": jetpack.refused, "times": times, "broken": broken, "wrong": wrong}
+    filled: dict[str, Any] = {"known": {*COMMON, *jetpack.flags}, "times": times, "broken": broken, "wrong": wrong}
     texts = {
         "trtexec": TRTEXEC.format(python=sys.executable, here=str(folder), digits=jetpack.digits, **filled),
         "tegrastats": TEGRASTATS.format(line=jetpack.line),

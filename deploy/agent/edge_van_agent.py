@@ -726,9 +726,10 @@ def run_golden(deployment, name, candidate):
             one.write_bytes(file.read(size))
         with contextlib.suppress(FileNotFoundError):
             out.unlink()
-        flags = [f"--loadInputs={candidate['input']}:{one}", f"--exportOutput={out}"]
+        # by its name alone: trtexec takes commas, colons and quotes in a path for its own
+        flags = [f"--loadInputs={candidate['input']}:{one.name}", f"--exportOutput={out}"]
         flags += [f"--loadEngine={folder / candidate['engine']}", "--iterations=1", "--warmUp=0", "--duration=0"]
-        error = run_trtexec(deployment.paths, flags, work / "check.log", CHECK_TIMEOUT_S)
+        error = run_trtexec(deployment.paths, flags, work / "check.log", CHECK_TIMEOUT_S, work)
         if error:
             raise RefusedError("runtime", error)
         try:
@@ -749,14 +750,15 @@ def filled(flags, **values):
 # --- TensorRT: by trtexec --------------------------------------------------------------------------------------------
 
 
-def run_trtexec(paths, flags, log, timeout_s):
-    """Run it, keep all it says; None where it passed, else its last error."""
+def run_trtexec(paths, flags, log, timeout_s, folder=None):
+    """Run it in ``folder``, keep all it says; None where it passed, else its last error."""
     command = [paths["trtexec"], *flags]
     with log.open("wb") as file:
         file.write((" ".join(command) + "\n").encode())
         file.flush()
         try:
-            done = child(command, timeout_s, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            pipes = {"stdout": file, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+            done = child(command, timeout_s, cwd=folder and str(folder), **pipes)
         except OSError as error:
             return f"{command[0]} does not run: {error.strerror}"
         except subprocess.TimeoutExpired:

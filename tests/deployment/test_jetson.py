@@ -65,6 +65,14 @@ def test_the_engine_is_openable_from_python(
     assert found.model.graph == FILES["int8"]
 
 
+def test_a_root_with_letters_that_trtexec_splits_at(
+    jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
+) -> None:
+    stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES)
+    done = run(jetson_bundle, server, target_of(stand_in), tmp_path / "one, two: 'three'; four")
+    assert {row.name: row.error for row in done.rows} == dict.fromkeys(FILES, "")
+
+
 def test_a_scheme_that_cannot_be_built_does_not_sink_the_others(
     jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:

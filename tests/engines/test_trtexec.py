@@ -60,7 +60,7 @@ def stand_in(folder: Path, digits: str, layers: str = "{}", fails: bool = False)
         ("8.6.2", {"--skipInference", "--int8", "--fp16"}, {"--stronglyTyped", "--buildOnly"}),
         ("9.3.0", {"--skipInference", "--stronglyTyped", "--noTF32"}, {"--int8", "--fp16"}),
         ("10.3.0", {"--skipInference", "--stronglyTyped", "--noTF32"}, {"--int8", "--fp16"}),
-        ("11.1.0", {"--skipInference"}, {"--stronglyTyped", "--noTF32", "--int8", "--fp16", "--best"}),
+        ("11.1.0", {"--skipInference", "--noTF32"}, {"--stronglyTyped", "--int8", "--fp16", "--best"}),
     ],
 )
 def test_build_flags(version: str, has: set[str], has_not: set[str]) -> None:
