@@ -1,4 +1,4 @@
-"""What ARM's scheme costs beside the others: top-1, the drop with its paired interval, agreement, logit SQNR.
+"""What ARM's scheme costs beside the others, and a shorter float: top-1, its drop, agreement, logit SQNR.
 
 In: a checkpoint, training images to calibrate on and labelled test images. Out: a table and a JSON. Every graph is
 computed exactly, by ONNX Runtime without integer kernels, on whatever CPU this is.
@@ -19,6 +19,7 @@ from edge_van.assets import DEMO_CHECKPOINT, asset
 from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.checkpoint.load import load_checkpoint
 from edge_van.export.onnx import export_onnx
+from edge_van.export.rounded import SHORTER, write_rounded
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal, Work
 from edge_van.quantization.recipe import load_recipe
@@ -45,6 +46,11 @@ def main() -> None:
         reference = run("onnxruntime", onnx, pixels, images, "FP32")
         top1 = 100.0 * float((reference.argmax(1) == labels).mean())
         print(f"FP32 top-1 {top1:.2f} % of {len(labels)} images", flush=True)
+        for kind in SHORTER:
+            write_rounded(onnx, folder / "rounded.onnx", kind)
+            worth = compared(reference, run("onnxruntime", folder / "rounded.onnx", pixels, images, kind), labels)
+            rows.append({"scheme": kind, **worth})
+            print(f"{kind:16s} {in_words(worth)}", flush=True)
         for scheme in (get_scheme(ARM_SCHEME_NAME), for_openvino("openvino"), get_scheme("int8_pointwise")):
             [graph] = quantized_graphs(prepared, (scheme,), work)
             onnx = export_onnx(graph, folder / "graph.onnx", check)

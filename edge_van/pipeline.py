@@ -166,6 +166,7 @@ def quantize(
             latency=evidence.latency,
             warnings=warnings,
             golden=golden,
+            rounded=evidence.rounded,
         )
         return writer.finish(manifest)
 

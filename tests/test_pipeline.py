@@ -180,6 +180,11 @@ def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
     for scheme in manifest.schemes[1:]:
         assert scheme.accuracy is not None
         assert scheme.accuracy.images == 24
+    assert manifest.rounded is not None
+    assert (manifest.rounded.model, manifest.rounded.images, manifest.rounded.classes) == ("bf16", 24, ())
+    assert manifest.golden is not None
+    assert manifest.golden.rounded_floor_db is not None
+    assert abs(manifest.golden.rounded_floor_db + 3.0 - manifest.rounded.logit_sqnr_db) < 15.0  # of other images
     assert manifest.recipe.samples == 20
     assert manifest.fold.batch_norms_folded == 12
     assert manifest.accuracy is not None
@@ -219,6 +224,7 @@ def test_tensorrt_alone(runs: dict[str, Finished]) -> None:
     assert [f.path for f in manifest.files] == [GOLDEN, "onnx/model.onnx", *TENSORRT_MODELS]
     assert manifest.accuracy is None
     assert manifest.latency is None
+    assert manifest.rounded is None  # no CPU runs it
     assert [s.name for s in manifest.schemes] == ["int8", "int8_pointwise", "fp16", "fp32"]
     assert runs["tensorrt"].out.rstrip().endswith("--data YOUR_IMAGES --scheme int8")
 

@@ -1,4 +1,4 @@
-"""The tables of ``arm_accuracy.py``: what ARM's scheme costs beside the others.
+"""The tables of ``arm_accuracy.py``: what ARM's scheme costs beside the others, and a shorter float.
 
 In: its results. Out: lines of Markdown.
 """
@@ -10,7 +10,10 @@ from tables.common import Results, source
 
 def arm(results: Results) -> list[str]:
     """Each scheme computed exactly, a table a result."""
-    lines = ["## The scheme for ARM", "", "Computed exactly, as each graph is written; not run on an ARM CPU.", ""]
+    lines = [
+        *("## The scheme for ARM", "", "Computed exactly, as each graph is written; not run on an ARM CPU. `bf16` and"),
+        *("`fp16` are the FP32 network with every tensor rounded; a CPU that adds up in float16 is noisier.", ""),
+    ]
     for result in results:
         lines += [
             f"`{result['checkpoint']}`, VAN-{result['variant']} of {result['classes']} classes, {result['images']:,} "

@@ -101,14 +101,14 @@ def check_consistent(manifest: Manifest, where: str) -> None:
         raise BundleError(
             f"{where} has {manifest.num_classes} classes and {len(classes or ())} names for them: make the bundle again"
         )
-    for accuracy in (manifest.accuracy, *(scheme.accuracy for scheme in manifest.schemes)):
+    for accuracy in (manifest.accuracy, manifest.rounded, *(scheme.accuracy for scheme in manifest.schemes)):
         if accuracy is not None:
             _check_accuracy(accuracy, where)
     if manifest.latency is not None:
         _check_latency(manifest.latency, where)
     if (golden := manifest.golden) is not None:
         listed = {entry.path for entry in manifest.files}
-        floors = golden.floors_db.values()
+        floors = [*golden.floors_db.values(), golden.rounded_floor_db or 0.0]
         if golden.images < 1 or GOLDEN not in listed or not all(-LARGEST < floor < LARGEST for floor in floors):
             raise BundleError(f"{where} has golden images that are none, or a floor that is no number: {_AGAIN}")
 

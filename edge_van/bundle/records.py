@@ -134,6 +134,8 @@ class GoldenRecord:
     images: int
     floors_db: dict[str, float]
     """By the file: the least SQNR of what a device computes, against the file computed as it is written."""
+    rounded_floor_db: float | None = None
+    """The same of the FP32 model where a CPU computes it in a shorter float: as noisy as ``Manifest.rounded``."""
 
 
 @dataclass(frozen=True)
@@ -186,3 +188,5 @@ class Manifest:
     engines: dict[str, EngineSet] = field(default_factory=dict)
     """By the name of the target's folder under ``tensorrt/``."""
     golden: GoldenRecord | None = None
+    rounded: Accuracy | None = None
+    """Of the FP32 network with every tensor rounded to bfloat16: what a CPU without float32 may be as bad as."""

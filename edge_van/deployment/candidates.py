@@ -28,8 +28,8 @@ from edge_van.storage.files import sha256_of
 ENGINE = "engine/model.engine"
 NO_GRAPH = "the bundle has no such graph"
 IMAGES = "golden.bin"
-ROUNDED_FLOOR_DB = {"bf16": 20.0, "f16": 30.0}
-"""Least SQNR where the FP32 model runs in a shorter float, whose accuracy was not measured."""
+UNMEASURED_FLOOR_DB = 20.0
+"""Least SQNR where the FP32 model runs in a shorter float, and what that costs was not measured."""
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "openvino": "f32", "openvino_arm": "f32"}
 _IRS = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
 
@@ -93,13 +93,15 @@ class OpenVINOMaker(Maker):
             return f"the bundle has no {file}"
         hint = _HINTS[name]
         can = (self.probe["openvino"] or {}).get("capabilities", [])
-        if hint in ROUNDED_FLOOR_DB and name.upper() not in can:
+        if hint != "f32" and name.upper() not in can:
             return f"this CPU has no {name.upper()} units"
         spec = self.manifest.input_spec
         pixels = self.golden.pixels if self.golden.camera is None else self.golden.camera
-        drop = 0.0 if name == "fp32" else None  # of a shorter float nobody measured it
+        drop, floor = 0.0 if name == "fp32" else None, self.floor_db(file)
         if name in _IRS:
             drop = _drop(self.manifest, name)
+        elif hint != "f32":
+            drop, floor = self._in_a_shorter_float()
         active = _active("openvino", "int8" if name in _IRS else "fp32", name if name in _IRS else None, file, hint)
         return Candidate(
             name=name,
@@ -113,11 +115,18 @@ class OpenVINOMaker(Maker):
                 "dtype": "u1",
                 "shape": [*(spec.source_size or spec.size), 3],
                 "golden": file,
-                "floor_db": min(self.floor_db(file), ROUNDED_FLOOR_DB.get(hint, np.inf)),
+                "floor_db": floor,
                 "texts": {"active.json": active},
             },
             golden=file,
         )
+
+    def _in_a_shorter_float(self) -> tuple[float | None, float]:
+        """(drop, floor): a device that is no noisier than the rounded network loses no more than it."""
+        rounded, golden = self.manifest.rounded, self.manifest.golden
+        if rounded is None or golden is None or golden.rounded_floor_db is None:
+            return None, UNMEASURED_FLOOR_DB
+        return rounded.top1_drop_points, golden.rounded_floor_db
 
 
 class TrtexecMaker(Maker):

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.recipe import Recipe
 from edge_van.bundle.records import Accuracy, Latency, SchemeResult
 from edge_van.evaluation.accuracy import Measured, measure_accuracy
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
 from edge_van.evaluation.schemes import measure_schemes
 from edge_van.export.job import Exported, ExportJob
+from edge_van.export.rounded import ROUNDED, rounded_file
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
 from edge_van.input_spec import InputSpec
@@ -41,6 +44,7 @@ class Evidence:
     latency: Latency | None
     schemes: tuple[SchemeResult, ...]
     warnings: tuple[str, ...]
+    rounded: Accuracy | None = None
 
 
 def left_out(broken: Sequence[BrokenImage], use: str, work: Work) -> tuple[str, ...]:
@@ -67,14 +71,18 @@ def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Reci
     else:
         warnings = left_out(job.probe.broken, "the schemes' SQNR", work)
 
-    def open_graph(file: str) -> ImageModel:
-        return open_image_model(exact_graph(job.place(file)), job.spec, num_classes, batch=GRAPH_BATCH)
+    def open_graph(file: str | Path) -> ImageModel:
+        path = file if isinstance(file, Path) else job.place(file)
+        return open_image_model(exact_graph(path), job.spec, num_classes, batch=GRAPH_BATCH)
 
-    graphs = measure_schemes(exported.schemes, open_graph, held_out, work, limit=recipe.tensorrt_images)
+    with rounded_file(job.place(FP32_ONNX), ROUNDED) as path:
+        rounded = path if "openvino" in targets else None
+        limit = recipe.tensorrt_images
+        graphs = measure_schemes(exported.schemes, open_graph, held_out, work, limit=limit, rounded=rounded)
     if accuracy is None:  # else they are named already
         warnings = (*warnings, *left_out(graphs.broken, "the schemes' accuracy", work))
     doubtful = _accuracy_warnings(accuracy, graphs.schemes, num_classes, recipe.max_drop_points)
-    return Evidence(accuracy, latency, graphs.schemes, (*warnings, *doubtful))
+    return Evidence(accuracy, latency, graphs.schemes, (*warnings, *doubtful), graphs.rounded)
 
 
 def _openvino_accuracy(

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edge_van.bundle.layout import FP32_ONNX
-from edge_van.bundle.records import SchemeResult
+from edge_van.bundle.records import Accuracy, SchemeResult
 from edge_van.evaluation.accuracy import measure_accuracy
+from edge_van.export.rounded import ROUNDED
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
 from edge_van.progress import Work
@@ -22,44 +24,47 @@ from edge_van.runtimes.image_model import ImageModel
 
 @dataclass(frozen=True)
 class MeasuredSchemes:
-    """All schemes, those of TensorRT with their accuracy, and the images that were left out."""
+    """All schemes, those of other devices with their accuracy; the images that were left out; the rounded network."""
 
     schemes: tuple[SchemeResult, ...]
     broken: tuple[BrokenImage, ...] = ()
+    rounded: Accuracy | None = None
 
 
 def measure_schemes(
     schemes: tuple[SchemeResult, ...],
-    open_graph: Callable[[str], ImageModel],
+    open_graph: Callable[[str | Path], ImageModel],
     images: ImageSet,
     work: Work,
     *,
     limit: int,
+    rounded: Path | None = None,
 ) -> MeasuredSchemes:
-    """Measure TensorRT's and ARM's schemes on ``limit`` images, evenly spread, against the FP32 graph.
+    """Measure TensorRT's and ARM's schemes, and the FP32 network ``rounded`` to a shorter float, on ``limit`` images,
+    evenly spread, against the FP32 graph.
 
-    ``open_graph`` opens an ONNX file of the bundle by its path there, to be computed exactly. Raises as
+    ``open_graph`` opens an ONNX file, of the bundle where it is no ``Path``, to be computed exactly. Raises as
     ``measure_accuracy``.
     """
-    wanted = [s for s in schemes if s.target != "openvino"]
+    wanted: dict[str, str | Path] = {s.name: s.file for s in schemes if s.target != "openvino"}
+    if rounded is not None:
+        wanted[ROUNDED] = rounded
     if not wanted:
         return MeasuredSchemes(schemes)
     with ExitStack() as stack:
-        opened = {file: stack.enter_context(open_graph(file)) for file in {FP32_ONNX, *(s.file for s in wanted)}}
+        opened = {file: stack.enter_context(open_graph(file)) for file in {FP32_ONNX, *wanted.values()}}
         measured = measure_accuracy(
             opened[FP32_ONNX],
-            {s.name: opened[s.file] for s in wanted},
+            {name: opened[file] for name, file in wanted.items()},
             images,
             work,
             title="Measuring the devices' graphs",
             limit=limit,
         )
-    accuracy = measured.accuracy
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
+    accuracy = {name: replace(a, classes=(), model=name) for name, a in measured.accuracy.items()}
     return MeasuredSchemes(
-        tuple(
-            replace(s, accuracy=replace(accuracy[s.name], classes=(), model=s.name)) if s.name in accuracy else s
-            for s in schemes
-        ),
+        tuple(replace(s, accuracy=accuracy[s.name]) if s.target != "openvino" else s for s in schemes),
         measured.broken,
+        accuracy.get(ROUNDED),
     )

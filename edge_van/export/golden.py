@@ -12,17 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.golden import CAMERA, PIXELS
-from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR
+from edge_van.bundle.layout import ARM_IR, FP32_IR, FP32_ONNX, GOLDEN, INT8_IR
 from edge_van.bundle.records import GoldenRecord, SchemeResult
 from edge_van.export.job import ExportJob, Pixels
 from edge_van.export.models import as_sent
 from edge_van.export.openvino import INT8_FLOOR_DB
+from edge_van.export.rounded import ROUNDED, rounded_file
+from edge_van.input_spec import InputSpec
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
+from edge_van.statistics import sqnr_db
 
 IMAGES = 8
 FLOAT_FLOOR_DB = {"float32": 40.0, "float16": 30.0}
 """Least SQNR of a device's logits where nothing is quantised. A GPU computes float32 in TF32, at 50 to 60 dB."""
+ROUNDED_MARGIN_DB = 3.0
+"""How much noisier a device may be than the network with every tensor rounded: twice the noise."""
 _OF_SCHEME = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
 
 
@@ -39,8 +44,17 @@ def write_golden(job: ExportJob, schemes: Sequence[SchemeResult]) -> GoldenRecor
     with job.work.reporter.stage("Computing golden logits"):
         for file, floor in _files(job, schemes).items():
             arrays[file], floors[file] = _logits(job, file, arrays), floor
+        rounded_db = _rounded_db(job, pixels) if FP32_IR in floors else None
     np.savez(job.place(GOLDEN), allow_pickle=False, **arrays)
-    return GoldenRecord(images=len(pixels), floors_db=floors)
+    return GoldenRecord(len(pixels), floors, None if rounded_db is None else rounded_db - ROUNDED_MARGIN_DB)
+
+
+def _rounded_db(job: ExportJob, pixels: Pixels) -> float:
+    """SQNR of the logits where every tensor is rounded."""
+    spec, classes = replace(job.spec, source_size=None), job.probe.logits.shape[1]
+    with rounded_file(job.place(FP32_ONNX), ROUNDED) as path:
+        exact, rounded = (_computed(exact_graph(p), spec, classes, pixels) for p in (job.place(FP32_ONNX), path))
+    return sqnr_db(exact, rounded)
 
 
 def _files(job: ExportJob, schemes: Sequence[SchemeResult]) -> dict[str, float]:
@@ -60,7 +74,11 @@ def _logits(job: ExportJob, file: str, arrays: dict[str, NDArray[np.generic]]) -
     model_file = ModelFile(file, "openvino", path, {"exact": True}) if is_ir else exact_graph(path)
     images: Pixels = arrays[CAMERA if is_ir and CAMERA in arrays else PIXELS].astype(np.uint8, copy=False)
     spec = job.spec if is_ir else replace(job.spec, source_size=None)
-    with open_image_model(model_file, spec, classes, batch=1) as model:
+    return _computed(model_file, spec, classes, images)
+
+
+def _computed(file: ModelFile, spec: InputSpec, classes: int, images: Pixels) -> NDArray[np.float32]:
+    with open_image_model(file, spec, classes, batch=1) as model:
         return model.logits(images).astype(np.float32)
 
 

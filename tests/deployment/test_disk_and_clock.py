@@ -36,33 +36,14 @@ def target() -> Target:
     return replace(target, candidates=("openvino", "fp32"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A file system of its own of so many bytes."""
-    mounted: list[Path] = []
-
-    def make(size: int) -> Path:
-        folder = tmp_path / f"disk {size}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("no file system can be mounted here: that takes root")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def size_of(bundle: Bundle) -> int:
     return sum(entry.size_bytes for entry in bundle.manifest.files)
 
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_sent(
-    device_bundle: Bundle, server: SSHServer, target: Target, small_disk: Callable[[int], Path]
+    device_bundle: Bundle, server: SSHServer, target: Target, small_disk: Path
 ) -> None:
-    root = small_disk(256 * 1024)
+    root = small_disk
     assert size_of(device_bundle) > 300 * 1024
     with pytest.raises(DeviceError, match=r"0 MB are free under .*, \d+ are needed: free some, or remove what is not"):
         deploy(device_bundle, HOST, target, options=DeployOptions(ssh_config=server.config, root=str(root)))
@@ -109,11 +90,11 @@ def test_a_disk_that_fills_up_meanwhile(
     device_bundle: Bundle,
     server: SSHServer,
     target: Target,
-    small_disk: Callable[[int], Path],
+    disk_of: Callable[[int], Path],
     monkeypatch: pytest.MonkeyPatch,
     file: int,
 ) -> None:
-    root = small_disk(4 * size_of(device_bundle) + (1 << 20))
+    root = disk_of(4 * size_of(device_bundle) + (1 << 20))
     options = DeployOptions(ssh_config=server.config, root=str(root), candidates=("fp32",))
     first = deploy(device_bundle, HOST, target, options=options)
     blobs = {path.name for path in (root / "blobs").iterdir()}
