@@ -20,8 +20,8 @@ from edge_van.runtimes.base import Session, TensorInfo
 from edge_van.runtimes.cuda import Buffers, Device, device, load_cuda
 
 _HOW = {
-    "tensorrt": "on a Jetson it comes with JetPack 7 (apt install python3-libnvinfer, and a virtual environment with "
-    "--system-site-packages); JetPack 6 has it for Python 3.10 alone, and trtexec builds and times there",
+    "tensorrt": "on a Jetson it comes with JetPack 6 and later (apt install python3-libnvinfer, and a virtual "
+    "environment of the system's Python with --system-site-packages)",
     "tensorrt_rtx": "pip install 'edge-van[tensorrt-rtx]'",
 }
 

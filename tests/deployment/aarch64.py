@@ -1,4 +1,4 @@
-"""An ARM "device" on this machine: Debian's Python and OpenVINO's wheel for aarch64, run by qemu's user emulation.
+"""An ARM "device" on this machine: Debian's Python and the runtimes' wheels for aarch64, run by qemu's user emulation.
 
 In: a folder. Out: the command of its Python on a CPU. Nothing is installed: packages are unpacked beside each other.
 """
@@ -23,6 +23,8 @@ PACKAGES = (
     *("libgomp1", "zlib1g", "libexpat1", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libsqlite3-0", "libuuid1"),
     *("libcrypt1", "libncursesw6", "libtinfo6", "libreadline8", "libdb5.3", "libnsl2", "libtirpc3"),
 )
+ONNX_RUNTIME = "1.24.1"
+"""Later ones end with a segmentation fault when they are imported under Debian 12's qemu (seen: 1.32.0)."""
 GLIBCS = ("2_35", "2_31", "2_28", "2_27", "2_17")
 
 
@@ -52,7 +54,8 @@ def make_aarch64(folder: Path) -> AArch64:
     for package in debs.glob("*.deb"):
         _run("dpkg", "-x", str(package), str(root))
     platforms = [word for glibc in GLIBCS for word in ("--platform", f"manylinux_{glibc}_aarch64")]
-    wanted = [f"{name}=={version(name)}" for name in ("openvino", "numpy")]
+    wanted = [f"{name}=={version(name)}" for name in ("openvino", "numpy", "packaging", "flatbuffers")]
+    wanted.append(f"onnxruntime=={ONNX_RUNTIME}")
     pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(wheels))
     _run(*pip, "--python-version", PYTHON, "--implementation", "cp", *platforms, *wanted)
     for wheel in wheels.glob("*.whl"):

@@ -1,4 +1,5 @@
-"""The demo on emulated ARM CPUs, through a real OpenSSH server: what is active has no reference kernel.
+"""The demo on emulated ARM CPUs, through a real OpenSSH server: what is active has no reference kernel. ONNX Runtime's
+kernels on the same graphs.
 
 ``pytest -m slow tests/deployment/test_emulated.py``: a quarter of an hour a CPU. Times under emulation mean nothing.
 """
@@ -6,21 +7,46 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deployment.aarch64 import AArch64, make_aarch64
 from deployment.sshd import HOST, ssh_server
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.golden import read_golden
+from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.deployment.rollout import DeployOptions, deploy
 from edge_van.deployment.targets import load_target
 from edge_van.pipeline import QuantizeOptions, quantize
+from edge_van.runtimes.onnxruntime import BROKEN
+from edge_van.statistics import sqnr_db
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LAYERS_1X1 = 69  # patch embeds and 1x1 convolutions of b0
+IN_ONNX_RUNTIME = {
+    ARM_ONNX: ARM_IR,
+    OPENVINO_ONNX: INT8_IR,
+    FP32_ONNX: FP32_IR,
+}
+"""Which file's golden logits a graph is compared with."""
+PROGRAM = """
+import collections, json, sys
+import numpy as np, onnxruntime as ort
+options = ort.SessionOptions()
+options.enable_profiling, options.profile_file_prefix, options.intra_op_num_threads = True, sys.argv[3], 1
+without = {"disabled_optimizers": sys.argv[4:]}
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"], **without)
+[given] = session.get_inputs()
+logits = [session.run(None, {given.name: image[None]})[0][0].tolist() for image in np.load(sys.argv[2])]
+events = json.load(open(session.end_profiling()))
+kernels = {e["name"]: e["args"]["op_name"] for e in events if "op_name" in e.get("args", {})}
+print(json.dumps({"logits": logits, "kernels": collections.Counter(kernels.values())}))
+"""
 LOADS_X86 = {"cortex-a72": False, "cortex-a76": True, "neoverse-n1": True}
 
 
@@ -60,3 +86,27 @@ def test_the_demo_on_an_arm_cpu(demo: Bundle, machine: AArch64, tmp_path: Path, 
         first = next(layer for layer, kernel in kernels["openvino"] if kernel.startswith("ref"))
         assert rows["openvino"].error.endswith(f"the first is {first}")
     print(cpu, {name: (row.sqnr_db, row.error) for name, row in rows.items()})
+
+
+@pytest.mark.parametrize("cpu", LOADS_X86)
+def test_onnx_runtimes_kernels_on_an_arm_cpu(demo: Bundle, machine: AArch64, tmp_path: Path, cpu: str) -> None:
+    """Integer kernels for every layer of ARM's scheme, and for most of x86's, on the oldest CPU too."""
+    golden, spec = read_golden(demo), demo.manifest.input_spec
+    floats = (golden.pixels[:4] / 255 - np.array(spec.mean)) / np.array(spec.std)
+    np.save(tmp_path / "images.npy", floats.transpose(0, 3, 1, 2).astype(np.float32))
+    kernels: dict[str, dict[str, int]] = {}
+    for graph, file in IN_ONNX_RUNTIME.items():
+        words = [str(demo.file(graph)), str(tmp_path / "images.npy"), str(tmp_path / "profile"), *BROKEN]
+        done = subprocess.run(
+            [*machine.python(cpu), "-c", PROGRAM, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout.splitlines()[-1])
+        logits, kernels[graph] = np.array(said["logits"]), said["kernels"]
+        found_db = sqnr_db(golden.logits[file][:4], logits)
+        assert (logits.argmax(1) == golden.logits[file][:4].argmax(1)).all()
+        assert found_db > (100.0 if graph == FP32_ONNX else 30.0)
+        print(cpu, graph, f"{found_db:.1f} dB", said["kernels"])
+    assert (kernels[ARM_ONNX]["QLinearConv"], kernels[ARM_ONNX]["QGemm"]) == (LAYERS_1X1, 1)
+    assert kernels[OPENVINO_ONNX]["QLinearConv"] > LAYERS_1X1
+    assert "QLinearConv" not in kernels[FP32_ONNX]
