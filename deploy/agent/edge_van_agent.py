@@ -77,9 +77,9 @@ def probe(root, paths):
             openvino = in_openvino(paths, {"about": True}, 300)
         except RefusedError as error:
             openvino_error = str(error)
-    if "package" in paths:
+    if "edge_van" in paths:
         try:
-            tensorrt_rtx = in_package(paths, {"about": "tensorrt_rtx"}, 300)
+            tensorrt_rtx = in_edge_van(paths, {"about": "tensorrt_rtx"}, 300)
         except RefusedError as error:
             tensorrt_rtx_error = str(error)
     errors = {"tensorrt": tensorrt_error, "openvino": openvino_error, "tensorrt_rtx": tensorrt_rtx_error}
@@ -270,7 +270,7 @@ class Store:
     """What the agent keeps, under ``root``. Whatever has its name is whole: all is made beside it and renamed."""
 
     def __init__(self, root):
-        self.root = Path(root).expanduser()
+        self.root = Path(root).expanduser().absolute()
         self.blobs, self.deployments = self.root / "blobs", self.root / "deployments"
         self.releases, self.current = self.root / "releases", self.root / "current"
 
@@ -325,21 +325,6 @@ class Store:
             raise RefusedError("checksum", f"what arrived is not {digest}: it is thrown away, send it again")
         part.replace(self.blobs / digest)
         sync(self.blobs)
-        self._mend(digest)
-
-    def _mend(self, digest):
-        """A blob that was damaged is damaged in every deployment that has it: each gets the one that arrived now, and
-        what was found out about the candidate is found out again."""
-        for request in self.deployments.glob("[!.]*/request.json"):
-            mended = set()
-            for name, candidate in read_json(request).get("candidates", {}).items():
-                for relative in sorted(path for path, wanted in candidate["files"].items() if wanted == digest):
-                    target = request.parent / checked_name(name) / checked_path(relative)
-                    if target.exists() and sha256_of(target) != digest:
-                        self._link(digest, target)
-                        mended.add(name)
-            if mended:
-                self._forget(request.parent.name, mended)
 
     def _forget(self, identity, names):
         deployment = Deployment(self, identity, {})
@@ -364,7 +349,25 @@ class Store:
             sync(self.deployments)
         elif changed:
             self._forget(identity, changed)
+        self._mend()
         return folder
+
+    def _mend(self):
+        """A blob that was damaged was so in every deployment that has it: each gets the one that is there now, as it
+        was when its candidate was checked."""
+        for request in sorted(self.deployments.glob("[!.]*/request.json")):
+            for name, candidate in read_json(request).get("candidates", {}).items():
+                for relative, digest in sorted(candidate["files"].items()):
+                    target, blob = request.parent / checked_name(name) / checked_path(relative), self.blobs / digest
+                    if blob.exists() and not self._is_linked(digest, target):
+                        self._link(digest, target)
+
+    def _is_linked(self, digest, target):
+        """Whether the name leads to the blob, or to a copy that is whole."""
+        if not target.exists():
+            return False
+        blob = self.blobs / checked_digest(digest)
+        return (blob.exists() and target.samefile(blob)) or sha256_of(target) == digest
 
     def _fill(self, folder, candidate):
         """Whether a file or text of the candidate was missing or another."""
@@ -373,9 +376,7 @@ class Store:
             if relative.split("/")[0] in RESERVED:
                 raise RefusedError("request", f"{relative!r} is a name of the agent's own")
             target = folder / checked_path(relative)
-            if target.exists() and (
-                target.samefile(self.blobs / checked_digest(digest)) or sha256_of(target) == digest
-            ):
+            if self._is_linked(digest, target):
                 continue
             self._link(digest, target)
             changed = True
@@ -615,6 +616,10 @@ class Deployment:
             path = folder / checked_path(relative)
             if not path.exists() or sha256_of(path) != digest:
                 raise RefusedError("damaged", f"{relative} of {name} is damaged on the device: deploy it again")
+        for relative, text in sorted(candidate["texts"].items()):
+            path = folder / checked_path(relative)
+            if not path.exists() or path.read_bytes() != text.encode("utf-8"):
+                raise RefusedError("damaged", f"{relative} of {name} is damaged on the device: deploy it again")
 
     def candidate(self, name):
         if name not in self.request["candidates"]:
@@ -712,8 +717,8 @@ def run_golden(deployment, name, candidate):
     if candidate["runtime"] == "openvino":
         done = in_openvino(deployment.paths, openvino_request(folder, candidate), CHECK_TIMEOUT_S)
         return done["logits"], done["kernels"]
-    if candidate["runtime"] == "package":
-        return in_package(deployment.paths, package_request(folder, candidate), CHECK_TIMEOUT_S)["logits"], []
+    if candidate["runtime"] == "edge_van":
+        return in_edge_van(deployment.paths, edge_van_request(folder, candidate), CHECK_TIMEOUT_S)["logits"], []
     images = folder / candidate["images"]
     count = len(deployment.request["logits"][candidate["golden"]])
     size = images.stat().st_size // count
@@ -827,20 +832,21 @@ def in_openvino(paths, request, timeout_s):
     return asked("OpenVINO", command, request, timeout_s)
 
 
-def package_request(folder, candidate, **more):
+def edge_van_request(folder, candidate, **more):
     return dict(more, folder=str(folder), images=str(folder / candidate["images"]), shape=candidate["shape"])
 
 
-def in_package(paths, request, timeout_s):
+def in_edge_van(paths, request, timeout_s):
     """What edge-van itself says of a model that it alone can run, in the target's Python that has it."""
-    return asked("edge-van", [*paths["package"], "-m", "edge_van.deployment.on_device"], request, timeout_s)
+    return asked("edge-van", [*paths["edge_van"], "-m", "edge_van.deployment.on_device"], request, timeout_s)
 
 
 def asked(whom, command, request, timeout_s):
     """The answer of a process that reads a request and prints one, each as JSON."""
     try:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        done = child(command, timeout_s, json.dumps(request).encode(), **pipes)
+        # not in a folder that somebody stands in: Python would take modules from it
+        done = child(command, timeout_s, json.dumps(request).encode(), cwd="/", **pipes)
     except OSError as error:
         raise RefusedError("runtime", f"{command[0]} does not run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
@@ -951,9 +957,9 @@ def time_once(deployment, name, seconds, warm_up_s):
     if candidate["runtime"] == "openvino":
         request = openvino_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
         return in_openvino(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
-    if candidate["runtime"] == "package":
-        request = package_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
-        return in_package(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
+    if candidate["runtime"] == "edge_van":
+        request = edge_van_request(folder, candidate, seconds=seconds, warm_up_s=warm_up_s)
+        return in_edge_van(deployment.paths, request, CHECK_TIMEOUT_S + seconds + warm_up_s)["samples_ms"]
     work = deployment.work(name)
     times, engine = work / "times.json", folder / candidate["engine"]
     with contextlib.suppress(FileNotFoundError):
@@ -1039,6 +1045,13 @@ def serve(store, paths):
                 return
 
 
+def absolute(value):
+    """A program's path, or a command's first word, that does not hang on the folder it is run in."""
+    if isinstance(value, list):
+        return [absolute(word) if number == 0 else word for number, word in enumerate(value)]
+    return str(Path(value).absolute()) if "/" in value else value
+
+
 def main(arguments=None):
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -1052,6 +1065,7 @@ def main(arguments=None):
     activate.add_argument("candidate")
     verbs.add_parser("prune").add_argument("--keep", type=int, default=1)
     chosen = vars(parser.parse_args(arguments))
+    chosen["paths"] = {name: absolute(value) for name, value in chosen["paths"].items()}
     if chosen["verb"] == "openvino":
         sys.stdout.write(json.dumps(openvino_main(json.loads(sys.stdin.read()))) + "\n")
         return 0

@@ -84,7 +84,7 @@ def _models(manifest: Manifest) -> Iterator[BundleModel]:
     yield BundleModel("torch", "fp32", None, FP32_ONNX, FP32_ONNX, "floats")
     for scheme in tensorrt_schemes(manifest):
         takes = "floats" if scheme.file == FP32_ONNX else tensorrt_takes
-        precision, accuracy = _precision(scheme), scheme.accuracy
+        precision, accuracy = precision_of(scheme), scheme.accuracy
         yield BundleModel("onnxruntime", precision, scheme.name, scheme.file, scheme.file, takes, accuracy)
     schemes = {scheme.name: scheme for scheme in tensorrt_schemes(manifest)}
     for target, engines in manifest.engines.items():
@@ -92,7 +92,7 @@ def _models(manifest: Manifest) -> Iterator[BundleModel]:
             made_of = schemes.get(record.scheme)
             yield BundleModel(
                 runtime=record.runtime,
-                precision=_built_precision(record) if made_of is None else _precision(made_of),
+                precision=_built_precision(record) if made_of is None else precision_of(made_of),
                 scheme=record.scheme,
                 file=plan_path(target, record.scheme),
                 graph=FP32_ONNX if made_of is None else made_of.file,
@@ -109,7 +109,8 @@ def tensorrt_schemes(manifest: Manifest) -> tuple[SchemeResult, ...]:
     return tuple(scheme for scheme in manifest.schemes if scheme.target == "tensorrt")
 
 
-def _precision(scheme: SchemeResult) -> str:
+def precision_of(scheme: SchemeResult) -> str:
+    """ "int8", "fp16" or "fp32": what its layers compute in, where they are not left in float."""
     if scheme.quantized_layers:
         return "int8"
     return "fp16" if scheme.float_type == "float16" else "fp32"

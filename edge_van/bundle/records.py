@@ -63,7 +63,8 @@ class Accuracy:
     wait_s: float = 0.0
     """Seconds the engines stood still because no decoded image was ready."""
     model: str = "INT8"
-    """What stands beside FP32, and what computed it: "INT8", or a TensorRT graph or engine by its name."""
+    """What stands beside FP32, and what computed it: "INT8", a graph or engine for another device by its name, or
+    "bf16", the rounded network."""
 
     def most_changed(self) -> list[ClassChange]:
         """The classes, the one whose recall changed most first."""
@@ -135,7 +136,7 @@ class GoldenRecord:
     floors_db: dict[str, float]
     """By the file: the least SQNR of what a device computes, against the file computed as it is written."""
     rounded_floor_db: float | None = None
-    """The same of the FP32 model where a CPU computes it in a shorter float: as noisy as ``Manifest.rounded``."""
+    """The same of the FP32 model where a CPU computes it in a shorter float: twice the rounded network's noise."""
 
 
 @dataclass(frozen=True)
@@ -189,4 +190,5 @@ class Manifest:
     """By the name of the target's folder under ``tensorrt/``."""
     golden: GoldenRecord | None = None
     rounded: Accuracy | None = None
-    """Of the FP32 network with every tensor rounded to bfloat16: what a CPU without float32 may be as bad as."""
+    """Of the FP32 network with every tensor rounded to bfloat16, which stands for a CPU that computes in a shorter
+    float. None without OpenVINO among the targets."""

@@ -12,7 +12,7 @@ from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.deployment.releases import Releases
 from edge_van.deployment.rollout import Deployed
 
-_SHOWN = ("module", "system", "architecture", "jetpack", "l4t", "cuda", "tensorrt", "python", "power_mode")
+_SHOWN = ("module", "system", "architecture", "jetpack", "l4t", "cuda", "gpu", "tensorrt", "python", "power_mode")
 
 
 def show_deployed(done: Deployed, flags: list[str]) -> None:
@@ -51,6 +51,12 @@ def show_device(found: dict[str, Any]) -> None:
     rows["cpu"] = f"{found['cpu']['name'] or found['cpu']['part']}, {found['cores']} cores"
     about = found["openvino"]
     rows["openvino"] = None if about is None else f"{about['version']} ({', '.join(about['capabilities'])})"
+    if (about := found["tensorrt_rtx"]) is not None:
+        rows["tensorrt for rtx"] = (
+            f"{about['version']} ({about['gpu']}, compute capability {about['compute_capability']})"
+        )
+    for name, why in found["errors"].items():
+        rows[f"{name.replace('_', ' ')} does not run"] = why
     for key in ("memory_free_bytes", "disk_free_bytes"):
         rows[key.removesuffix("_bytes").replace("_", " ")] = (
             None if found[key] is None else f"{found[key] / 1e9:.1f} GB"

@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import read_engine_record
+from edge_van.bundle.files import file_entry
 from edge_van.bundle.golden import Golden
-from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR, RECORD_NAME, plan_path, with_weights
+from edge_van.bundle.layout import ARM_IR, FP32_IR, GOLDEN, INT8_IR, PLAN_NAME, RECORD_NAME, plan_path, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
-from edge_van.bundle.models import tensorrt_schemes
-from edge_van.bundle.records import Manifest, SchemeResult
-from edge_van.deployment.ahead import engines_of
+from edge_van.bundle.models import precision_of, tensorrt_schemes
+from edge_van.bundle.records import FileEntry, Manifest, SchemeResult
+from edge_van.deployment.built_here import EnginesHere
 from edge_van.engines.trtexec import Trtexec, build_command, time_command
 from edge_van.errors import BundleError
 from edge_van.storage.files import sha256_of
+from edge_van.storage.json_format import encode
 
 ENGINE = "engine/model.engine"
-NO_GRAPH = "the bundle has no such graph"
+NO_GRAPH = "the bundle has no such graph: make it with edge-van quantize --target openvino,tensorrt"
 IMAGES = "golden.bin"
 UNMEASURED_FLOOR_DB = 20.0
 """Least SQNR where the FP32 model runs in a shorter float, and what that costs was not measured."""
@@ -66,11 +69,11 @@ class Maker:
         """Why there is none, in words, where there is none."""
         raise NotImplementedError
 
-    def files(self, *paths: str) -> dict[str, bytes | Path]:
-        """Those files of the bundle, each hashed, beside a manifest that lists them and nothing else."""
+    def files(self, *paths: str, entries: tuple[FileEntry, ...] = ()) -> dict[str, bytes | Path]:
+        """Those files of the bundle, each hashed, beside a manifest that lists them, ``entries`` and nothing else."""
         self.bundle.check(*paths)
         kept = tuple(entry for entry in self.manifest.files if entry.path in (*paths, GOLDEN))
-        manifest = encoded(replace(self.manifest, files=kept, engines={}))
+        manifest = encoded(replace(self.manifest, files=(*kept, *entries), engines={}))
         contents: dict[str, bytes | Path] = {path: self.bundle.file(path) for path in (*paths, GOLDEN)}
         return contents | {MANIFEST_NAME: manifest}
 
@@ -101,7 +104,7 @@ class OpenVINOMaker(Maker):
         if name in _IRS:
             drop = _drop(self.manifest, name)
         elif hint != "f32":
-            drop, floor = self._in_a_shorter_float()
+            drop, floor = self._in_a_shorter_float(name)
         active = _active("openvino", "int8" if name in _IRS else "fp32", name if name in _IRS else None, file, hint)
         return Candidate(
             name=name,
@@ -121,10 +124,12 @@ class OpenVINOMaker(Maker):
             golden=file,
         )
 
-    def _in_a_shorter_float(self) -> tuple[float | None, float]:
-        """(drop, floor): a device that is no noisier than the rounded network loses no more than it."""
+    def _in_a_shorter_float(self, name: str) -> tuple[float | None, float]:
+        """(drop, floor): a device about as noisy as the rounded network is taken to lose as much. Float16 has a
+        smaller range, too: there it must have been seen that this one's numbers fit, by the graph in it."""
         rounded, golden = self.manifest.rounded, self.manifest.golden
-        if rounded is None or golden is None or golden.rounded_floor_db is None:
+        fits = name != "fp16" or any(scheme.float_type == "float16" for scheme in self.manifest.schemes)
+        if not fits or rounded is None or golden is None or golden.rounded_floor_db is None:
             return None, UNMEASURED_FLOOR_DB
         return rounded.top1_drop_points, golden.rounded_floor_db
 
@@ -172,7 +177,7 @@ class TrtexecMaker(Maker):
                 "bench": _bench_flags(tool),
                 "golden": scheme.file,
                 "floor_db": self.floor_db(scheme.file),
-                "texts": {"active.json": _active("tensorrt", _precision(scheme), name, ENGINE, None)},
+                "texts": {"active.json": _active("tensorrt", precision_of(scheme), name, ENGINE, None)},
             },
             golden=scheme.file,
             graph=self.bundle.file(scheme.file),
@@ -192,31 +197,38 @@ class TrtexecMaker(Maker):
         return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), "f4"
 
 
+@dataclass(frozen=True)
 class RTXMaker(Maker):
-    """Of engines that the bundle has for the device's card already: TensorRT for RTX builds ahead of time."""
+    """Of engines that are there already: TensorRT for RTX builds them on the host."""
+
+    engines: EnginesHere | None = None
 
     def candidate(self, name: str) -> Candidate | str:
-        scheme, tag = self.scheme(name), engines_of(self.probe)
-        if scheme is None:
+        scheme, engines = self.scheme(name), self.engines
+        if scheme is None or engines is None:
             return NO_GRAPH
-        plan = plan_path(tag, name)
-        if plan not in {entry.path for entry in self.manifest.files}:
-            return f"the bundle has no {plan}"
-        spec = self.manifest.input_spec
+        if name in engines.failed:
+            return f"not built: {engines.failed[name]}"
+        folder, plan = engines.folders[name], plan_path(engines.tag, name)
+        # how long it took to build changes nothing, and would be another file each time
+        record = encode(replace(read_engine_record(folder), build_s=0.0))
+        entry = replace(file_entry(folder, PLAN_NAME), path=plan)
         return Candidate(
             name=name,
             top1_drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
             contents={
-                **self.files(plan, str(PurePosixPath(plan).with_name(RECORD_NAME))),
+                **self.files(entries=(entry,)),
+                plan: folder / PLAN_NAME,
+                str(PurePosixPath(plan).with_name(RECORD_NAME)): record,
                 IMAGES: self.golden.pixels.tobytes(),
             },
             request={
-                "runtime": "package",
+                "runtime": "edge_van",
                 "images": IMAGES,
-                "shape": [*spec.size, 3],
+                "shape": [*self.manifest.input_spec.size, 3],
                 "golden": scheme.file,
                 "floor_db": self.floor_db(scheme.file),
-                "texts": {"active.json": _active("tensorrt_rtx", _precision(scheme), name, plan, None)},
+                "texts": {"active.json": _active("tensorrt_rtx", precision_of(scheme), name, plan, None)},
             },
             golden=scheme.file,
         )
@@ -232,12 +244,6 @@ def _bench_flags(tool: Trtexec) -> list[str]:
         "--duration": "{seconds}",
     }
     return [f"{flag}={filled[flag]}" if (flag := w.split("=")[0]) in filled else w for w in words]
-
-
-def _precision(scheme: SchemeResult) -> str:
-    if scheme.quantized_layers:
-        return "int8"
-    return "fp16" if scheme.float_type == "float16" else "fp32"
 
 
 def _drop(manifest: Manifest, name: str) -> float | None:

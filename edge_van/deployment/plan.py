@@ -14,13 +14,14 @@ from typing import Any
 from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.golden import read_golden
+from edge_van.deployment.built_here import EnginesHere
 from edge_van.deployment.candidates import Candidate, Maker, OpenVINOMaker, RTXMaker, TrtexecMaker
 from edge_van.deployment.targets import CANDIDATES, Target
 from edge_van.errors import UsageError
 from edge_van.storage.files import sha256_of
 
-MAKERS: dict[str, type[Maker]] = {"openvino": OpenVINOMaker, "tensorrt": TrtexecMaker, "tensorrt_rtx": RTXMaker}
-"""By the target's runtime."""
+MAKERS: dict[str, type[Maker]] = {"openvino": OpenVINOMaker, "tensorrt": TrtexecMaker}
+"""By the target's runtime, where the device itself builds what there is to build."""
 _ENVIRONMENT = ("architecture", "module", "cpu", "gpu", "l4t", "tensorrt", "tensorrt_rtx", "openvino")
 
 
@@ -38,19 +39,36 @@ class Plan:
         return {c.digests[path]: content for c in self.candidates.values() for path, content in c.contents.items()}
 
 
-def make_plan(bundle: Bundle, target: Target, probe: dict[str, Any], names: tuple[str, ...] = ()) -> Plan:
-    """What to try on the device that ``probe`` is about; ``names`` instead of the target's candidates.
+def candidate_names(target: Target, names: tuple[str, ...]) -> tuple[str, ...]:
+    """``names``, or where there are none the target's; ``UsageError`` for one that the target does not know."""
+    known = CANDIDATES[target.runtime]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"{target.title} has no candidate {', '.join(unknown)}; it has {', '.join(known)}")
+    return names or target.candidates
+
+
+def make_plan(
+    bundle: Bundle,
+    target: Target,
+    probe: dict[str, Any],
+    names: tuple[str, ...] = (),
+    *,
+    engines: EnginesHere | None = None,
+) -> Plan:
+    """What to try on the device that ``probe`` is about; ``names`` instead of the target's candidates, ``engines`` for
+    a target whose engines are built here.
 
     Raises ``BundleError`` for a bundle without golden images or with a damaged file, ``UsageError`` where it has none
     of the candidates.
     """
-    known = CANDIDATES[target.runtime]
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"{target.title} has no candidate {', '.join(unknown)}; it has {', '.join(known)}")
     golden = read_golden(bundle)
-    maker = MAKERS[target.runtime](bundle, golden, probe)
     made, left_out = {}, {}
-    for name in names or target.candidates:
+    maker: Maker
+    if target.runtime == "tensorrt_rtx":
+        maker = RTXMaker(bundle, golden, probe, engines)
+    else:
+        maker = MAKERS[target.runtime](bundle, golden, probe)
+    for name in candidate_names(target, names):
         found = maker.candidate(name)
         if isinstance(found, Candidate):
             made[name] = found

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.engine_record import EngineChoice, SchemeTiming
-from edge_van.deployment.ahead import with_engines
+from edge_van.bundle.golden import read_golden
+from edge_van.deployment.built_here import RUNTIME as RTX
+from edge_van.deployment.built_here import engines_here
 from edge_van.deployment.candidates import Candidate
 from edge_van.deployment.device import Device
-from edge_van.deployment.plan import Plan, make_plan
+from edge_van.deployment.plan import Plan, candidate_names, make_plan
 from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local, Transport, transport_to
@@ -25,6 +28,7 @@ from edge_van.engines.trtexec import LAYERS_NAME, is_before_8_6
 from edge_van.errors import AccuracyGateError, DeviceError, UsageError, VerificationError
 from edge_van.progress import UNWATCHED, Work
 from edge_van.text import one_line
+from edge_van.version import __version__
 
 CLOCK_SKEW_S = 300.0
 MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30, "tensorrt_rtx": 2**30}
@@ -91,24 +95,26 @@ def deploy(
 
     What was active stays so unless a candidate passes its check and is within the accuracy budget; the fastest of those
     on the device becomes active. Raises ``UsageError`` for a device that is not of the target, ``BundleError`` for a
-    damaged bundle, ``MissingRuntimeError`` where the device cannot be reached, ``DeviceError`` where it refuses or
-    breaks off, ``AccuracyGateError`` where every candidate that runs loses too much, ``VerificationError`` where none
-    can become active for another reason.
+    damaged bundle, ``MissingRuntimeError`` where the device cannot be reached or this machine lacks what builds its
+    engines, ``DeviceError`` where it refuses or breaks off, ``AccuracyGateError`` where every candidate that runs loses
+    too much, ``VerificationError`` where none can be built or become active for another reason.
     """
     bundle, options = as_bundle(bundle), options or DeployOptions()
     kind = target if isinstance(target, Target) else load_target(target)
-    with open_device(transport_to(host, options.ssh_config), kind, options.root) as device:
-        with work.reporter.stage(f"Looking at {device.transport.where}"):
-            probe = device.ask("probe")
-        if why := kind.refusal(probe):
-            raise UsageError(f"{device.transport.where} is no {kind.title}: {why}")
+    names = candidate_names(kind, options.candidates)
+    read_golden(bundle)
+    transport = transport_to(host, options.ssh_config)
+    with ExitStack() as stack:
+        engines = None
+        if kind.runtime == RTX:  # they take minutes to build: meanwhile the device is free, and asked again after it
+            with open_device(transport, kind, options.root) as device:
+                probe = _looked_at(device, kind, work)
+            engines = stack.enter_context(engines_here(bundle, probe, names, work))
+        device = stack.enter_context(open_device(transport, kind, options.root))
+        probe = _looked_at(device, kind, work)
         warnings = _doubts(probe, kind)
-        unbuilt: dict[str, str] = {}
-        if kind.runtime == "tensorrt_rtx":
-            bundle, unbuilt = with_engines(bundle, probe, options.candidates or kind.candidates, work)
-        plan = make_plan(bundle, kind, probe, options.candidates)
-        left_out = plan.left_out | {name: f"not built: {why}" for name, why in unbuilt.items()}
-        warnings += tuple(f"{name} is left out: {why}" for name, why in left_out.items())
+        plan = make_plan(bundle, kind, probe, options.candidates, engines=engines)
+        warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
         work.warn(warnings)
         sent = _upload(device, plan, kind, probe, work)
         device.ask("install", id=plan.identity, request=plan.request)
@@ -138,6 +144,15 @@ def deploy(
         )
 
 
+def _looked_at(device: Device, target: Target, work: Work) -> dict[str, Any]:
+    """What the device says of itself; ``UsageError`` where it is not of the target."""
+    with work.reporter.stage(f"Looking at {device.transport.where}"):
+        probe: dict[str, Any] = device.ask("probe")
+    if why := target.refusal(probe):
+        raise UsageError(f"{device.transport.where} is no {target.title}: {why}")
+    return probe
+
+
 def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
     """The device of that target, this caller's alone; raises as ``Device``. On this machine the usual Python is the
     one that runs edge-van."""
@@ -145,7 +160,7 @@ def open_device(transport: Transport, target: Target, root: str | None = None) -
     if isinstance(transport, Local) and python == Target.python:
         python = (sys.executable,)
     paths: dict[str, Any] = dict(target.paths)
-    if (key := {"openvino": "python", "tensorrt_rtx": "package"}.get(target.runtime)) is not None:
+    if (key := {"openvino": "python", RTX: "edge_van"}.get(target.runtime)) is not None:
         paths[key] = list(target.runtime_python or python)
     return Device(transport, root=root or target.root, python=python, paths=paths)
 
@@ -158,6 +173,9 @@ def _doubts(probe: dict[str, Any], target: Target) -> tuple[str, ...]:
     if abs(skew) >= CLOCK_SKEW_S:
         word = "ahead" if skew > 0 else "behind"
         doubts.append(f"the device's clock is {abs(skew):.0f} s {word}: its logs have other times")
+    theirs = (probe["tensorrt_rtx"] or {}).get("edge_van", __version__)
+    if theirs != __version__:
+        doubts.append(f"the device has edge-van {theirs}, this machine {__version__}: install the same on both")
     if probe["tensorrt"] is not None and is_before_8_6(probe["tensorrt"]):
         doubts.append(f"in which datatype each layer runs is not proved: TensorRT {probe['tensorrt']} does not say it")
     return tuple(doubts)

@@ -75,9 +75,9 @@ def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Reci
         path = file if isinstance(file, Path) else job.place(file)
         return open_image_model(exact_graph(path), job.spec, num_classes, batch=GRAPH_BATCH)
 
-    with rounded_file(job.place(FP32_ONNX), ROUNDED) as path:
-        rounded = path if "openvino" in targets else None
-        limit = recipe.tensorrt_images
+    with ExitStack() as stack:
+        is_for_cpus, limit = "openvino" in targets, recipe.tensorrt_images
+        rounded = stack.enter_context(rounded_file(job.place(FP32_ONNX), ROUNDED)) if is_for_cpus else None
         graphs = measure_schemes(exported.schemes, open_graph, held_out, work, limit=limit, rounded=rounded)
     if accuracy is None:  # else they are named already
         warnings = (*warnings, *left_out(graphs.broken, "the schemes' accuracy", work))

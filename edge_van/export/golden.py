@@ -16,7 +16,7 @@ from edge_van.bundle.layout import ARM_IR, FP32_IR, FP32_ONNX, GOLDEN, INT8_IR
 from edge_van.bundle.records import GoldenRecord, SchemeResult
 from edge_van.export.job import ExportJob, Pixels
 from edge_van.export.models import as_sent
-from edge_van.export.openvino import INT8_FLOOR_DB
+from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB
 from edge_van.export.rounded import ROUNDED, rounded_file
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes.image_model import open_image_model
@@ -46,6 +46,8 @@ def write_golden(job: ExportJob, schemes: Sequence[SchemeResult]) -> GoldenRecor
             arrays[file], floors[file] = _logits(job, file, arrays), floor
         rounded_db = _rounded_db(job, pixels) if FP32_IR in floors else None
     np.savez(job.place(GOLDEN), allow_pickle=False, **arrays)
+    if rounded_db is not None and job.spec.source_size is not None:
+        rounded_db = min(rounded_db, RESIZE_FLOOR_DB[job.spec.interpolation])  # of a resize in a shorter float, too
     return GoldenRecord(len(pixels), floors, None if rounded_db is None else rounded_db - ROUNDED_MARGIN_DB)
 
 

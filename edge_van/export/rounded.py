@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_van.errors import VerificationError
+
 ROUNDED = "bf16"
 """What stands for any shorter float: it has the fewest bits."""
 SHORTER = {"bf16": "BFLOAT16", "fp16": "FLOAT16"}
@@ -31,7 +33,10 @@ def rounded_file(source: Path, kind: str) -> Iterator[Path]:
 
 
 def write_rounded(source: Path, target: Path, kind: str) -> None:
-    """Write ``source``, an FP32 ONNX file, to ``target``, its tensors rounded to ``kind``, "bf16" or "fp16"."""
+    """Write ``source``, an FP32 ONNX file, to ``target``, its tensors rounded to ``kind``, "bf16" or "fp16".
+
+    Raises ``VerificationError`` for a result that is not known to be float32.
+    """
     import onnx
 
     model = onnx.load(source)
@@ -52,7 +57,11 @@ def write_rounded(source: Path, target: Path, kind: str) -> None:
         node.input[:] = [inputs.get(name, name) for name in node.input]
         nodes.append(node)
         for i, name in enumerate(node.output):
-            if name in floats and node.op_type not in _MOVES_ONLY:
+            if name not in floats:
+                raise VerificationError(
+                    f"{node.op_type} {node.name} of {source.name} gives no float32: it is not rounded"
+                )
+            if node.op_type not in _MOVES_ONLY:
                 node.output[i] = f"{name}_exact"
                 nodes += _there_and_back(node.output[i], name, to)
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]

@@ -226,10 +226,34 @@ def test_a_file_that_is_sent_again_mends_every_deployment(agent: AgentProcess) -
     (agent.root / "blobs" / digest).write_bytes(b"evil")
     with pytest.raises(Refusal, match="damaged on the device"):
         agent.ask("rollback")
+    (agent.root / "deployments" / "one" / "fp32" / "m" / "a.bin").unlink()
     agent.send(b"good")
-    assert agent.ask("rollback") == ["1-one-fp32", "one", "fp32"]
+    agent.ask("install", id="three", request=request_of({"m/c.bin": agent.send(b"other")}))  # any install mends
     for identity in ("one", "two"):
         assert (agent.root / "deployments" / identity / "fp32" / "m" / "a.bin").read_bytes() == b"good"
+        assert agent.ask("state", id=identity)["candidates"]["fp32"]["check"]["passed"]  # of these very bytes
+    assert agent.ask("rollback") == ["1-one-fp32", "one", "fp32"]
+
+
+def test_a_text_that_is_damaged(agent: AgentProcess) -> None:
+    texts = {"active.json": "{}"}
+    agent.ask("install", id="one", request=request_of({"m/a.bin": agent.send(b"good")}, **texts))
+    passed(agent, "one")
+    (agent.root / "deployments" / "one" / "fp32" / "active.json").write_text("{")
+    with pytest.raises(Refusal, match=r"active\.json of fp32 is damaged on the device"):
+        agent.ask("activate", id="one", candidate="fp32")
+
+
+def test_a_root_and_programs_by_relative_paths(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin" / "trtexec"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\npwd\necho '[TensorRT v100300]'\n")
+    program.chmod(0o755)
+    with AgentProcess(Path("here"), python=python, paths={"trtexec": "bin/trtexec"}) as agent:
+        agent.ask("install", id="one", request=request_of({"m/a.bin": agent.send(b"good")}))
+        assert agent.ask("probe")["tensorrt"] == "10.3.0"
+    assert (tmp_path / "here" / "deployments" / "one" / "fp32" / "m" / "a.bin").read_bytes() == b"good"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_a_root_with_letters_that_trtexec_splits_at(
     stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES)
     done = run(jetson_bundle, server, target_of(stand_in), tmp_path / "one, two: 'three'; four")
     assert {row.name: row.error for row in done.rows} == dict.fromkeys(FILES, "")
+
+
+def test_a_root_by_a_relative_path(
+    jetson_bundle: Bundle, graph_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """trtexec is run in another folder."""
+    monkeypatch.chdir(tmp_path)
+    stand_in = jetson(tmp_path / "jetson", JETPACKS[1], graph_files, TIMES)
+    target = replace(target_of(stand_in), paths={**stand_in.paths, "trtexec": "jetson/trtexec"})
+    done = deploy(jetson_bundle, "local", target, options=DeployOptions(root="here"))
+    assert {row.name: row.error for row in done.rows} == dict.fromkeys(FILES, "")
+    assert (tmp_path / "here" / "current" / "engine" / "model.engine").is_file()
 
 
 def test_a_scheme_that_cannot_be_built_does_not_sink_the_others(
