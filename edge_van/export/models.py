@@ -78,8 +78,11 @@ def _check_ir(
     *,
     exact_floor_db: float | None = None,
 ) -> None:
-    """Run the file and compare with ``model``; with ``exact_floor_db`` it is computed as it is written. With the resize inside, images of the source size go in, and the host's
-    own resize stands for it on the other side: two resizes round apart, so the wider tolerance holds."""
+    """Run the file and compare with ``model``; with ``exact_floor_db`` it is computed as it is written.
+
+    With the resize inside, images of the source size go in, and the host's own resize stands for it on the other side:
+    two resizes round apart, so the wider tolerance holds.
+    """
     spec, pixels = job.spec, job.check_pixels
     inputs = as_sent(pixels, spec)
     if spec.source_size is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +287,27 @@ def test_a_file_that_computes_no_number_is_caught(
     monkeypatch.setattr(onnx_module, "to_onnx", lambda graph, input_size: copy.deepcopy(exports["float"].proto))
     with pytest.raises(VerificationError, match="nan relative"):
         export_onnx(exports["float"].source, tmp_path / "nan.onnx", check_images * float("nan"))
+
+
+class Sensitive(nn.Module):
+    """A graph of whose logits a share hangs on the last bits of its input, as of many quantisers in a row."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(1)[:, :64]
+        return rows + self.share * torch.sin(rows * 2.0**24)
+
+
+def test_a_file_may_differ_as_far_as_ties_do(exports: dict[str, Written], images: Images) -> None:
+    quantized = next(w.source for w in exports.values() if isinstance(w.source, QuantizedVAN))
+    inputs = images(4, *SIZE)
+    least = min(onnx_module.QDQ_FLOOR_DB, quantized.logit_sqnr_db + onnx_module.QDQ_MARGIN_DB)
+    graphs: dict[float, Any] = {share: Sensitive(share) for share in (0.0, 0.05, 0.2)}
+    floors = [onnx_module.qdq_floor_db(replace(quantized, graph=graph), inputs) for graph in graphs.values()]
+    assert floors[0] == least  # nothing turns: what quantisation is worth decides
+    ties_db = [floor + onnx_module.QDQ_MARGIN_DB for floor in floors]
+    assert ties_db[1] == pytest.approx(20 * np.log10(1 / 0.05), abs=4.0)  # two such noises apart, of a signal of one
+    assert floors[2] == pytest.approx(floors[1] - 20 * np.log10(4), abs=2.0)
