@@ -290,15 +290,15 @@ def test_a_file_that_computes_no_number_is_caught(
 
 
 class Sensitive(nn.Module):
-    """A graph of whose logits a share hangs on the last bits of its input, as of many quantisers in a row."""
+    """A graph of whose logits a share hangs on the last bits of what is added, as of many quantisers in a row."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.share = share
+        self.share, self.bias = share, nn.Parameter(torch.ones(64))
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(1)[:, :64]
-        return rows + self.share * torch.sin(rows * 2.0**24)
+        return rows + self.share * torch.sin((rows + self.bias) * 2.0**18)
 
 
 def test_a_file_may_differ_as_far_as_ties_do(exports: dict[str, Written], images: Images) -> None:
@@ -308,6 +308,7 @@ def test_a_file_may_differ_as_far_as_ties_do(exports: dict[str, Written], images
     graphs: dict[float, Any] = {share: Sensitive(share) for share in (0.0, 0.05, 0.2)}
     floors = [onnx_module.qdq_floor_db(replace(quantized, graph=graph), inputs) for graph in graphs.values()]
     assert floors[0] == least  # nothing turns: what quantisation is worth decides
+    assert torch.equal(graphs[0.2].bias, torch.ones(64))  # as it was
     ties_db = [floor + onnx_module.QDQ_MARGIN_DB for floor in floors]
     assert ties_db[1] == pytest.approx(20 * np.log10(1 / 0.05), abs=4.0)  # two such noises apart, of a signal of one
     assert floors[2] == pytest.approx(floors[1] - 20 * np.log10(4), abs=2.0)
