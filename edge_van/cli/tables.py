@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import Accuracy, Latency, SchemeResult
 from edge_van.text import one_line
 
@@ -75,7 +76,7 @@ def show_bundle(bundle: Bundle) -> None:
         show_accuracy(manifest.accuracy, classes=False)
     if manifest.latency is not None:
         _show_latency(console, manifest.latency, manifest.machine.cpu)
-    _show_schemes(console, manifest.schemes)
+    _show_schemes(console, manifest.schemes, manifest.rounded)
     for warning in manifest.warnings:
         console.print(f"warning: {warning}")
     size = sum(f.size_bytes for f in manifest.files) / 1e6
@@ -86,7 +87,7 @@ def show_bundle(bundle: Bundle) -> None:
     console.print(f"Next:   {command}", soft_wrap=True)  # not broken, so that it can be copied
 
 
-def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
+def _show_schemes(console: Console, schemes: Sequence[SchemeResult], rounded: Accuracy | None) -> None:
     table = _Table(title="Schemes (against FP32 on held-out images, computed exactly)")
     for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", "top-1 drop (95 % interval)", "images"):
         table.add_column(column, justify="left" if column.startswith(("file", "INT8")) else "right", overflow="fold")
@@ -96,14 +97,21 @@ def _show_schemes(console: Console, schemes: Sequence[SchemeResult]) -> None:
             kind += " with gate, residual, LayerNorm"
         drop, images = "see above", s.images
         if (a := s.accuracy) is not None:
-            interval, images = a.top1_drop_interval, a.images
-            drop = f"{a.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+            drop, images = _drop(a), a.images
         elif s.target != "openvino":
             drop = "-"
         table.add_row(
             s.file, f"{kind}, {s.float_type}", f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}", drop, str(images)
         )
+    if (a := rounded) is not None:
+        noise, same = f"{a.logit_sqnr_db:.1f}", f"{a.agreement_percent:.1f}"
+        table.add_row(f"{FP32_ONNX}, rounded", "none, bfloat16", noise, same, _drop(a), str(a.images))
     console.print(table)
+
+
+def _drop(accuracy: Accuracy) -> str:
+    interval = accuracy.top1_drop_interval
+    return f"{accuracy.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
@@ -112,12 +120,11 @@ def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
     table = _Table(title=f"Accuracy on {a.images} images of {a.data}")
     for column in ("", "FP32", one_line(a.model), "drop in points (95 % interval)"):
         table.add_column(column, justify="right" if column else "left")
-    interval = a.top1_drop_interval
     table.add_row(
         "top-1 %",
         f"{a.top1_fp32_percent:.2f}",
         f"{a.top1_int8_percent:.2f}",
-        f"{a.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})",
+        _drop(a),
     )
     if a.top5_fp32_percent is not None and a.top5_int8_percent is not None:
         five = a.top5_fp32_percent - a.top5_int8_percent

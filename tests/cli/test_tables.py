@@ -55,10 +55,15 @@ def test_a_bundle_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
         latency=Latency(1, 0, 10, 300, "fp32", (row,), 0.5, notes),
         schemes=(scheme,),
         warnings=("[x] " + "word " * 40,),
+        rounded=replace(ACCURACY, model="bf16", top1_drop_points=0.25, logit_sqnr_db=45.5),
     )
     show_bundle(Bundle(Path("/a [b]") / ("deep" * 30), manifest))
     out = capsys.readouterr().out
     assert file in out
+    [rounded] = [line for line in out.splitlines() if "onnx/model.onnx, rounded" in line]
+    assert "none, bfloat16" in rounded
+    assert "45.5" in rounded
+    assert "+0.25 (-1.00 to +3.00)" in rounded
     assert "asymmetric with gate, residual, LayerNorm" in out
     assert f"warning: {manifest.warnings[0].rstrip()}" in out
     assert f"note: {notes[0].rstrip()}" in out

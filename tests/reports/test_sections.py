@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from bundle_samples import MANIFEST
+from bundle_samples import ACCURACY, MANIFEST
 from hostile import explanation
 from pages import bare, plots, report_of, table_of, text_of
 from samples import ASYMMETRIC, SYMMETRIC, accuracy, benchmark, engines, manifest
@@ -43,6 +43,14 @@ def test_the_figures_are_those_of_the_records(single: Report, single_page: Page)
     assert plane["PyTorch FP32"][2] == "85.55"
     assert not any("engine" in label for label in plane)  # timed at another time, by another clock
     assert "OpenVINO BF16" not in plane
+
+
+def test_the_rounded_network_is_among_the_drops(no_plots: None) -> None:
+    rounded = replace(ACCURACY, model="bf16", top1_drop_points=0.31, logit_sqnr_db=45.5)
+    [table] = [plot.table for plot in plots(bare(manifest(rounded=rounded))) if plot.name == "accuracy-0-drop"]
+    [row] = [row for row in table.rows if row[0] == "FP32 rounded to BF16, graph"]
+    assert row[2] == "+0.31"
+    assert row[5] == "45.5"
 
 
 def test_engines_stand_in_the_plane_where_nothing_else_was_timed(no_plots: None) -> None:

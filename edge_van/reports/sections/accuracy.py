@@ -83,12 +83,13 @@ def _interval_of(percent: float, images: int) -> Interval:
 
 def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
     """(label, precision, accuracy) of everything whose accuracy was measured beside FP32's."""
-    accuracies = [] if manifest.accuracy is None else [("OpenVINO INT8", "int8", manifest.accuracy)]
-    return accuracies + [
+    own = (("OpenVINO INT8", "int8", manifest.accuracy), ("FP32 rounded to BF16, graph", "bf16", manifest.rounded))
+    schemes = (
         (f"{TARGETS.get(s.target, s.target)} {s.name}, graph", s.name, s.accuracy)
         for s in manifest.schemes
-        if s.accuracy is not None and s.name != "fp32"
-    ]
+        if s.name != "fp32"
+    )
+    return [(label, precision, a) for label, precision, a in (*own, *schemes) if a is not None]
 
 
 def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
