@@ -46,6 +46,7 @@ IDLE_S = 900  # without a word from a host it is gone: its network may be, and t
 WATCH_S = 0.5
 RESERVED = ("engine", "engine.json")  # what the agent itself puts beside a bundle's files
 LEAST_SAMPLES = 10
+TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 
 
 class RefusedError(Exception):
@@ -1045,11 +1046,14 @@ def serve(store, paths):
                 return
 
 
-def absolute(value):
-    """A program's path, or a command's first word, that does not hang on the folder it is run in."""
+def resolved(value):
+    """A program's path, or a command's first word: of this user's home, not of the folder it is run in, and TensorRT's
+    program where NVIDIA's packages put it, which is on no PATH."""
     if isinstance(value, list):
-        return [absolute(word) if number == 0 else word for number, word in enumerate(value)]
-    return str(Path(value).absolute()) if "/" in value else value
+        return [resolved(word) if number == 0 else word for number, word in enumerate(value)]
+    if "/" in value:
+        return str(Path(value).expanduser().absolute())
+    return str(TRTEXEC) if value == TRTEXEC.name and not shutil.which(value) and TRTEXEC.exists() else value
 
 
 def main(arguments=None):
@@ -1065,7 +1069,7 @@ def main(arguments=None):
     activate.add_argument("candidate")
     verbs.add_parser("prune").add_argument("--keep", type=int, default=1)
     chosen = vars(parser.parse_args(arguments))
-    chosen["paths"] = {name: absolute(value) for name, value in chosen["paths"].items()}
+    chosen["paths"] = {name: resolved(value) for name, value in chosen["paths"].items()}
     if chosen["verb"] == "openvino":
         sys.stdout.write(json.dumps(openvino_main(json.loads(sys.stdin.read()))) + "\n")
         return 0

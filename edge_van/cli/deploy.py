@@ -43,6 +43,7 @@ def _device(function: Callable[..., Any]) -> Callable[..., Any]:
     "--target", required=True, metavar="NAME|FILE.toml", help="What kind of device it is; see docs/deploy.md."
 )
 @click.option("--candidate", "candidates", multiple=True, help="Try this one instead of the target's; may be repeated.")
+@click.option("--runtime-python", metavar="PATH", help="The Python there that has OpenVINO, or edge-van for RTX.")
 @click.option("--max-drop", type=POINTS, help="Largest top-1 drop of what becomes active.  [default: recipe's]")
 @click.option("--retime", is_flag=True, help="Time the candidates again, though the device has their times.")
 @_reached
@@ -82,7 +83,7 @@ def probe(host: str, as_json: bool, **flags: Any) -> None:
         return
     from edge_van.cli.tables_deploy import show_device
 
-    show_device(found)
+    show_device(found, with_errors=flags["target"] is not None)
 
 
 @device.command("list")

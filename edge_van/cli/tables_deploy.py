@@ -43,8 +43,9 @@ def show_releases(found: Releases) -> None:
     console.print(table)
 
 
-def show_device(found: dict[str, Any]) -> None:
-    """What a person wants to know of a device; ``--json`` has the rest."""
+def show_device(found: dict[str, Any], *, with_errors: bool) -> None:
+    """What a person wants to know of a device; ``--json`` has the rest. ``with_errors`` says why a runtime is missing,
+    which counts where a target has said in which Python it should be."""
     console = console_for_results()
     table = table_for_results("The device", ("", " "), left=("", " "))
     rows = {key.replace("_", " "): found[key] for key in _SHOWN}
@@ -55,7 +56,7 @@ def show_device(found: dict[str, Any]) -> None:
         rows["tensorrt for rtx"] = (
             f"{about['version']} ({about['gpu']}, compute capability {about['compute_capability']})"
         )
-    for name, why in found["errors"].items():
+    for name, why in found["errors"].items() if with_errors else ():
         rows[f"{name.replace('_', ' ')} does not run"] = why
     for key in ("memory_free_bytes", "disk_free_bytes"):
         rows[key.removesuffix("_bytes").replace("_", " ")] = (

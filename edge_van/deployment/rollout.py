@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class DeployOptions:
     ssh_config: Path | None = None  # instead of ~/.ssh/config
     root: str | None = None  # instead of the target's
     retime: bool = False  # though the device was timed before
+    runtime_python: str | None = None  # the Python there that has the runtime, instead of the target's
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def deploy(
     """
     bundle, options = as_bundle(bundle), options or DeployOptions()
     kind = target if isinstance(target, Target) else load_target(target)
+    if options.runtime_python is not None:
+        kind = replace(kind, runtime_python=(options.runtime_python,))
     names = candidate_names(kind, options.candidates)
     read_golden(bundle)
     transport = transport_to(host, options.ssh_config)

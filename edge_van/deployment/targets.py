@@ -123,9 +123,10 @@ _TITLES = {
 }
 _ADVICE = {
     "l4t": "/etc/nv_tegra_release is not there, so it is no Jetson",
-    "openvino": "install it there, pip install openvino, in the Python that runtime_python of the target names",
-    "tensorrt_rtx": "install it there, pip install 'edge-van[tensorrt-rtx]' of this version, in the Python that "
-    "runtime_python of the target names",
+    "openvino": "install it there, pip install openvino in a virtual environment, and name its Python with "
+    "--runtime-python",
+    "tensorrt_rtx": "it takes NVIDIA's driver, and edge-van[tensorrt-rtx] of this version in a virtual environment: "
+    "name its Python with --runtime-python",
     "tensorrt": "install libnvinfer-bin there, or say in paths.trtexec of the target where it is",
 }
 

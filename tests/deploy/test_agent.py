@@ -235,6 +235,16 @@ def test_a_file_that_is_sent_again_mends_every_deployment(agent: AgentProcess) -
     assert agent.ask("rollback") == ["1-one-fp32", "one", "fp32"]
 
 
+def test_programs_are_of_this_users_home(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "py").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "py").chmod(0o755)
+    with AgentProcess(tmp_path / "root", python=python, paths={"python": ["~/py"], "trtexec": "~/none"}) as agent:
+        found = agent.ask("probe")
+    assert found["openvino"]["version"].startswith("20")
+    assert found["errors"] == {"tensorrt": f"{tmp_path}/none: No such file or directory"}
+
+
 def test_a_text_that_is_damaged(agent: AgentProcess) -> None:
     texts = {"active.json": "{}"}
     agent.ask("install", id="one", request=request_of({"m/a.bin": agent.send(b"good")}, **texts))

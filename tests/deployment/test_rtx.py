@@ -184,7 +184,9 @@ def test_what_is_wrong_is_said_before_anything_is_built(
 
 def test_without_a_card(jetson_bundle: Bundle, tmp_path: Path) -> None:
     """The package as it is: what it says of this machine is what a user reads."""
-    with pytest.raises(UsageError, match=r"it has no TensorRT for RTX that runs \(edge-van: .*NVIDIA GPU.*\): install"):
+    with pytest.raises(
+        UsageError, match=r"no TensorRT for RTX that runs \(edge-van: .*GPU.*\): it takes NVIDIA's driver"
+    ):
         run(jetson_bundle, target_of((sys.executable,)), tmp_path / "root")
     with pytest.raises(UsageError, match=r"it has no TensorRT for RTX that runs .*No module named 'edge_van'\)"):
         run(jetson_bundle, target_of((sys.executable, "-S")), tmp_path / "root")

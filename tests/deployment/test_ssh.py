@@ -196,6 +196,8 @@ def test_a_device_of_another_kind(device_bundle: Bundle, server: SSHServer, opti
     bare = replace(load_target("cpu-x86"), python=(sys.executable,), runtime_python=("/bin/false",))
     with pytest.raises(UsageError, match=r"has no OpenVINO that runs \(.*\): install it there"):
         deploy(device_bundle, HOST, bare, options=options)
+    there = replace(options, runtime_python=str(Path(sys.executable)))
+    assert deploy(device_bundle, HOST, bare, options=there).choice.active is not None
     old = replace(load_target("cpu-x86"), python=(sys.executable,), versions={"openvino": "<2000"})
     with pytest.raises(UsageError, match=r"it has OpenVINO 20\d\d.* takes <2000"):
         deploy(device_bundle, HOST, old, options=options)
