@@ -6,7 +6,6 @@ In: a bundle, a host, a target. Out: a ``Deployed``. What is on the device and w
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +18,16 @@ from edge_van.deployment.built_here import RUNTIME as RTX
 from edge_van.deployment.built_here import engines_here
 from edge_van.deployment.candidates import Candidate
 from edge_van.deployment.device import Device
+from edge_van.deployment.look import doubts_of, looked_at
 from edge_van.deployment.plan import Plan, candidate_names, make_plan
 from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local, Transport, transport_to
 from edge_van.engines.choice import choose_engine, over_the_limit
 from edge_van.engines.trtexec import LAYERS_NAME, is_before_8_6
-from edge_van.errors import AccuracyGateError, DeviceError, UsageError, VerificationError
+from edge_van.errors import AccuracyGateError, DeviceError, VerificationError
 from edge_van.progress import UNWATCHED, Work
-from edge_van.text import one_line
-from edge_van.version import __version__
 
-CLOCK_SKEW_S = 300.0
 MEMORY_BYTES = {"openvino": 200 * 2**20, "tensorrt": 2**30, "tensorrt_rtx": 2**30}
 """What a runtime takes beside the model; TensorRT while it builds."""
 TIMED_BY = {
@@ -111,11 +108,11 @@ def deploy(
         engines = None
         if kind.runtime == RTX:  # they take minutes to build: meanwhile the device is free, and asked again after it
             with open_device(transport, kind, options.root) as device:
-                probe = _looked_at(device, kind, work)
+                probe = looked_at(device, kind, work)
             engines = stack.enter_context(engines_here(bundle, probe, names, work))
         device = stack.enter_context(open_device(transport, kind, options.root))
-        probe = _looked_at(device, kind, work)
-        warnings = _doubts(probe, kind)
+        probe = looked_at(device, kind, work)
+        warnings = doubts_of(probe, kind)
         plan = make_plan(bundle, kind, probe, options.candidates, engines=engines)
         warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
         work.warn(warnings)
@@ -147,15 +144,6 @@ def deploy(
         )
 
 
-def _looked_at(device: Device, target: Target, work: Work) -> dict[str, Any]:
-    """What the device says of itself; ``UsageError`` where it is not of the target."""
-    with work.reporter.stage(f"Looking at {device.transport.where}"):
-        probe: dict[str, Any] = device.ask("probe")
-    if why := target.refusal(probe):
-        raise UsageError(f"{device.transport.where} is no {target.title}: {why}")
-    return probe
-
-
 def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
     """The device of that target, this caller's alone; raises as ``Device``. On this machine the usual Python is the
     one that runs edge-van."""
@@ -166,22 +154,6 @@ def open_device(transport: Transport, target: Target, root: str | None = None) -
     if (key := {"openvino": "python", RTX: "edge_van"}.get(target.runtime)) is not None:
         paths[key] = list(target.runtime_python or python)
     return Device(transport, root=root or target.root, python=python, paths=paths)
-
-
-def _doubts(probe: dict[str, Any], target: Target) -> tuple[str, ...]:
-    doubts = []
-    if probe["module"] is not None and target.module.lower() not in probe["module"].lower():
-        doubts.append(f"the device calls itself {one_line(probe['module'])}, the target is {target.title}")
-    skew = probe["time_s"] - time.time()
-    if abs(skew) >= CLOCK_SKEW_S:
-        word = "ahead" if skew > 0 else "behind"
-        doubts.append(f"the device's clock is {abs(skew):.0f} s {word}: its logs have other times")
-    theirs = (probe["tensorrt_rtx"] or {}).get("edge_van", __version__)
-    if theirs != __version__:
-        doubts.append(f"the device has edge-van {theirs}, this machine {__version__}: install the same on both")
-    if probe["tensorrt"] is not None and is_before_8_6(probe["tensorrt"]):
-        doubts.append(f"in which datatype each layer runs is not proved: TensorRT {probe['tensorrt']} does not say it")
-    return tuple(doubts)
 
 
 def _require_room(plan: Plan, target: Target, probe: dict[str, Any], missing_bytes: int, where: str) -> None:
