@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -56,7 +57,9 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Maker:
+class Maker(ABC):
+    """Makes the candidates of one runtime."""
+
     bundle: Bundle
     golden: Golden
     probe: dict[str, Any]
@@ -65,9 +68,9 @@ class Maker:
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
+    @abstractmethod
     def candidate(self, name: str) -> Candidate | str:
         """Why there is none, in words, where there is none."""
-        raise NotImplementedError
 
     def files(self, *paths: str, entries: tuple[FileEntry, ...] = ()) -> dict[str, bytes | Path]:
         """Those files of the bundle, each hashed, beside a manifest that lists them, ``entries`` and nothing else."""
