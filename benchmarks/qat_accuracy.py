@@ -81,6 +81,8 @@ def main() -> None:
                 start = time.monotonic()
                 [graph] = quantized_graphs(source, (scheme,), work)
                 seconds = time.monotonic() - start
+                if method == "qat" and states is not None:  # of all the runs that it took
+                    seconds = _with_earlier_runs(states / f"{scheme.name}.seconds", seconds)
                 logits = logits_of(graph)
                 worth = compared(reference, logits, labels)
                 row = {"scheme": name, "method": method, "weight_bits": scheme.weight_bits, "seconds": seconds}
@@ -97,6 +99,13 @@ def main() -> None:
     }
     bits = [] if args.weight_bits is None else [f"{args.weight_bits}-bit"]
     write_result(args, content, "-".join((args.checkpoint.name.partition(".")[0], *args.scheme, *bits)))
+
+
+def _with_earlier_runs(file: Path, seconds: float) -> float:
+    """A training that goes on after an interrupt took what all its runs took."""
+    earlier = float(file.read_text()) if file.is_file() else 0.0
+    file.write_text(repr(earlier + seconds))
+    return earlier + seconds
 
 
 if __name__ == "__main__":
