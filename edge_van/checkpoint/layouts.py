@@ -1,6 +1,7 @@
 """How each known checkpoint layout names a VAN's tensors: one column of templates per layout.
 
-In: a tensor's name in some layout. Out: its official name (the one ``VAN.state_dict`` uses), and back.
+In: a tensor's name in some layout. Out: its official name (the one ``VAN.state_dict`` uses), and back; which layout the
+names of a file are in, and what stands before them.
 """
 
 from __future__ import annotations
@@ -109,15 +110,47 @@ def strip_wrappers(key: str) -> str:
     return _WRAPPERS.sub("", key).replace("._orig_mod.", ".")
 
 
-def detect_layout(keys: Iterable[str]) -> KeyMap | None:
-    """The layout that names the most of ``keys`` (wrappers stripped); None where none of them holds a VAN's LKA."""
+@dataclass(frozen=True)
+class Network:
+    """Where a file has a VAN: the layout of its names and the prefix before them, "" for none."""
+
+    key_map: KeyMap
+    prefix: str = ""
+
+    def to_official(self, key: str) -> str | None:
+        """Official name of the file's ``key``; None where it is none of this network's."""
+        return self.key_map.to_official(key[len(self.prefix) :]) if key.startswith(self.prefix) else None
+
+
+def detect_networks(keys: Iterable[str]) -> list[Network]:
+    """Every VAN that ``keys`` (wrappers stripped) hold, the one with the most names first; empty where there is none.
+
+    Any one prefix may stand before a layout's names, as the attribute that a training framework keeps the network in.
+    Of several readings of one network the one that knows the most names is taken, then the shortest prefix.
+    """
     names = list(keys)
-    best, most = None, 0
+    readings: dict[str, tuple[int, Network]] = {}  # by the key of the network's first LKA
     for key_map in KEY_MAPS:
-        known = [official for name in names if (official := key_map.to_official(name)) is not None]
-        if len(known) > most and any(official.endswith(SIGNATURE) for official in known):
-            best, most = key_map, len(known)
-    return best
+        for first, prefix in _first_kernels(key_map, names):
+            network = Network(key_map, prefix)
+            count = sum(network.to_official(name) is not None for name in names)
+            best = readings.get(first)
+            if best is None or (count, -len(prefix)) > (best[0], -len(best[1].prefix)):
+                readings[first] = (count, network)
+    return [network for _, network in sorted(readings.values(), key=lambda reading: -reading[0])]
+
+
+def _first_kernels(key_map: KeyMap, names: list[str]) -> list[tuple[str, str]]:
+    """(name of the first LKA's first kernel, what stands before it) for each VAN with this layout's names.
+
+    Without a prefix any block's will do: a file that lacks the first block's is a VAN with a gap, and is called so.
+    """
+    signature = key_map.from_official(f"block1.0.attn.{SIGNATURE}") or ""
+    found = [(name, name[: -len(signature)]) for name in names if f".{name}".endswith(f".{signature}")]
+    if signature not in names:
+        others = (name for name in names if (key_map.to_official(name) or "").endswith(SIGNATURE))
+        found += [(name, "") for name in others][:1]
+    return found
 
 
 @cache

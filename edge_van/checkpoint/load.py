@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from edge_van.checkpoint.class_names import find_class_names
 from edge_van.checkpoint.file import read_weights, sniff
 from edge_van.checkpoint.hub import fetch_official
+from edge_van.checkpoint.names import named_state
 from edge_van.checkpoint.preprocessing import (
+    METADATA_EPS,
     METADATA_SPEC,
     METADATA_VARIANT,
     FoundSpec,
@@ -25,35 +29,44 @@ from edge_van.checkpoint.preprocessing import (
     find_spec,
     read_sidecar,
 )
-from edge_van.checkpoint.state import build_van, named_state
+from edge_van.checkpoint.shards import INDEX_SUFFIX, is_index, read_shards
+from edge_van.checkpoint.stand_ins import Skipped
+from edge_van.checkpoint.state import build_van
 from edge_van.errors import BundleError, CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
-from edge_van.model.van import VAN
+from edge_van.model.van import LAYER_NORM_EPS, VAN
 from edge_van.model.variants import get_variant
 from edge_van.storage.files import replace_file, sha256_of
 from edge_van.text import first_names, printable
 
 OFFICIAL_WORD = "imagenet1k"
 
-_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
-_EMA_ENTRIES = ("state_dict_ema", "model_ema")
+_FOLDER_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    f"model.safetensors{INDEX_SUFFIX}",
+    f"pytorch_model.bin{INDEX_SUFFIX}",
+)
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
+_EMA_ENTRIES = ("state_dict_ema", "model_ema", "ema_model", "ema")
 # Not ema_state_dict: where mmengine writes it, state_dict is the average and it holds the raw weights.
-_ENTRIES = ("state_dict", "model", "module", "model_state_dict")
+_ENTRIES = ("state_dict", "model", "module", "model_state_dict", "net", "weights")
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
     """A checkpoint that was read whole and found in order.
 
-    van              the network, float32, in eval mode
+    van              the network, float32, in eval mode; it takes pixels in ``spec.source_order``
     variant          its published name, or None for widths, depths or kernels of one's own
     spec             how its images are prepared; ``spec_is_default`` where nothing said so
-    sha256           of the weights file
+    sha256           of the weights file; of a sharded one that of its index and its shards' own
     source           what was given: a path or ``imagenet1k``
     layout           whose names the tensors had: edge-van, official, huggingface, mmpretrain or mmseg
     entry            the entry of the file the weights came from ("state_dict_ema"), None for a bare state dict
-    unused_keys      tensors of the file that its layout is known to hold for nothing, left out
+    unused_keys      entries of the file that are no weights of the network, left out
     warnings         what the user should know, a line each
+    notes            what was found or left out, a line each; nothing of it asks for anything
     """
 
     van: VAN
@@ -66,6 +79,7 @@ class LoadedCheckpoint:
     entry: str | None
     unused_keys: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,12 +106,16 @@ def load_checkpoint(
         get_variant(variant)
     official = source == OFFICIAL_WORD
     path = fetch_official(variant) if official else _weights_path(Path(source))
-    kind = sniff(path)
-    sha256 = sha256_of(path)
+    if is_index(path):
+        file, sha256 = read_shards(path)
+    else:
+        kind = sniff(path)
+        sha256 = sha256_of(path)
+        file = read_weights(path, kind)
+    metadata = file.metadata
     sidecar = {} if official else read_sidecar(path, sha256)
-    content, metadata = read_weights(path, kind)
-    entries, entry, choices = _weights_entry(content, path, use_ema)
-    state = named_state(entries, path)
+    entries, entry, choices = _weights_entry(file.content, path, use_ema)
+    state = named_state(entries, path, use_ema)
     van, name = build_van(state, path)
     if variant is not None and variant != name:
         raise UsageError(
@@ -111,17 +129,25 @@ def load_checkpoint(
             f"{_described(van, name)}; mend what it says, or get the right weights"
         )
     preprocessing = FoundSpec(OFFICIAL) if official else find_spec(path, state.layout, metadata, sidecar, van, by_hand)
+    for _, _, norm in van.stages():
+        norm.eps = preprocessing.layer_norm_eps
+    # as the network was trained: what a device sends is for the caller to say
+    spec, notes = replace(preprocessing.spec, source_order=preprocessing.spec.channel_order), state.notes
+    if spec.classes is None and "classes" not in by_hand:
+        spec, said = _with_class_names(spec, file.content, van.num_classes, path)
+        notes = (*notes, *said)
     return LoadedCheckpoint(
         van=van,
         variant=name,
-        spec=preprocessing.spec,
+        spec=spec,
         spec_is_default=preprocessing.is_default,
         sha256=sha256,
         source=str(source),
         layout="edge-van" if METADATA_SPEC in metadata else state.layout,
         entry=entry,
         unused_keys=state.unused,
-        warnings=(*choices, *preprocessing.warnings),
+        warnings=(*choices, *state.choices, *preprocessing.warnings),
+        notes=notes,
     )
 
 
@@ -132,12 +158,14 @@ def save_safetensors(
     variant: str | None,
     *,
     half: bool,
+    layer_norm_eps: float = LAYER_NORM_EPS,
     extra: Mapping[str, str] | None = None,
 ) -> str:
     """Write a VAN's state dict (official names) with its spec in the header; returns the file's sha256.
 
-    ``half`` stores weights of two and more dimensions as float16; norms, biases and layer scales stay float32, which
-    costs 2 % of the size and keeps BatchNorm's statistics exact. The same input always gives the same bytes.
+    ``layer_norm_eps`` is no part of a state dict: one that is not the official 1e-6 must come along. ``half`` stores
+    weights of two and more dimensions as float16; norms, biases and layer scales stay float32, which costs 2 % of the
+    size and keeps BatchNorm's statistics exact. The same input always gives the same bytes.
     A ``CheckpointError``: a weight over float16's range, or a path that cannot be written.
     """
     from safetensors.torch import save
@@ -156,6 +184,8 @@ def save_safetensors(
     metadata = {**(extra or {}), "format": "pt", METADATA_SPEC: json.dumps(spec.to_dict(), sort_keys=True)}
     if variant is not None:
         metadata[METADATA_VARIANT] = variant
+    if layer_norm_eps != LAYER_NORM_EPS:
+        metadata[METADATA_EPS] = repr(layer_norm_eps)
     blob = _sorted_header(save(tensors, metadata))
     try:
         replace_file(target, blob)
@@ -188,7 +218,9 @@ def _weights_path(path: Path) -> Path:
             return path / name
     others = [name for name in names if name.endswith((".pth", ".tar", ".pt", ".safetensors", ".bin"))]
     advice = f"give one of its files: {first_names(others)}" if others else "give the weights file itself"
-    raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES)}; {advice}")
+    if any(_SHARD.search(name) for name in others):
+        advice = f"it holds parts of a sharded checkpoint ({first_names(others, 2)}): fetch its {INDEX_SUFFIX} too"
+    raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES[:2])}; {advice}")
 
 
 def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, Any], str | None, list[str]]:
@@ -200,20 +232,52 @@ def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, A
     names: list[str] = []
     choices: list[str] = []
     while isinstance(content, dict) and len(names) < 4:
-        name = next((n for n in order if isinstance(content.get(n), dict) and content[n]), None)
+        name = next((n for n in order if _holds_weights(content.get(n))), None)
         if name is None and not use_ema and any(_has_tensors(content.get(n)) for n in _EMA_ENTRIES):
             raise CheckpointError(f"{path} holds averaged (EMA) weights only; leave --no-ema out to take them")
         if name is None:
             return content, ".".join(names) or None, choices
+        if use_ema and (left := [n for n in _EMA_ENTRIES if content.get(n) and not _holds_weights(content[n])]):
+            choices.append(f"{printable(path.name)}: {left[0]} is no state dict and is left: {name} is taken")
         names.append(name)
         if others := [n for n in order if n != name and _has_tensors(content.get(n))]:
             instead = next((n for n in others if name in _EMA_ENTRIES and n in _ENTRIES), None)
             taken = f"{name} is taken" if instead is None else f"the EMA weights are taken; --no-ema takes {instead}"
             choices.append(f"{printable(path.name)} holds both {' and '.join(others)} and {name}: {taken}")
         content = content[name]
+    if isinstance(content, Skipped):
+        raise CheckpointError(
+            f"{path} holds {printable(content.full_name)}, an object of a program and not its weights; expected a "
+            f"state dict: where it came from, torch.save(model.state_dict(), 'weights.pth')"
+        )
     raise CheckpointError(
         f"{path} holds a {type(content).__name__}; expected a state dict or one under {', '.join(_ENTRIES)}: "
         f"save it with torch.save(model.state_dict(), 'weights.pth')"
+    )
+
+
+def _with_class_names(spec: InputSpec, content: Any, num_classes: int, path: Path) -> tuple[InputSpec, list[str]]:
+    """The spec with the names that the file itself has for its classes, and where they stood."""
+    found = find_class_names(content, num_classes)
+    if found is None:
+        return spec, []
+    if len(found.names) != num_classes:
+        return spec, [
+            f"{printable(path.name)} names {len(found.names)} classes ({found.where}), but its head has {num_classes} "
+            f"outputs: not taken; give the names in the order of the outputs with --classes FILE"
+        ]
+    said = f"class names taken from {found.where} of {printable(path.name)}: {first_names(found.names, 3)}"
+    if found.repeated:
+        said += f"; more than once, numbered here: {first_names(found.repeated)}"
+    return replace(spec, classes=found.names), [said]
+
+
+def _holds_weights(entry: Any, deeper: int = 3) -> bool:
+    """Whether ``entry`` is a state dict, or has one in one of the entries that are looked into."""
+    return _has_tensors(entry) or (
+        deeper > 0
+        and isinstance(entry, dict)
+        and any(_holds_weights(entry.get(n), deeper - 1) for n in (*_EMA_ENTRIES, *_ENTRIES))
     )
 
 

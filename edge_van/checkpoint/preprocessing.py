@@ -9,10 +9,14 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edge_van.checkpoint.class_names import names_of, only_numbers, with_numbers
+from edge_van.checkpoint.hugging_face import IMAGENET_MEAN, check_config, processor_values
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import LAYER_NORM_EPS, VAN
@@ -20,6 +24,9 @@ from edge_van.text import first_names, printable
 
 METADATA_SPEC = "edge_van.input_spec"
 METADATA_VARIANT = "edge_van.variant"
+METADATA_EPS = "edge_van.layer_norm_eps"
+LARGEST_EPS = 0.1
+"""Of a LayerNorm: larger ones are no numerical guard but another function, and a mistake."""
 FLAGS = {
     "size": "--input-size",
     "crop": "--crop",
@@ -28,6 +35,8 @@ FLAGS = {
     "std": "--std",
 }
 """The fields of an ``InputSpec`` that say how images are prepared, and the flags that give them by hand."""
+ORDERED = {"resize": "--resize", "channel_order": "--channel-order"}
+"""The flags of what the official preprocessing leaves no doubt about: seldom otherwise, and not asked for."""
 
 _SUFFIXES = (".pth.tar", ".safetensors", ".pth", ".ckpt", ".bin", ".tar", ".pt")
 _SIDECAR_FIELDS = {  # name in the JSON: name in the InputSpec
@@ -37,18 +46,23 @@ _SIDECAR_FIELDS = {  # name in the JSON: name in the InputSpec
     "mean": "mean",
     "std": "std",
     "classes": "classes",
+    "resize": "resize",
+    "pad_color": "pad_color",
+    "channel_order": "channel_order",
 }
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
 class FoundSpec:
-    """An ``InputSpec``, whether nothing said so and it is the official one by default, and warnings, a line each."""
+    """An ``InputSpec``, whether nothing said so and it is the official one by default, and warnings, a line each.
+
+    ``layer_norm_eps`` is no matter of the input, but stands in the same files.
+    """
 
     spec: InputSpec
     is_default: bool = False
     warnings: tuple[str, ...] = ()
+    layer_norm_eps: float = LAYER_NORM_EPS
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -107,15 +121,18 @@ def find_spec(
             values = json.loads(metadata[METADATA_SPEC])
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{where} is no JSON ({printable(error)}); save the checkpoint anew") from error
-        return FoundSpec(_spec(values, where, van))
+        eps = _eps(metadata.get(METADATA_EPS, LAYER_NORM_EPS), f"{path}: {METADATA_EPS} in its header")
+        return FoundSpec(_spec(values, where, van), layer_norm_eps=eps)
     given = {field: sidecar[name] for name, field in _SIDECAR_FIELDS.items() if sidecar.get(name) is not None}
     if given:
         if isinstance(given.get("size"), int):
             given["size"] = [given["size"]] * 2
         for field in ("mean", "std"):
             if isinstance(given.get(field), int | float):  # one for all channels, as the flag takes it
-                given[field] = [given[field]] * 3
-        settled = {*given, *by_hand, "classes"}
+                given[field] = [given[field]] * van.in_channels
+        if given.get("resize", "crop") != "crop":
+            given.setdefault("crop", 1.0)
+        settled = {*given, *by_hand, "classes", "resize", "pad_color", "channel_order"}
         missing = [name for name, field in _SIDECAR_FIELDS.items() if field not in settled]
         warned = (
             f"the JSON beside {path.name} does not give {', '.join(missing)}: taken from the official preprocessing"
@@ -150,6 +167,11 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def _official(van: VAN) -> InputSpec:
+    """The official preprocessing, for as many channels as the network takes."""
+    return replace(OFFICIAL, mean=OFFICIAL.mean[:1] * van.in_channels, std=OFFICIAL.std[:1] * van.in_channels)
+
+
 def _spec(values: Any, where: str, van: VAN) -> InputSpec:
     """An ``InputSpec`` from JSON values over the official ones; a ``CheckpointError`` says what does not fit."""
     try:
@@ -161,7 +183,10 @@ def _spec(values: Any, where: str, van: VAN) -> InputSpec:
                 raise UsageError("classes must be a list of names")
             if len(classes) != van.num_classes:
                 raise UsageError(f"{len(classes)} class names, but the head has {van.num_classes} outputs")
-        return InputSpec.from_dict({**OFFICIAL.to_dict(), **values})
+        spec = InputSpec.from_dict({**_official(van).to_dict(), **values})
+        if spec.channels != van.in_channels:
+            raise UsageError(f"mean and std of {spec.channels} channels, but the network takes {van.in_channels}")
+        return spec
     except (UsageError, OverflowError) as error:
         raise CheckpointError(f"{where} does not fit: {printable(error, 300)}; mend it or move it away") from error
 
@@ -170,13 +195,21 @@ def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
     """Class names from config.json and the preprocessing from preprocessor_config.json, both beside the weights."""
     warnings: list[str] = []
     known: dict[str, Any] = {}
+    eps = LAYER_NORM_EPS
     config_file, processor_file = path.with_name("config.json"), path.with_name("preprocessor_config.json")
     if config_file.is_file():
         config = read_json(config_file)
-        _check_config(config, config_file, van)
-        known["classes"], repeated = _class_names(config.get("id2label"), config_file)
-        if repeated:
-            warnings.append(f"{config_file.name} names classes more than once, numbered here: {first_names(repeated)}")
+        check_config(config, config_file, van)
+        eps = _eps(config.get("layer_norm_eps", eps), f"{config_file}: layer_norm_eps")
+        if config.get("id2label") is not None:
+            names = names_of(config["id2label"])
+            if names is None:
+                raise CheckpointError(f"{config_file}: id2label must map 0 to n-1 to names; mend it")
+            known["classes"], repeated = (None, ()) if only_numbers(names) else with_numbers(names)
+            if repeated:
+                warnings.append(
+                    f"{config_file.name} names classes more than once, numbered here: {first_names(repeated)}"
+                )
         if isinstance(side := config.get("image_size"), int):
             known["size"] = [side, side]
     else:
@@ -185,100 +218,33 @@ def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
         )
     if not processor_file.is_file() or set(FLAGS) <= set(by_hand):
         guess = _default(path.name, van, known, by_hand)
-        return FoundSpec(guess.spec, guess.is_default, (*warnings, *guess.warnings))
+        return FoundSpec(guess.spec, guess.is_default, (*warnings, *guess.warnings), eps)
     try:
-        known |= _processor_values(read_json(processor_file))
+        known |= processor_values(read_json(processor_file), van.in_channels)
     except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"{processor_file} describes an unknown preprocessing ({printable(error)}); expected a resize that "
-            f"keeps the aspect, a centre crop, mean and std on a 0..1 scale: give {_listed(FLAGS.values())} instead"
+            f"{processor_file} describes an unknown preprocessing ({printable(error)}); expected a resize, "
+            f"a centre crop, mean and std: give {_listed((*FLAGS.values(), *ORDERED.values()))} instead"
         ) from error
+    # what is given by hand need not fit: a processor without a mean has one of three channels
+    known = {name: value for name, value in known.items() if name not in by_hand}
     spec = _spec(known, str(processor_file), van)
-    imagenet = all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(spec.mean, _IMAGENET_MEAN, strict=True))
+    imagenet = spec.channels == 3 and np.allclose(spec.mean, IMAGENET_MEAN, atol=1e-3)
     if imagenet and not {"mean", "std"} <= set(by_hand):
         warnings.append(
             f"{processor_file.name} gives ImageNet's mean and std, which are taken; the official VAN weights "
             f"were trained with 0.5, which their folders do not say: if these are theirs, give --mean 0.5 --std 0.5"
         )
-    return FoundSpec(spec, warnings=tuple(warnings))
+    return FoundSpec(spec, warnings=tuple(warnings), layer_norm_eps=eps)
 
 
-def _check_config(config: Mapping[str, Any], where: Path, van: VAN) -> None:
-    """What config.json says must be what the tensors' shapes gave and what this package builds."""
-    row = van.variant
-    built: dict[str, tuple[Any, ...]] = {
-        "model_type": ("van",),
-        "hidden_act": ("gelu", "gelu_python"),  # both are the exact, erf-based GELU
-        "layer_norm_eps": (LAYER_NORM_EPS,),
-        "patch_sizes": ([7, 3, 3, 3],),
-        "strides": ([4, 2, 2, 2],),
-        "num_channels": (3,),
-        "hidden_sizes": (list(row.embed_dims),),
-        "depths": (list(row.depths),),
-        "mlp_ratios": (list(row.mlp_ratios),),
-    }
-    for name, accepted in built.items():
-        if name in config and config[name] not in accepted:
-            raise CheckpointError(
-                f"{where} says {name} = {printable(config[name])}, but the weights beside it make it {accepted[0]}; "
-                f"give the two files of one model"
-            )
-
-
-def _class_names(id2label: Any, where: Path) -> tuple[tuple[str, ...] | None, list[str]]:
-    """(names in the order of the logits or None, names that came more than once).
-
-    ImageNet's own list has two cranes; a repeated name gets its number, for an ``InputSpec`` wants them to differ.
-    """
-    if id2label is None:
-        return None, []
+def _eps(value: Any, where: str) -> float:
     try:
-        names = [str(id2label[str(i)]) for i in range(len(id2label))]
-    except (KeyError, TypeError) as error:
+        eps = float(value)
+    except (TypeError, ValueError):
+        eps = math.nan
+    if not 0.0 < eps <= LARGEST_EPS or isinstance(value, bool):
         raise CheckpointError(
-            f"{where}: id2label must map 0 to n-1 to names, and {printable(error)} is not so; mend it"
-        ) from error
-    if all(name == f"LABEL_{i}" for i, name in enumerate(names)):
-        return None, []
-    repeated = {name for name in names if names.count(name) > 1}
-    return tuple(f"{name} ({i})" if name in repeated else name for i, name in enumerate(names)), sorted(repeated)
-
-
-def _processor_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``InputSpec`` values of a preprocessor_config.json: a ConvNeXt processor, as VAN's are, or a resize and crop.
-
-    A ``ValueError``, among others, for one that does not keep the images' aspect: an ``InputSpec`` always does.
-    """
-    if not config.get("do_resize", True) or not config.get("do_rescale", True):
-        raise ValueError("do_resize or do_rescale is off")
-    if not math.isclose(config.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
-        raise ValueError(f"rescale_factor is {config['rescale_factor']}")
-    size, crops = config.get("size", 224), config.get("do_center_crop")
-    kind = config.get("image_processor_type", config.get("feature_extractor_type"))
-    # transformers takes ConvNeXt's for a VAN whose file names none
-    convnext = str(kind).startswith("ConvNext") or (kind is None and ("crop_pct" in config or not crops))
-    edge = size.get("shortest_edge") if isinstance(size, dict) else size
-    if edge is None:
-        raise ValueError(f"the aspect is not kept by a resize to {size['height']} x {size['width']}")
-    if convnext and edge >= 384:  # under 384 px it resizes to size / crop_pct and crops
-        raise ValueError(f"the aspect is not kept by ConvNeXt's resize to {edge} x {edge}")
-    if convnext or "crop_pct" in config:
-        target, crop = (edge, edge), config.get("crop_pct") or 224 / 256
-    elif kind is not None and not isinstance(size, dict):  # ViT's takes it for both sides, CLIP's for the shorter
-        raise ValueError(f"the aspect may not be kept by {kind} with one number as its size")
-    elif crops:
-        side = config.get("crop_size", edge)
-        target = (side["height"], side["width"]) if isinstance(side, dict) else (side, side)
-        crop = min(target) / edge
-        if math.floor(min(target) / crop) < edge:  # rounding must not lose a pixel of the resized side
-            crop = math.nextafter(crop, 0.0)
-    else:
-        target, crop = (edge, edge), 1.0
-    normalised = config.get("do_normalize", True)
-    return {
-        "size": target,
-        "crop": crop,
-        "interpolation": _PILLOW_FILTERS[config.get("resample", 2)],
-        "mean": tuple(config.get("image_mean", _IMAGENET_MEAN)) if normalised else (0.0, 0.0, 0.0),
-        "std": tuple(config.get("image_std", _IMAGENET_STD)) if normalised else (1.0, 1.0, 1.0),
-    }
+            f"{where} is {printable(value)}; expected a number over 0 and up to {LARGEST_EPS}: mend it"
+        )
+    return eps

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_van.errors import UsageError
+from edge_van.input_spec import CHANNELS
 
 if TYPE_CHECKING:
     _SizesBase = click.ParamType[tuple[int, int]]
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     _NumbersBase = click.ParamType[tuple[int, ...]]
 else:  # not generic at run time before click 8.4
     _SizesBase = _TripleBase = _NumberBase = _NumbersBase = click.ParamType
+
+
+class FilePath(click.Path):
+    """A path. An empty one, of a variable that is not set in a script, is no path: it would be the folder one is in."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty: give a path", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Sizes(_SizesBase):
@@ -33,8 +46,8 @@ class Sizes(_SizesBase):
         return int(parts[0]), int(parts[-1])
 
 
-class Triple(_TripleBase):
-    """Three numbers with commas, or one for all channels."""
+class PerChannel(_TripleBase):
+    """A number a channel with commas, or one for all of them."""
 
     name = "R,G,B"
 
@@ -43,9 +56,21 @@ class Triple(_TripleBase):
             numbers = tuple(float(p) for p in str(value).split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is not one number or three with commas (0.485,0.456,0.406)", param, ctx)
-        return numbers * (3 // len(numbers))
+        if len(numbers) not in CHANNELS:
+            self.fail(f"{value!r} is not one number, or one a channel with commas (0.485,0.456,0.406)", param, ctx)
+        return numbers
+
+
+class Color(_NumbersBase):
+    """Whole numbers from 0 to 255 with commas, red first."""
+
+    name = "R,G,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and len(part) <= 3 and int(part) <= 255 for part in parts):
+            self.fail(f"{str(value)[:40]!r} is no colour: give numbers from 0 to 255 (114,114,114)", param, ctx)
+        return tuple(map(int, parts))
 
 
 class Limit(_NumberBase):

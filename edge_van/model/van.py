@@ -1,6 +1,6 @@
 """The Visual Attention Network (Guo et al., 2022), one class per box of the paper's figure 3, official key names.
 
-In: float images (N, 3, H, W), normalised. Out: logits (N, classes), or with ``features_only`` four feature maps.
+In: float images (N, C, H, W), normalised. Out: logits (N, classes), or with ``features_only`` four feature maps.
 """
 
 from __future__ import annotations
@@ -180,6 +180,10 @@ class VAN(nn.Module):
         if num_classes and not features_only:
             self.head = nn.Linear(in_dim, num_classes)
         self.apply(_init_weights)
+
+    @property
+    def in_channels(self) -> int:
+        return cast(PatchEmbed, self.stages()[0][0]).proj.in_channels
 
     def stages(self) -> list[tuple[nn.Module, nn.ModuleList, nn.LayerNorm]]:
         """(patch_embed, blocks, norm) of the four stages, in order."""

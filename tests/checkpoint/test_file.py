@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_samples import SPEC, State, official_file, refused, saved, small_van
+from checkpoint_samples import SPEC, State, assert_same, official_file, refused, saved, small_van
 from torch import nn
 
-from edge_van.checkpoint.file import MAX_BYTES
+from edge_van.checkpoint.file import MAX_BYTES, read_weights, sniff
 from edge_van.checkpoint.load import load_checkpoint, save_safetensors
+from edge_van.checkpoint.stand_ins import Skipped
 from edge_van.errors import CheckpointError, UsageError
 
 
@@ -74,16 +75,24 @@ def test_a_pickle_bomb_is_not_set_off(tmp_path: Path, state: State, place: str, 
     ("thing", "name"),
     [(pathlib.PurePosixPath("a"), "pathlib.PurePosixPath"), (nn.ReLU(), "torch.nn.modules.activation.ReLU")],
 )
-def test_types_beyond_the_allow_list_are_named(tmp_path: Path, state: State, thing: Any, name: str):
-    message = refused(saved(tmp_path / "v.pth", {"state_dict": state, "args": argparse.Namespace(x=thing)}))
-    assert f"holds {name}, which could run code" in message
+def test_types_beyond_the_allow_list_are_passed_over_or_named(tmp_path: Path, state: State, thing: Any, name: str):
+    kept = saved(tmp_path / "v.pth", {"state_dict": state, "args": argparse.Namespace(x=thing)})
+    content = read_weights(kept, sniff(kept)).content
+    assert isinstance(content["args"].x, Skipped)
+    assert_same(load_checkpoint(kept), state)
+    message = refused(saved(tmp_path / "w.pth", {"state_dict": {**state, "norm4.weight": thing}}))
+    assert f"norm4.weight of the state dict is of type {name}" in message
+    message = refused(saved(tmp_path / "x.pth", thing))
+    assert f"holds {name}, an object of a program and not its weights" in message
     assert "torch.save(model.state_dict()" in message
 
 
-def test_the_one_class_is_let_in_for_the_reading_alone(tmp_path: Path, state: State):
+def test_what_is_let_in_is_let_in_for_the_reading_alone(tmp_path: Path, state: State):
+    before = set(torch.serialization.get_safe_globals())  # torch.distributed has some of its own
     load_checkpoint(saved(tmp_path / "v.pth", official_file(state)))
     refused(saved(tmp_path / "w.pth", {"x": nn.ReLU()}))
-    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert argparse.Namespace not in before
 
 
 def packed(path: Path, source: Path, **changes: bytes) -> Path:
@@ -134,6 +143,17 @@ def bad_files(folder: Path, state: State) -> dict[str, tuple[bytes, str]]:
         "packed.pth": (packed(folder / "p.pth", folder / "good.pth").read_bytes(), "stores them uncompressed"),
         "text.pth": (b"just some words", "no file of a known kind"),
     }
+
+
+def test_a_safetensors_header_of_any_length_is_one(tmp_path: Path, state: State):
+    """The first byte of the file is the last of the header's length, and 0x80 begins a pickle."""
+    begins = set()
+    for length in range(0, 257, 4):
+        path = tmp_path / "v.safetensors"
+        save_safetensors(path, state, SPEC, None, half=False, extra={"note": "x" * length})
+        begins.add(path.read_bytes()[0])
+        assert sniff(path) == "safetensors"
+    assert 0x80 in begins
 
 
 def test_a_bit_that_turned_over_is_seen(tmp_path: Path, state: State):
@@ -203,6 +223,10 @@ def test_paths_that_lead_nowhere(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refused(tmp_path / "pipe", UsageError)
     assert "cannot be looked at" in refused("x" * 5000, UsageError)
+    assert "is a URL, and files are read: download it" in refused("https://a.b/van.pth", UsageError)
+    assert "a hub's name of a model is not read, its folder is" in refused("org/van-base", UsageError)
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    assert "a link that leads nowhere, or in a ring" in refused(tmp_path / "ring", UsageError)
     assert "cannot be looked at" in refused("~nobody-of-that-name/v.pth", UsageError)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_van.checkpoint.layouts import KEY_MAPS, OFFICIAL_KEYS, KeyMap, detect_layout, strip_wrappers
+from edge_van.checkpoint.layouts import KEY_MAPS, OFFICIAL_KEYS, KeyMap, Network, detect_networks, strip_wrappers
 from edge_van.model.van import VAN
 from edge_van.model.variants import VARIANTS
 
@@ -78,14 +78,30 @@ def test_a_compiled_part_loses_its_wrapper():
 @pytest.mark.parametrize("name", ["official", "huggingface", "mmpretrain", "mmseg", "huggingface-base"])
 def test_a_layout_is_known_by_its_names(name: str):
     theirs = [BY_NAME[name].from_official(key) for key in official_names("b0")]
-    assert detect_layout(theirs) is BY_NAME[name]
+    assert detect_networks(theirs) == [Network(BY_NAME[name])]
+
+
+@pytest.mark.parametrize("name", ["official", "huggingface", "mmpretrain", "mmseg", "huggingface-base"])
+@given(prefix=st.lists(st.sampled_from(["net", "student", "x1", "layers.0"]), min_size=1, max_size=3))
+def test_a_layout_is_known_behind_any_prefix(name: str, prefix: list[str]):
+    before = "".join(f"{part}." for part in prefix)
+    theirs = [f"{before}{BY_NAME[name].from_official(key)}" for key in official_names("b0")]
+    [found] = detect_networks(theirs)
+    assert [found.to_official(key) for key in theirs] == official_names("b0")
+    assert found == Network(BY_NAME[name], before)
+
+
+def test_two_networks_are_two():
+    names = official_names("b0")
+    found = detect_networks([*names, *(f"teacher.{name}" for name in names[:-2])])
+    assert found == [Network(OFFICIAL_KEYS), Network(OFFICIAL_KEYS, "teacher.")]
 
 
 def test_relatives_with_the_same_stem_are_no_van():
     pvt = ["patch_embed1.proj.weight", "block1.0.norm1.weight", "block1.0.attn.q.weight", "norm1.weight", "head.weight"]
-    assert detect_layout(pvt) is None
-    assert detect_layout(["conv1.weight", "fc.bias"]) is None
-    assert detect_layout([]) is None
+    assert detect_networks(pvt) == []
+    assert detect_networks(["conv1.weight", "fc.bias"]) == []
+    assert detect_networks([]) == []
 
 
 @pytest.mark.parametrize(

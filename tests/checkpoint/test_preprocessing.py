@@ -1,18 +1,24 @@
 """How a checkpoint's images are prepared: its header, the JSON beside it, its Hugging Face folder, or a guess."""
 
 import hashlib
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_samples import IMAGENET, SMALL, State, assert_same, refused, renamed, saved, small_van
+from PIL import Image
+from torch import nn
 
-from edge_van.checkpoint.load import load_checkpoint
+from edge_van.checkpoint.load import load_checkpoint, save_safetensors
 from edge_van.checkpoint.preprocessing import FLAGS
+from edge_van.images.decode import decode
 from edge_van.input_spec import OFFICIAL, InputSpec
+from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import MLP_RATIOS
 
@@ -118,7 +124,7 @@ def test_one_number_is_for_all_channels(tmp_path: Path, state: State):
         ({"classes": list("abc")}, "3 class names, but the head has 5"),
         ({"classes": list("abcda")}, "repeated: a"),
         ({"classes": "abcde"}, "list of names"),
-        ({"mean": [0.1, 0.2]}, "mean is three finite numbers"),
+        ({"mean": [0.1, 0.2]}, "mean is a finite number a channel"),
         ({"mean": ["a", "b", "c"]}, "does not fit"),
         ({"mean": [10**400, 1, 1]}, "does not fit"),
         ({"std": [0, 1, 1]}, "std must be over 0"),
@@ -249,8 +255,9 @@ def test_imagenets_mean_is_taken_with_a_warning(tmp_path: Path, state: State):
         {"size": "big"},
         {"size": {"longest_edge": 224}},
         {"size": 224, "resample": 5},
-        {"size": 224, "do_rescale": False},
-        {"size": 224, "rescale_factor": 1.0},
+        {"size": 224, "do_resize": False},
+        {"size": 224, "rescale_factor": 0.0},
+        {"size": {"height": 100, "width": 300}, "do_center_crop": True, "crop_size": {"height": 90, "width": 90}},
         {"size": 224, "rescale_factor": "x"},
         {"size": 224, "crop_pct": 7},
         {"size": 224, "image_mean": 0.5},
@@ -262,25 +269,51 @@ def test_a_preprocessing_that_is_not_known_is_refused(tmp_path: Path, state: Sta
     assert "preprocessor_config.json" in refused(hf_folder(tmp_path, state, processor=processor))
 
 
-@pytest.mark.parametrize(
-    ("processor", "said"),
-    [
-        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}, "resize to 384 x 384"),
-        ({"feature_extractor_type": "ConvNextFeatureExtractor", "size": 512, "crop_pct": 0.9}, "resize to 512 x 512"),
-        ({"size": 384}, "resize to 384 x 384"),
-        ({"size": {"height": 64, "width": 128}}, "resize to 64 x 128"),
-        ({"size": {"height": 256, "width": 256}, "do_center_crop": True, "crop_size": 224}, "resize to 256 x 256"),
-        ({"image_processor_type": "ViTImageProcessor", "size": 224}, "ViTImageProcessor with one number"),
-    ],
-)
-def test_a_resize_that_does_not_keep_the_aspect_is_refused(
-    tmp_path: Path, state: State, processor: dict[str, Any], said: str
+PROCESSORS: list[tuple[str, dict[str, Any]]] = [
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 96}, "crop_pct": 0.875, "resample": 3}),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}, "resample": 3}),
+    ("ConvNextFeatureExtractor", {"size": 400, "crop_pct": 0.9}),
+    ("ViTImageProcessor", {"size": {"height": 64, "width": 96}, "resample": 2}),
+    ("ViTImageProcessor", {"size": 96}),
+    ("ViTImageProcessor", {"size": {"height": 96, "width": 96}, "do_normalize": False}),
+    ("ViTImageProcessor", {"size": 96, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}),
+    ("ViTImageProcessor", {"size": 96, "do_rescale": False, "image_mean": [123.0] * 3, "image_std": [58.0] * 3}),
+    ("DeiTImageProcessor", {"size": {"height": 128, "width": 128}, "crop_size": {"height": 112, "width": 112}}),
+    ("CLIPImageProcessor", {"size": {"shortest_edge": 112}, "crop_size": {"height": 96, "width": 96}, "resample": 3}),
+    ("MobileViTImageProcessor", {"size": {"shortest_edge": 112}, "crop_size": {"height": 96, "width": 96}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), PROCESSORS, ids=[f"{kind}-{i}" for i, (kind, _) in enumerate(PROCESSORS)])
+@pytest.mark.parametrize("shape", [(120, 333), (201, 97), (128, 128)], ids=["wide", "tall", "square"])
+def test_pixels_are_those_of_hugging_faces_own_processor(
+    tmp_path: Path, state: State, kind: str, values: dict[str, Any], shape: tuple[int, int]
 ):
-    folder = hf_folder(tmp_path, state, processor={**IMAGENET, **processor})
+    """From the file to the network's input, normalised, against the class that the processor's JSON names."""
+    transformers = pytest.importorskip("transformers")
+    processor = getattr(transformers, kind.replace("FeatureExtractor", "ImageProcessor"))(**values)
+    written = json.loads(processor.to_json_string()) | values | {"image_processor_type": kind}
+    loaded = load_checkpoint(hf_folder(tmp_path, state, processor=written))
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    image = np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), box=(0, 0, 20, 20)))  # smooth, as photos are
+    theirs = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0]
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    spec = loaded.spec
+    pixels = decode(buffer.getvalue(), replace(spec, source_order=spec.channel_order))
+    ours = (pixels / 255.0 - np.array(spec.mean)) / np.array(spec.std)
+    assert ours.shape == theirs.transpose(1, 2, 0).shape
+    # a pixel's rounding apart: theirs resizes by its own rules for odd margins
+    step = 1.01 / (255.0 * min(spec.std))
+    assert np.abs(ours - theirs.transpose(1, 2, 0)).max() <= step
+
+
+def test_a_processor_of_another_kind_with_one_number_is_refused(tmp_path: Path, state: State):
+    other = {"image_processor_type": "PoolFormerImageProcessor", "size": 224}
+    folder = hf_folder(tmp_path, state, processor={**IMAGENET, **other})
     message = refused(folder)
-    assert "the aspect" in message
-    assert said in message
-    assert "give --input-size, --crop, --interpolation, --mean and --std instead" in message
+    assert "the aspect may not be kept by PoolFormerImageProcessor with one number" in message
+    assert "give --input-size, --crop, --interpolation, --mean, --std, --resize and --channel-order instead" in message
     assert "the aspect" in refused(folder, by_hand=set(FLAGS) - {"crop"})
     loaded = load_checkpoint(folder, by_hand=FLAGS)
     assert (loaded.spec.classes, loaded.warnings, loaded.spec_is_default) == (tuple("vwxyz"), (), False)
@@ -298,11 +331,34 @@ def test_repeated_labels_are_numbered(tmp_path: Path, state: State):
     assert any("crane" in warning for warning in loaded.warnings)
 
 
+@torch.no_grad()
+def test_another_layer_norm_eps_is_computed_and_kept(tmp_path: Path, state: State):
+    """Against torch's own LayerNorm, given the eps by hand."""
+    (tmp_path / "hf").mkdir()
+    loaded = load_checkpoint(hf_folder(tmp_path / "hf", state, {"layer_norm_eps": 1e-2}))
+    by_hand, official = small_van(), small_van()
+    for module in by_hand.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-2
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = by_hand(images)
+    assert (expected - official(images)).abs().max() > 5e-5
+    assert torch.equal(loaded.van(images), expected)
+    own = tmp_path / "own.safetensors"
+    save_safetensors(own, loaded.van.state_dict(), loaded.spec, None, half=False, layer_norm_eps=1e-2)
+    assert torch.equal(load_checkpoint(own).van(images), expected)
+    folded, check = fold(loaded.van, (64, 64))
+    assert check.max_relative_error < 1e-4
+    assert torch.allclose(folded(images), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {"model_type": "convnext"},
-        {"layer_norm_eps": 1e-5},
+        {"layer_norm_eps": "small"},
+        {"layer_norm_eps": -1e-6},
+        {"layer_norm_eps": 1.0},
         {"hidden_act": "relu"},
         {"depths": [9, 9, 9, 9]},
         {"hidden_sizes": [1, 2, 3, 4]},

@@ -57,7 +57,7 @@ HEAD, VAR, FC1 = "head.weight", "block2.1.norm2.running_var", "block3.0.mlp.fc1.
         (changed(HEAD, lambda t: t[:0]), "none of them 0"),
         (changed(HEAD, lambda t: t[..., None, None]), "expected 2 dimensions"),
         (changed("block1.0.attn.spatial_gating_unit.conv0.weight", lambda t: t[..., 1:, 1:]), "conv0 has side 4"),
-        (changed("patch_embed1.proj.weight", lambda t: t[:, :1]), "images of 1 channels"),
+        (changed("patch_embed1.proj.weight", lambda t: t[:, :2]), "images of 2 channels"),
         (with_value(HEAD, float("nan")), "head.weight holds values that are NaN"),
         (
             with_value("block1.0.layer_scale_1", float("-inf")),
@@ -73,7 +73,7 @@ HEAD, VAR, FC1 = "head.weight", "block2.1.norm2.running_var", "block3.0.mlp.fc1.
         (changed(HEAD, lambda t: t.to("meta")), "not a plain dense tensor"),
         (changed(HEAD, lambda _: torch.zeros(1).expand(2**40)), "claims 1099511"),
         (changed(HEAD, lambda t: t.tolist()), "is of type list"),
-        (lambda s: s.update({"epoch": 3}), "entry epoch of the state dict is of type int"),
+        (changed("norm4.bias", lambda _: 3), "entry norm4.bias of the state dict is of type int"),
         (lambda s: s.update({7: torch.zeros(1)}), "entry 7"),
     ],
 )
@@ -98,12 +98,12 @@ def test_a_backbone_is_told_apart(tmp_path: Path, state: State, layout: str, hea
             {"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)},
             "is not a VAN: its tensors are conv1.weight, fc.bias",
         ),
-        ({"epoch": 3, "weights": {"a": torch.zeros(2)}}, "holds no tensors where a state dict should be"),
+        ({"epoch": 3, "parts": {"a": torch.zeros(2)}}, "holds no tensors where a state dict should be"),
         ({}, "holds no tensors"),
         ([torch.zeros(2)], "holds a list"),
         (torch.zeros(2), "holds a Tensor"),
         ("hello", "holds a str"),
-        ({"model": {"model": {"model": {"model": {"model": {}}}}}}, "expected a state dict"),
+        ({"model": {"model": {"model": {"model": {"model": {}}}}}}, "holds no tensors where a state dict"),
     ],
 )
 def test_other_contents(tmp_path: Path, content: Any, said: str):
