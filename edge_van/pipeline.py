@@ -5,7 +5,7 @@ In: a checkpoint and images. Out: a measured INT8 ``Bundle`` on disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -35,6 +35,7 @@ from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.images.stream import StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, versions
+from edge_van.model.channels import with_swapped_colours
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
@@ -72,15 +73,16 @@ class QuantizeOptions:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checkpoint as it was read, with the InputSpec that was asked for."""
+    """A checkpoint as it was read, with the InputSpec that was asked for and the network that takes what it sends."""
 
     loaded: LoadedCheckpoint
+    van: VAN
     spec: InputSpec
     is_demo: bool
 
     @property
     def variant(self) -> str:
-        return self.loaded.variant or self.loaded.van.variant.name
+        return self.loaded.variant or self.van.variant.name
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,12 @@ def quantize(
         work.warn(images.warnings)
         folder = Path(f"van_{source.variant}_int8") if output is None else Path(output)
         writer = stack.enter_context(BundleWriter(folder, force=options.force))
-        free_space_check(writer.output, FREE_SPACE_FACTOR * _weight_bytes(source.loaded.van))
+        free_space_check(writer.output, FREE_SPACE_FACTOR * _weight_bytes(source.van))
 
         drawn, range_warnings = _calibration(images, recipe, options.seed, work)
         ranges = drawn.images.first(recipe.samples)
         with work.reporter.stage("Folding BatchNorm away"):
-            folded, check = fold(source.loaded.van, images.spec.size)
+            folded, check = fold(source.van, images.spec.size)
         probe = take_probe(images.held_out, images.spec, folded, ranges, work)
         prepared = prepare(folded, ranges, recipe, work)
         if recipe.method == "qat":
@@ -191,14 +193,34 @@ def _load(checkpoint: str | None, options: QuantizeOptions, work: Work) -> _Sour
     else:
         by_hand = [name for name, value in options.spec_overrides.items() if value is not None]
         loaded = load_checkpoint(str(checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand)
-    spec = loaded.spec.with_overrides(**options.spec_overrides)
-    if spec.classes is not None and len(spec.classes) != loaded.van.num_classes:
-        raise UsageError(f"{len(spec.classes)} class names for a head of {loaded.van.num_classes} classes")
+    van = loaded.van
+    overrides = {"source_order": InputSpec.source_order, **_given(options.spec_overrides, van.in_channels)}
+    spec = loaded.spec.with_overrides(**overrides)
+    if spec.channels != van.in_channels:
+        raise UsageError(
+            f"mean and std of {spec.channels} channels for a network of {van.in_channels}: give as many numbers as the "
+            f"network takes channels, or one for all"
+        )
+    if spec.swaps_channels:
+        van = with_swapped_colours(van)
+    if spec.classes is not None and len(spec.classes) != van.num_classes:
+        raise UsageError(f"{len(spec.classes)} class names for a head of {van.num_classes} classes")
     if is_demo:
         why = "No --checkpoint: using" if checkpoint is None else "Using"
         work.reporter.note(f"{why} the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
+    for note in loaded.notes:
+        work.reporter.note(note)
     work.warn(loaded.warnings)
-    return _Source(loaded, spec, is_demo)
+    return _Source(loaded, van, spec, is_demo)
+
+
+def _given(overrides: Mapping[str, object], channels: int) -> dict[str, object]:
+    """Those that are not None; one number of mean or std stands for every channel."""
+    return {
+        name: value * channels if name in ("mean", "std") and isinstance(value, tuple) and len(value) == 1 else value
+        for name, value in overrides.items()
+        if value is not None
+    }
 
 
 def _open_data(source: _Source, data: Path | None, calibration: Path | None, stack: ExitStack) -> _Data:
@@ -217,18 +239,19 @@ def _open_data(source: _Source, data: Path | None, calibration: Path | None, sta
             f"give training images with --calibration DIR|ZIP"
         )
     spec, classes = source.spec, source.spec.classes
-    held_out = stack.enter_context(open_images(data, classes=classes, num_classes=source.loaded.van.num_classes))
+    held_out = stack.enter_context(open_images(data, classes=classes, num_classes=source.van.num_classes))
     training = stack.enter_context(open_images(calibration, classes=classes, labelled=False))
     if spec.source_size is not None:
         _require_source_size(held_out, spec)
+    warnings = (*held_out.warnings, *training.warnings)
     if classes is not None:
-        return _Data(held_out, training, spec)
+        return _Data(held_out, training, spec, warnings)
     names = ", ".join((held_out.classes or ())[:3])
     warning = (
         f"the checkpoint names no classes: its logits were taken to be in the order of the folders' names "
         f"({names}, ...); give --classes FILE if they are not"
     )
-    return _Data(held_out, training, replace(spec, classes=held_out.classes), (warning,))
+    return _Data(held_out, training, replace(spec, classes=held_out.classes), (*warnings, warning))
 
 
 def _require_source_size(images: ImageSet, spec: InputSpec) -> None:

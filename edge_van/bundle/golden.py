@@ -21,7 +21,7 @@ MAX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Golden:
-    """``pixels`` uint8 (N, H, W, 3) of the network's size; ``camera`` the same images as a fixed camera sends them,
+    """``pixels`` uint8 (N, H, W, C) of the network's size; ``camera`` the same images as a fixed camera sends them,
     where the bundle is for one; ``logits`` (N, classes) by the file that gives them, computed as it is written."""
 
     pixels: NDArray[np.uint8]
@@ -50,7 +50,8 @@ def read_golden(bundle: Bundle) -> Golden:
     sizes = {manifest.input_spec.size: pixels}
     if camera is not None and manifest.input_spec.source_size is not None:
         sizes[manifest.input_spec.source_size] = camera
-    fits = all(a.dtype == np.uint8 and a.shape == (record.images, *size, 3) for size, a in sizes.items())
+    channels = manifest.input_spec.channels
+    fits = all(a.dtype == np.uint8 and a.shape == (record.images, *size, channels) for size, a in sizes.items())
     shape = (record.images, manifest.num_classes)
     if not fits or not all(a.dtype == np.float32 and a.shape == shape for a in logits.values()):
         raise BundleError(f"{bundle.path}/{GOLDEN} does not fit the manifest: make the bundle again")

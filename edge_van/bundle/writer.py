@@ -18,7 +18,7 @@ from edge_van.bundle.manifest import MANIFEST_NAME, check_relative, encoded, lis
 from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, UsageError
 from edge_van.input_spec import is_utf8
-from edge_van.storage.folders import clear_errors, write_durably
+from edge_van.storage.folders import clear_errors, is_being_written, write_durably
 from edge_van.storage.new_folder import NewFolder
 from edge_van.text import one_line
 
@@ -49,8 +49,11 @@ class BundleWriter:
         self._new = NewFolder(self.output, check=self._check_output)
         with clear_errors(self.output):
             self._check_output()
+            self._check_alone()
 
     def __enter__(self) -> Self:
+        with clear_errors(self.output):
+            self._check_alone()
         self._new.__enter__()
         return self
 
@@ -90,6 +93,13 @@ class BundleWriter:
             raise PermissionError(errno.EACCES, "not writable", str(parent))
         if out.exists() or out.is_symlink():
             self._check_replaceable(out)
+
+    def _check_alone(self) -> None:
+        """Minutes of work would only end in the refusal to replace what the other has put there."""
+        if is_being_written(self.output):
+            raise UsageError(
+                f"another command is writing {self.output} at this moment: wait for it, or choose another --output"
+            )
 
     def _check_replaceable(self, there: Path) -> None:
         """``there`` is what stands in the output's place, by its own name or moved aside."""

@@ -5,18 +5,18 @@ In: arguments. Out: a bundle's folder, its summary or its manifest on standard o
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from edge_van.bundle.recipe import ACTIVATIONS, METHODS, TARGET_NAMES
-from edge_van.cli.types import POINTS, Limit, Sizes, Triple, class_names, print_json
+from edge_van.cli.types import POINTS, Color, FilePath, Limit, PerChannel, Sizes, class_names, print_json
 from edge_van.errors import UsageError
-from edge_van.input_spec import INTERPOLATIONS
+from edge_van.input_spec import INTERPOLATIONS, ORDERS, RESIZES
 from edge_van.progress import Terminal, Work
 
-_PATH = click.Path(path_type=Path)
+_SPEC = ("source_size", "crop", "interpolation", "resize", "pad_color", "mean", "std", "channel_order", "source_order")
+_PATH = FilePath()
 
 
 @click.command()
@@ -41,8 +41,20 @@ _PATH = click.Path(path_type=Path)
 @click.option("--source-size", type=Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
 @click.option("--crop", type=float, help="Share of the resized image's side that the centre crop keeps.")
 @click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
-@click.option("--mean", type=Triple(), help="On a 0..1 scale.")
-@click.option("--std", type=Triple(), help="On a 0..1 scale.")
+@click.option(
+    "--resize",
+    type=click.Choice(RESIZES),
+    help="crop keeps the aspect, squash does not, pad adds bars.  [default: the checkpoint's, or crop]",
+)
+@click.option("--pad-color", type=Color(), help="Of the bars of --resize pad.  [default: black]")
+@click.option("--mean", type=PerChannel(), help="On a 0..1 scale, in the order of --channel-order.")
+@click.option("--std", type=PerChannel(), help="On a 0..1 scale, in the order of --channel-order.")
+@click.option(
+    "--channel-order",
+    type=click.Choice(ORDERS),
+    help="Of the images the network was trained on; OpenCV reads bgr.  [default: the checkpoint's, or rgb]",
+)
+@click.option("--source-order", type=click.Choice(ORDERS), help="Of the pixels a device will send.  [default: rgb]")
 @click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
@@ -64,7 +76,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     recipe = load_recipe(flags["recipe"])
     changes = {k: flags[k] for k in ("samples", "method", "activation")} | {"max_drop_points": flags["max_drop"]}
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
-    overrides = {k: flags[k] for k in ("source_size", "crop", "interpolation", "mean", "std")}
+    overrides = {k: flags[k] for k in _SPEC}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}
     options = QuantizeOptions(
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),

@@ -119,7 +119,7 @@ class OpenVINOMaker(Maker):
                 "precision": hint,
                 "images": IMAGES,
                 "dtype": "u1",
-                "shape": [*(spec.source_size or spec.size), 3],
+                "shape": [*spec.source_shape],
                 "golden": file,
                 "floor_db": floor,
                 "texts": {"active.json": active},
@@ -195,7 +195,7 @@ class TrtexecMaker(Maker):
         if kind == onnx.TensorProto.UINT8:
             return self.golden.pixels, "u1"
         spec = self.manifest.input_spec
-        mean, std = (np.array(v, np.float32) for v in (spec.mean, spec.std))
+        mean, std = (np.array(v, np.float32) for v in (spec.pixel_mean, spec.pixel_std))
         floats = (self.golden.pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(floats.transpose(0, 3, 1, 2)), "f4"
 
@@ -228,7 +228,7 @@ class RTXMaker(Maker):
             request={
                 "runtime": "edge_van",
                 "images": IMAGES,
-                "shape": [*self.manifest.input_spec.size, 3],
+                "shape": list(self.golden.pixels.shape[1:]),
                 "golden": scheme.file,
                 "floor_db": self.floor_db(scheme.file),
                 "texts": {"active.json": _active("tensorrt_rtx", precision_of(scheme), name, plan, None)},

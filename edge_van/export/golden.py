@@ -16,7 +16,7 @@ from edge_van.bundle.layout import ARM_IR, FP32_IR, FP32_ONNX, GOLDEN, INT8_IR
 from edge_van.bundle.records import GoldenRecord, SchemeResult
 from edge_van.export.job import ExportJob, Pixels
 from edge_van.export.models import as_sent
-from edge_van.export.openvino import INT8_FLOOR_DB, RESIZE_FLOOR_DB
+from edge_van.export.openvino import RESIZE_FLOOR_DB
 from edge_van.export.rounded import ROUNDED, rounded_file
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes.image_model import open_image_model
@@ -26,6 +26,9 @@ from edge_van.statistics import sqnr_db
 IMAGES = 8
 FLOAT_FLOOR_DB = {"float32": 40.0, "float16": 30.0}
 """Least SQNR of a device's logits where nothing is quantised. A GPU computes float32 in TF32, at 50 to 60 dB."""
+INT8_FLOOR_DB, INT8_MARGIN_DB, LEAST_FLOOR_DB = 18.0, 3.0, 6.0
+"""Of integer kernels against the graph as it is written: they round elsewhere, and of a network that quantisation takes
+further than this, so far or further."""
 ROUNDED_MARGIN_DB = 3.0
 """How much noisier a device may be than the network with every tensor rounded: twice the noise."""
 _OF_SCHEME = {"openvino": INT8_IR, "openvino_arm": ARM_IR}
@@ -65,7 +68,7 @@ def _files(job: ExportJob, schemes: Sequence[SchemeResult]) -> dict[str, float]:
     for scheme in schemes:
         floor = FLOAT_FLOOR_DB[scheme.float_type]
         if scheme.quantized_layers:
-            floor = min(INT8_FLOOR_DB, scheme.logit_sqnr_db)
+            floor = max(min(INT8_FLOOR_DB, scheme.logit_sqnr_db - INT8_MARGIN_DB), LEAST_FLOOR_DB)
         floors[_OF_SCHEME.get(scheme.target, scheme.file)] = floor
     return floors
 

@@ -36,7 +36,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Probe:
-    """Held-out images, which set no range, in batches (N, H, W, 3), and the float network's logits of all."""
+    """Held-out images, which set no range, in batches (N, H, W, C), and the float network's logits of all."""
 
     pixels: tuple[Pixels, ...]
     logits: NDArray[np.float32]  # (images, classes)
@@ -73,12 +73,12 @@ class ExportJob:
 
     @property
     def check_pixels(self) -> Pixels:
-        """(``CHECK_IMAGES``, H, W, 3): what each file is run on after it is written."""
+        """(``CHECK_IMAGES``, H, W, C): what each file is run on after it is written."""
         return self.prepared.images.pixels[:CHECK_IMAGES]
 
     @cached_property
     def check_images(self) -> Tensor:
-        """The same, normalised: (``CHECK_IMAGES``, 3, H, W)."""
+        """The same, normalised: (``CHECK_IMAGES``, C, H, W)."""
         return self.prepared.images.normalized(self.check_pixels)
 
 

@@ -1,6 +1,6 @@
 """ONNX files: the float network, and the quantised one with explicit QuantizeLinear and DequantizeLinear.
 
-In: a ``FoldedVAN`` or a ``QuantizedVAN``. Out: one self-contained ``.onnx`` (opset 21, free batch size), input
+In: a ``FoldedVAN`` or a ``QuantizedVAN``. Out: one self-contained ``.onnx`` (opset 20, free batch size), input
 ``images`` float32 (N, 3, H, W) normalised, output ``logits`` float32 (N, classes); checked against its source.
 """
 

@@ -18,7 +18,10 @@ from torch.fx import GraphModule, Node
 from edge_van.errors import VerificationError
 from edge_van.quantization.scheme import classify, module_path
 
-OPSET, IR_VERSION = 21, 10
+OPSET, IR_VERSION = 20, 10
+"""The first opset with Gelu, and the last that the parser of TensorRT 10.3 (JetPack 6.1 and 6.2) is documented for. In
+21 a rewrite of ONNX Runtime 1.27 to 1.32 breaks asymmetric graphs: it moves a QuantizeLinear over a Reshape, gives the
+copy an output type of int8 beside its uint8 zero point, and the session refuses its own graph."""
 INPUT, OUTPUT = "images", "logits"
 _GUARDS = "_guards_fn"
 """torch's checks of the input's shape; ONNX has them in the input's type."""
@@ -29,7 +32,7 @@ _UNSEEN = ("sym_size", "dequantize_per_channel")
 
 
 def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
-    """``graph`` as a ModelProto: ``images`` float32 (batch, 3, *input_size) to ``logits``, the batch size free.
+    """``graph`` as a ModelProto: ``images`` float32 (batch, channels, *input_size) to ``logits``, the batch size free.
 
     A convolution or linear node has the layer's official name, and so have its weight, bias and scale.
     Raises ``VerificationError`` for an operator that no VAN has.
@@ -42,6 +45,7 @@ def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
     [output] = [node for node in graph.graph.nodes if node.op == "output"]
     [logits] = output.args[0]
     writer.names[images] = INPUT
+    channels = int(images.meta["val"].shape[1])
     for node in graph.graph.nodes:
         if node.op == "call_function":
             writer.add(node, OUTPUT if node is logits else None)
@@ -50,7 +54,7 @@ def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
     proto = helper.make_graph(
         writer.nodes,
         "van",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", channels, *input_size])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", _classes(logits)])],
         writer.constants,
     )

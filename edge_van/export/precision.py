@@ -87,7 +87,7 @@ def _redirect(graph: Any, old: str, new: str) -> None:
 
 
 def with_uint8_input(model: Any, spec: InputSpec) -> Any:
-    """A copy of ``model`` that takes uint8 ``images`` (N, H, W, 3), RGB: (x / 255 - mean) / std is its first layers.
+    """A copy of ``model`` that takes uint8 ``images`` (N, H, W, C): (x / 255 - mean) / std is its first layers.
 
     The normalisation is computed in float32 whatever follows: a pixel times a scale and plus an offset, per channel.
     """
@@ -102,7 +102,7 @@ def with_uint8_input(model: Any, spec: InputSpec) -> Any:
     height, width = spec.size
     normalized = f"{name}_normalized"
     _redirect(graph, name, normalized)
-    std, mean = np.array(spec.std, np.float64), np.array(spec.mean, np.float64)
+    std, mean = np.array(spec.pixel_std, np.float64), np.array(spec.pixel_mean, np.float64)
     graph.initializer.extend(
         [
             numpy_helper.from_array((1.0 / (255.0 * std)).astype(np.float32), "images.scale"),
@@ -117,6 +117,6 @@ def with_uint8_input(model: Any, spec: InputSpec) -> Any:
     ]
     for step in reversed(steps):
         graph.node.insert(0, step)
-    shape = [batch.dim_param or batch.dim_value, height, width, 3]
+    shape = [batch.dim_param or batch.dim_value, height, width, spec.channels]
     value.CopyFrom(helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape))
     return result

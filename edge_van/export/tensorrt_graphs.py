@@ -23,20 +23,11 @@ if TYPE_CHECKING:
 
     from edge_van.input_spec import InputSpec
 
-PARSER_OPSET = 20
-"""The first with Gelu, and the last that the parser of TensorRT 10.3 (JetPack 6.1 and 6.2) is documented for."""
 FLOAT16_FLOOR_DB = 40.0
 """Least SQNR of float16 logits against float32's: half precision has 11 bits, and a VAN-B0 keeps over 60 dB."""
 TIE_FLOOR_DB = 25.0
 """Least SQNR of a float16 Q/DQ graph's logits: rounding to float16 turns quantisation ties over; its own noise is near
 30 dB."""
-
-
-def _at_opset(model: Any, opset: int) -> None:
-    """In place: called an older opset, which the operators of a VAN do not differ in (the checker looks at each)."""
-    for imported in model.opset_import:
-        if imported.domain in ("", "ai.onnx"):
-            imported.version = min(imported.version, opset)
 
 
 def float16_floor_db(quantized_db: float | None) -> float:
@@ -56,7 +47,7 @@ def write_tensorrt_graph(
 ) -> Path:
     """Write ``source`` (float32, normalised float input) as TensorRT shall take it to ``path``, and compare the two.
 
-    ``pixels`` are images (N, H, W, 3) to run. ``quantized_db`` is what quantisation itself costs, None for a graph
+    ``pixels`` are images (N, H, W, C) to run. ``quantized_db`` is what quantisation itself costs, None for a graph
     without: a network far from float in any case is not refused for being as far from its own other rounding.
     Raises ``VerificationError`` where a rule is broken, a number does not fit, or the logits differ by too much.
     """
@@ -67,7 +58,6 @@ def write_tensorrt_graph(
         model = to_float16(model)
     if input_type == "uint8":
         model = with_uint8_input(model, spec)
-    _at_opset(model, PARSER_OPSET)
     onnx.checker.check_model(model, full_check=True)
     check_qdq_rules(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,11 +1,13 @@
 """An encoded image to a pixel array.
 
-In: the bytes of an image file and an ``InputSpec``. Out: uint8 RGB (H, W, 3) at the network's size.
+In: the bytes of an image file and an ``InputSpec``. Out: uint8 (H, W, C) at the network's size.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -21,6 +23,9 @@ from PIL import (  # noqa: F401  Pillow's readers: each registers itself in Imag
     WebPImagePlugin,
 )
 
+with suppress(ImportError):  # from Pillow 11.3 on
+    from PIL import AvifImagePlugin  # noqa: F401
+
 from edge_van.errors import DataError
 from edge_van.input_spec import InputSpec
 from edge_van.text import single_line
@@ -29,8 +34,9 @@ MAX_PIXELS = 178_956_970
 """Where Pillow takes an image for a decompression bomb; applied to the image as stored and as resized."""
 
 Pixels = npt.NDArray[np.uint8]
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "PPM")
-"""Others are never tried: Pillow knows some that start other programs."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "PPM", "AVIF")
+"""Others are never tried: Pillow knows some that start other programs. HEIC is read where pillow-heif is installed."""
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # ImageOps.exif_transpose writes a turned image's EXIF block anew: half the time of a small decode again, and an error
 # where a tag beside the orientation is damaged.
@@ -56,16 +62,18 @@ class BrokenImageError(DataError):
 
 
 def decode(data: bytes, spec: InputSpec) -> Pixels:
-    """The bytes of an image file as uint8 (H, W, 3) RGB of ``spec.size``: resized, then centre-cropped.
+    """The bytes of an image file as uint8 (H, W, C) of ``spec.size``: resized as the spec says, then centre-cropped.
 
-    The EXIF orientation is applied (an unreadable EXIF block counts as none). Transparency is dropped, not blended,
-    as torchvision's ``convert("RGB")`` does. 16-bit greys keep their upper 8 bits. Of an animation the first frame
-    is taken. With ``spec.source_size`` the image must have that size and comes back unresized, (*source_size, 3).
+    The EXIF orientation is applied (an unreadable EXIF block counts as none). Colours come in ``spec.source_order``;
+    one channel is the grey of a colour (ITU-R 601, as Pillow and torchvision have it). Transparency is dropped, not
+    blended, as torchvision's ``convert("RGB")`` does; for four channels the file must hold a fourth band. 16-bit greys
+    keep their upper 8 bits. Of an animation the first frame is taken. With ``spec.source_size`` the image must have
+    that size and comes back unresized.
 
     Raises BrokenImageError for bytes that are no whole image, that hold floating-point pixels, or that need over
     ``MAX_PIXELS`` pixels; DataError for a size other than ``spec.source_size``.
     """
-    image = _read_rgb(data)
+    image = _read(data, spec.channels)
     if spec.source_size is not None:
         if (image.height, image.width) != spec.source_size:
             raise DataError(
@@ -73,38 +81,66 @@ def decode(data: bytes, spec: InputSpec) -> Pixels:
                 f"{spec.source_size[0]} x {spec.source_size[1]} and resizes itself: send that size, or export the "
                 "model without a source size"
             )
-        return _pixels(image)
+        return to_pixels(image, spec)
     height, width = spec.resized(image.height, image.width)
     if height * width > MAX_PIXELS:
         raise BrokenImageError(f"{image.width} x {image.height} pixels is too elongated to be resized")
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[spec.interpolation.upper()])
     if (height, width) != spec.size:
-        image = image.crop(spec.crop_box(height, width))
-    return _pixels(image)
+        image = _padded(image, spec) if spec.resize == "pad" else image.crop(spec.crop_box(height, width))
+    return to_pixels(image, spec)
 
 
-def _pixels(image: Image.Image) -> Pixels:
+def _padded(image: Image.Image, spec: InputSpec) -> Image.Image:
+    color = spec.pad_color or (0,) * spec.channels
+    whole = Image.new(image.mode, spec.size[::-1], color if spec.channels > 1 else color[0])
+    left, top, _, _ = spec.bars(image.height, image.width)
+    whole.paste(image, (left, top))
+    return whole
+
+
+def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
+    """A Pillow image of mode L, RGB or RGBX as uint8 (H, W, C), in the order that a device sends."""
     # a bytearray, as an array over bytes would be read-only
-    return np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width, 3)
+    pixels = np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width, spec.channels)
+    return pixels if spec.source_order == "rgb" else np.ascontiguousarray(pixels[:, :, in_bgr(spec.channels)])
 
 
-def _read_rgb(data: bytes) -> Image.Image:
-    """The image upright and in mode RGB."""
+def in_bgr(channels: int) -> list[int]:
+    """Which channel of a colour image stands where once red and blue are swapped; a fourth one stays."""
+    return [2, 1, 0, 3][:channels]
+
+
+def as_image(pixels: Pixels, spec: InputSpec) -> Image.Image:
+    """The inverse of what ``decode`` does last: (H, W, C) as a Pillow image of mode L, RGB or RGBX."""
+    if spec.source_order == "bgr":
+        pixels = pixels[:, :, in_bgr(spec.channels)]
+    mode = {1: "L", 3: "RGB", 4: "RGBX"}[spec.channels]
+    return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes())
+
+
+def as_rgb(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """(H, W, 3) RGB of ``decode``'s (H, W, C), for showing: greys as colours, without a fourth channel."""
+    if spec.channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return pixels[:, :, [2, 1, 0] if spec.source_order == "bgr" else [0, 1, 2]]
+
+
+def _read(data: bytes, channels: int) -> Image.Image:
+    """The image upright and in mode L, RGB or RGBX."""
     if not data:
         raise BrokenImageError("0 bytes")
-    name = next((name for name in FORMATS if _begins(data, name)), None)
-    if name is None:
-        raise BrokenImageError("content of no known image format")
+    name, opened = _reader(data)
     # Image.open(formats=...) would warn of images well under MAX_PIXELS, which only a change of global state could
     # stop, and call a JPEG with a damaged header a file of no known format
     try:
-        image: Image.Image = Image.OPEN[name.upper()][0](io.BytesIO(data), "")
+        image: Image.Image = opened(io.BytesIO(data), "")
         if image.width * image.height > MAX_PIXELS:
             raise BrokenImageError(f"{image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}")
         image.load()
         turn = _UPRIGHT.get(_orientation(image))
-        image = _to_rgb(image)
+        image = _with_channels(image, channels)
         return image if turn is None else image.transpose(turn)
     except BrokenImageError:
         raise
@@ -115,9 +151,26 @@ def _read_rgb(data: bytes) -> Image.Image:
         raise BrokenImageError(f"damaged {name} ({text})") from error
 
 
+def _reader(data: bytes) -> tuple[str, Callable[..., Image.Image]]:
+    """(format, what opens it) by how ``data`` begins; ``BrokenImageError`` for a format that is not read here."""
+    is_avif = data[4:8] == b"ftyp" and (data[8:12] in (b"avif", b"avis") or b"avif" in data[16:64])
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not is_avif:
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError:
+            raise BrokenImageError("a HEIC image, which needs pillow-heif: pip install 'edge-van[heif]'") from None
+        return "HEIC", HeifImageFile
+    name = next((name for name in FORMATS if _begins(data, name)), None)
+    if name is None and is_avif:
+        raise BrokenImageError("an AVIF image, which needs Pillow 11.3 or newer: pip install --upgrade pillow")
+    if name is None:
+        raise BrokenImageError("content of no known image format")
+    return name, Image.OPEN[name.upper()][0]
+
+
 def _begins(data: bytes, name: str) -> bool:
     """Whether ``data`` begins as a file of that format does, by Pillow's own test."""
-    accepts = Image.OPEN[name.upper()][1]
+    _, accepts = Image.OPEN.get(name.upper(), (None, None))
     return accepts is not None and accepts(data[:16].ljust(16, b"\0")) is True  # a text: not in this Pillow
 
 
@@ -130,8 +183,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+def _with_channels(image: Image.Image, channels: int) -> Image.Image:
+    if channels == 4:
+        return _four_bands(image)
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode:
         return image
     if image.mode == "F":
         raise BrokenImageError("floating-point pixels, whose range is unknown; convert it to 8 bits")
@@ -141,4 +197,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             raise BrokenImageError("integer pixels outside 0..65535, whose range is unknown; convert it to 8 bits")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     image.info.pop("transparency", None)  # else Pillow warns that it gets lost
-    return image.convert("RGB")
+    return image.convert(mode)
+
+
+def _four_bands(image: Image.Image) -> Image.Image:
+    """As RGBX: Pillow multiplies the colours of an RGBA image by its alpha when it resizes it."""
+    if image.mode == "CMYK":
+        raise BrokenImageError("four inks (CMYK), the network takes colours and a fourth band: save it as RGBA")
+    if image.mode not in ("RGBA", "RGBX"):
+        raise BrokenImageError(
+            f"{len(image.getbands())} channels ({image.mode}), the network takes 4: save it with its fourth band, as "
+            f"an RGBA PNG or TIFF"
+        )
+    return Image.frombytes("RGBX", image.size, image.tobytes())

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from edge_van.errors import DataError, UsageError
 from edge_van.images.decode import BrokenImageError
+from edge_van.images.labels import folder_labels
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_JPEG, _HEIF = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".heic", ".heif")
+SUFFIXES = (*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", *_HEIF)
 MAX_BYTES = 256 * 2**20
 """A file that unpacks to more is not read: it is no photograph, and may be a zip bomb."""
 
@@ -37,6 +39,7 @@ class ImageSet:
 
     classes  class names in the order of the labels; None where the images are unlabelled
     ignored  files that are hidden or carry no image suffix
+    warnings of what was matched that is not the same, and of classes without an image, a line each
     """
 
     source: Path
@@ -44,6 +47,7 @@ class ImageSet:
     classes: tuple[str, ...] | None
     ignored: int
     _store: _Folder | _Zip = field(repr=False, compare=False)
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -72,8 +76,9 @@ def open_images(
 ) -> ImageSet:
     """The images of a folder tree or .zip archive laid out as ``<class>/<image>``, wrapping folders skipped.
 
-    The class folders are matched by name to ``classes``, all of which must have images; without ``classes`` their
-    sorted names are the classes, ``num_classes`` of them where that is given. With ``labelled`` False every layout is
+    The class folders are matched by name to ``classes``, in any Unicode form and, with a warning, in any case; a class
+    without a folder is warned of. Without ``classes`` their sorted names are the classes, ``num_classes`` of them where
+    that is given. With ``labelled`` False every layout is
     taken: labels are set where the folders are known classes (a share of ``classes`` will do) or, without
     ``classes``, where they are several class folders and as many as ``num_classes``; otherwise they are None.
 
@@ -90,9 +95,9 @@ def open_images(
                 f"{path} holds no image ({store.ignored} other files); expected {expected} with one of the suffixes "
                 f"{' '.join(SUFFIXES)}: check the path"
             )
-        known, labels = _label(path, names, classes, num_classes, labelled)
-        items = tuple(ImageItem(name, label) for name, label in zip(names, labels, strict=True))
-        return ImageSet(path, items, known, store.ignored, store)
+        found = folder_labels(path, names, classes, num_classes, labelled)
+        items = tuple(ImageItem(name, label) for name, label in zip(names, found.labels, strict=True))
+        return ImageSet(path, items, found.classes, store.ignored, store, found.warnings)
     except BaseException:
         store.close()
         raise
@@ -111,71 +116,13 @@ def splits(path: Path) -> tuple[Path, Path | None]:
     return path, None
 
 
-Labels = tuple[tuple[str, ...] | None, list[int] | list[None]]
-
-
-def _label(
-    path: Path, names: list[str], classes: Sequence[str] | None, num_classes: int | None, labelled: bool
-) -> Labels:
-    unlabelled: Labels = (None, [None] * len(names))
-    folders = _class_folders(path, names, labelled)
-    if folders is None:
-        return unlabelled
-    folder_names = sorted(set(folders))
-    known = tuple(folder_names if classes is None else classes)
-    if not labelled:
-        as_many = num_classes in (None, len(folder_names)) and len(folder_names) > 1
-        if not (as_many if classes is None else set(folder_names) <= set(known)):
-            return unlabelled
-    elif classes is None:
-        if num_classes is not None and len(folder_names) != num_classes:
-            raise DataError(
-                f"{path} has {len(folder_names)} class folders with images ({_listed(folder_names)}), the model has "
-                f"{num_classes} classes: give a folder per class, or the class names of the model"
-            )
-    elif strange := sorted(set(folder_names) - set(known)):
-        raise DataError(
-            f"{path} has folders that are none of the model's {len(known)} classes: {_listed(strange)}; the classes "
-            f"are {_listed(known)}: rename the folders, or give the class names they carry"
-        )
-    elif missing := [name for name in known if name not in set(folder_names)]:
-        raise DataError(
-            f"{path} has no image of {len(missing)} of the model's {len(known)} classes: {_listed(missing)}; each "
-            "class needs a folder of that name: add the missing ones"
-        )
-    index = {name: i for i, name in enumerate(known)}
-    return known, [index[folder] for folder in folders]
-
-
-def _class_folders(path: Path, names: list[str], labelled: bool) -> list[str] | None:
-    """The class folder each image lies in; None, or a DataError when labels are needed, for any other layout."""
-    parents = [name.rpartition("/")[0] for name in names]
-    above = [parent.rpartition("/")[0] if parent else None for parent in parents]
-    other = next((name for name, folder in zip(names, above, strict=True) if folder != above[0]), None)
-    if other is None and above[0] is not None:
-        return [parent.rpartition("/")[2] for parent in parents]
-    if not labelled:
-        return None
-    if other is None:
-        raise DataError(
-            f"{path} holds its images without class folders ({names[0]}); labels come from the folders, expected "
-            "<class>/<image>: sort the images into a folder per class"
-        )
-    raise DataError(
-        f"{path} has images at different depths ({names[0]}, {other}); expected <class>/<image>: move the strays "
-        "away, or give the folder that holds the class folders"
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def _open_store(path: Path) -> _Folder | _Zip:
     try:
         mode = path.stat().st_mode
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if missing and re.match("[a-z][a-z0-9+.-]*:/", str(path)):
+            raise UsageError(f"{path} is a URL, and folders and .zip archives are read: download it first") from None
         kind, reason = (UsageError, "does not exist") if missing else (DataError, f"cannot be read ({error.strerror})")
         raise kind(f"{path} {reason}; expected a folder or .zip archive of images: check the path") from None
     if stat.S_ISDIR(mode):
@@ -276,7 +223,12 @@ class _Zip:
             raise DataError(
                 f"{path} packs {name} with zip method {info.compress_type}; expected stored or deflate: pack it again"
             )
-        self._entries["/".join((*folders, base))] = info
+        place = "/".join((*folders, base))
+        if place in self._entries:
+            raise DataError(
+                f"{path} has two entries {place!r}, of which others unpack the last: pack the images again, each once"
+            )
+        self._entries[place] = info
 
     def read(self, name: str) -> bytes:
         info = self._entries[name]

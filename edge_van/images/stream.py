@@ -40,7 +40,7 @@ class Batch:
     """Decoded images, in the order asked for.
 
     indices  int64 (N,), positions in ``ImageSet.items``
-    images   uint8 (N, H, W, 3), RGB
+    images   uint8 (N, H, W, C)
     labels   int64 (N,), -1 where unknown
     """
 
@@ -118,7 +118,7 @@ class _Run:
             while True:
                 while len(under_way) < ahead and (start := next(starts, None)) is not None:
                     part = order[start : start + batch_size]
-                    rows = np.empty((len(part), *(self.spec.source_size or self.spec.size), 3), np.uint8)
+                    rows = np.empty((len(part), *self.spec.source_shape), np.uint8)
                     tasks = [
                         pool.submit(self.fill, rows[i : i + chunk], part[i : i + chunk])
                         for i in range(0, len(part), chunk)

@@ -57,7 +57,7 @@ class FoldedBlock(nn.Module):
 class FoldedVAN(nn.Module):
     """A VAN with no BatchNorm, no LayerScale and no drop-path; made by ``fold``.
 
-    In: float images (N, 3, *input_size), normalised. Out: logits (N, classes). Layer names are the official ones.
+    In: float images (N, C, *input_size), normalised. Out: logits (N, classes). Layer names are the official ones.
     """
 
     def __init__(self, van: VAN, input_size: tuple[int, int]) -> None:
@@ -65,6 +65,7 @@ class FoldedVAN(nn.Module):
         self.variant: Variant = van.variant
         self.num_classes = van.num_classes
         self.input_size = input_size
+        self.in_channels = van.in_channels
         self.kernels_cropped = 0
         for s, ((patch_embed, blocks, norm), side) in enumerate(
             zip(van.stages(), stage_sizes(*input_size), strict=True), 1
@@ -195,9 +196,7 @@ def _check(source: VAN, folded: FoldedVAN) -> FoldCheck:
     if left:
         raise VerificationError(f"the fold left {len(left)} BatchNorm layers, the first is {left[0]}")
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(
-        2, cast(PatchEmbed, source.stages()[0][0]).proj.in_channels, *folded.input_size, generator=generator
-    )
+    images = torch.randn(2, source.in_channels, *folded.input_size, generator=generator)
     expected = cast(Tensor, source(images))
     error = relative_error(folded(images), expected)
     if not error <= RELATIVE_TOLERANCE:  # a NaN fails too

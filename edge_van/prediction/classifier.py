@@ -63,16 +63,16 @@ class Classifier:
             self._idle.put(model)
 
     def __call__(self, image: str | Path | bytes | NDArray[np.uint8]) -> Classification:
-        """Classify one image: a file, its bytes, or pixels uint8 (H, W, 3), RGB, as ``spec`` resizes and crops them.
+        """Classify one image: a file, its bytes, or pixels uint8 (H, W, C) as ``spec`` resizes and crops them
+        and in its ``source_order``.
 
         Raises ``DataError`` for an image that cannot be read or has another size, ``BundleError`` for a model that
         does not fit its manifest.
         """
         pixels = image if isinstance(image, np.ndarray) else _decoded(image, self.spec)
-        height, width = self.spec.source_size or self.spec.size
-        if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
+        if pixels.dtype != np.uint8 or pixels.shape != self.spec.source_shape:
             raise DataError(
-                f"the pixels are {pixels.dtype} {pixels.shape}, the model takes uint8 ({height}, {width}, 3): resize "
+                f"the pixels are {pixels.dtype} {pixels.shape}, the model takes uint8 {self.spec.source_shape}: resize "
                 f"and crop them, or give the file"
             )
         with self._worker() as model:

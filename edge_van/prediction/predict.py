@@ -22,7 +22,7 @@ import numpy as np
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.models import BundleModel
 from edge_van.errors import DataError, EdgeVanError, UsageError, VerificationError
-from edge_van.images.decode import BrokenImageError, decode
+from edge_van.images.decode import BrokenImageError, as_rgb, decode
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
@@ -188,7 +188,7 @@ class _Run:
             try:
                 [heat] = self.cam.heat_maps(maps, np.array([scores[0].index]))
                 seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
-                _save(overlay(seen, heat), source.grad_cam, force=self.options.force)
+                _save(overlay(as_rgb(seen, spec), heat), source.grad_cam, force=self.options.force)
             except EdgeVanError as error:
                 without = Prediction(source.name, scores, None, self.model.file, self.model.runtime)
                 return without, Failure(source.name, str(error), heat_map=True)

@@ -25,13 +25,13 @@ from edge_van.text import one_line
 
 
 class CalibrationImages(Sequence[Tensor]):
-    """Float batches (N, 3, H, W), normalised, made from uint8 images when asked for: a quarter of the memory."""
+    """Float batches (N, C, H, W), normalised, made from uint8 images when asked for: a quarter of the memory."""
 
     def __init__(self, pixels: NDArray[np.uint8], spec: InputSpec, batch: int) -> None:
-        self.pixels = pixels  # (images, H, W, 3)
+        self.pixels = pixels  # (images, H, W, C)
         self._batch, self._spec = batch, spec
-        self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
-        self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
+        self._mean = torch.tensor(spec.pixel_mean).view(1, -1, 1, 1)
+        self._std = torch.tensor(spec.pixel_std).view(1, -1, 1, 1)
 
     def __len__(self) -> int:
         return -(-len(self.pixels) // self._batch)
@@ -58,7 +58,7 @@ class CalibrationImages(Sequence[Tensor]):
         return CalibrationImages(self.pixels[:count], self._spec, self._batch)
 
     def normalized(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(N, H, W, 3) uint8 to (N, 3, H, W) float: (x / 255 - mean) / std."""
+        """(N, H, W, C) uint8 to (N, C, H, W) float: (x / 255 - mean) / std."""
         images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
         return (images / 255.0 - self._mean) / self._std
 

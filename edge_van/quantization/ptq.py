@@ -74,7 +74,7 @@ def quiet_capture() -> Iterator[None]:
 def capture(model: FoldedVAN) -> GraphModule:
     """The model as a graph of ATen operators with a free batch size; torch's ``torch.export``."""
     height, width = model.input_size
-    example = torch.zeros(2, 3, height, width)
+    example = torch.zeros(2, model.in_channels, height, width)
     with quiet_capture(), torch.no_grad():
         program = torch.export.export(
             model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},)

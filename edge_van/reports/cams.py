@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.images.decode import BrokenImageError, decode
+from edge_van.images.decode import BrokenImageError, as_rgb, decode
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import stream
 from edge_van.prediction.gradcam import GradCAM, similarity
@@ -121,7 +121,9 @@ def _pair(bundle: Bundle, images: ImageSet, index: int, names: Sequence[str], mo
     except BrokenImageError:
         return None
     [fp32_class], [int8_class], [fp32_map], [int8_map] = models.heat_maps(pixels[None])
-    picture = at_least(seen)  # what is left after the resize and crop, which may be in the graph: the map is of that
+    picture = at_least(
+        as_rgb(seen, spec)
+    )  # what is left after the resize and crop, which may be in the graph: the map is of that
     return CAMPair(
         image=one_line(images.items[index].name),
         class_name=names[fp32_class],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
-from edge_van.images.decode import decode
+from edge_van.images.decode import as_rgb, decode
 from edge_van.images.sets import ImageSet, open_images, splits
 from edge_van.images.stream import StreamStats, stream
 from edge_van.machine import describe_machine
@@ -75,6 +75,8 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         images = stack.enter_context(
             open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
         )
+        for warning in images.warnings:
+            reporter.note(warning)
         fp32, int8 = (stack.enter_context(open_bundle_model(bundle, model)) for model in models)
         indices = evenly_spread(len(images), image_limit)
         candidates: list[_Candidate] = []
@@ -135,10 +137,11 @@ def _flipped(
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:
     # as the network saw it, also where the graph resizes and crops
-    pixels = decode(images.read(flip.index), replace(bundle.manifest.input_spec, source_size=None))
+    spec = bundle.manifest.input_spec
+    pixels = decode(images.read(flip.index), replace(spec, source_size=None))
     return Flip(
         one_line(images.items[flip.index].name),
-        jpeg(at_least(pixels)),
+        jpeg(at_least(as_rgb(pixels, spec))),
         names[flip.label],
         TopClass(names[flip.fp32[0]], flip.fp32[1]),
         TopClass(names[flip.int8[0]], flip.int8[1]),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edge_van.bundle.layout import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
 from edge_van.reports.record import REPORT_FORMAT, REPORT_KIND
 from edge_van.storage.files import locked, replace_files
-from edge_van.storage.folders import clear_errors, raised_on_termination
+from edge_van.storage.folders import clear_errors, make_parents, raised_on_termination
 from edge_van.storage.json_format import kind_of
 
 GENERATOR = "edge-van report"
@@ -81,8 +82,15 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
     Raises ``UsageError`` as ``check_output`` does, ``BundleError`` where the folder cannot be written.
     """
     check_output(folder)
+    made: list[Path] = []
     with raised_on_termination(), clear_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder) as alone:  # another command may be writing here
-            replace_files(folder, {name: files[name] for name in NAMES}, alone=alone)
+        try:
+            make_parents(folder / REPORT_JSON, made)
+            with locked(folder) as alone:  # another command may be writing here
+                replace_files(folder, {name: files[name] for name in NAMES}, alone=alone)
+        except BaseException:
+            for above in reversed(made):  # what was made for nothing goes again; one that holds a file stays
+                with suppress(OSError):
+                    above.rmdir()
+            raise
     return {name: folder / name for name in NAMES}

@@ -1,4 +1,4 @@
-"""A model of any runtime as one that takes images: uint8 (N, H, W, 3), RGB, as many as there are.
+"""A model of any runtime as one that takes images: uint8 (N, H, W, C), as many as there are.
 
 In: a ``Session`` of one input, an ``InputSpec``. Out: logits (N, classes), and on request the map of a stage.
 """
@@ -49,7 +49,7 @@ class ImageModel:
         self._logits = next(info.name for info in session.outputs if info.name != STAGE_MAP)
 
     def logits(self, images: Pixels) -> Logits:
-        """(N, classes) for uint8 images (N, H, W, 3); ``BundleError`` for a model of another number of classes."""
+        """(N, classes) for uint8 images (N, H, W, C); ``BundleError`` for a model of another number of classes."""
         return self.logits_and_maps(images)[0]
 
     def logits_and_maps(self, images: Pixels) -> tuple[Logits, NDArray[Any] | None]:

@@ -1,7 +1,7 @@
 """A model that takes normalised float images, as one that takes the camera's bytes: the same input for every runtime.
 
-In: a ``Session`` with one float input (N, 3, H, W) and an ``InputSpec``. Out: a ``Session`` whose input is uint8
-(N, H, W, 3), RGB. One that takes uint8 already is passed through.
+In: a ``Session`` with one float input (N, C, H, W) and an ``InputSpec``. Out: a ``Session`` whose input is uint8
+(N, H, W, C). One that takes uint8 already is passed through.
 """
 
 from __future__ import annotations
@@ -13,24 +13,41 @@ from edge_van.input_spec import InputSpec
 from edge_van.runtimes.base import Session, TensorInfo
 
 
+def _fits(taken: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    return len(taken) == len(shape) and all(t in (None, s) for t, s in zip(taken, shape, strict=True))
+
+
 class NormalizedSession(Session):
     """(x / 255 - mean) / std on the host, in float32, then the model. Closes what it wraps."""
 
     def __init__(self, session: Session, spec: InputSpec) -> None:
         if len(session.inputs) != 1:
             raise BundleError(f"{session.runtime}: a VAN has one input, this model has {len(session.inputs)}")
+        [info] = session.inputs
+        taken = info.shape[1:]
+        # an uint8 model of a bundle with a source size may still be one that the host resizes for
+        known = (
+            {spec.source_shape, (*spec.size, spec.channels)}
+            if info.dtype == np.uint8
+            else {(spec.channels, *spec.size)}
+        )
+        if not any(_fits(taken, shape) for shape in known):
+            raise BundleError(
+                f"{session.runtime}: the model takes images {taken}, its manifest says {sorted(known)[0]}: make the "
+                f"bundle again"
+            )
         self._session = session
         self.runtime = session.runtime
         self.threads = session.threads
         self.outputs = session.outputs
-        [info] = session.inputs
         self._inner = info
         if info.dtype == np.uint8:
             self.inputs = session.inputs
         else:
-            self.inputs = (TensorInfo(info.name, (info.shape[0], *spec.size, 3), np.dtype(np.uint8)),)
-        self._scale = (1.0 / (255.0 * np.array(spec.std))).astype(np.float32)
-        self._offset = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
+            self.inputs = (TensorInfo(info.name, (info.shape[0], *spec.size, spec.channels), np.dtype(np.uint8)),)
+        mean, std = np.array(spec.pixel_mean), np.array(spec.pixel_std)
+        self._scale = (1.0 / (255.0 * std)).astype(np.float32)
+        self._offset = (-mean / std).astype(np.float32)
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         [pixels] = feed.values()

@@ -60,7 +60,7 @@ class TorchSession(Session):
         graph = read_onnx(path).graph
         model = read_folded(path, graph)
         self._threads = self.threads = int(threads or torch.get_num_threads())
-        self.inputs = (_info(graph.input[0].name, (3, *model.input_size)),)
+        self.inputs = (_info(graph.input[0].name, (model.in_channels, *model.input_size)),)
         self.outputs = (_info(graph.output[0].name, (model.num_classes,)),)
         if stage_map is not None:
             size = map_size(model.input_size, stage_map)

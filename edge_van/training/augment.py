@@ -59,16 +59,16 @@ def draw_plan(generator: np.random.Generator, settings: TrainSettings) -> Plan:
 
 
 def augment(pixels: Tensor, plan: Plan, size: int, mean: Tensor, std: Tensor) -> tuple[Tensor, float]:
-    """(n, 3, size, size) float, normalised, of uint8 (n, H, W, 3); and the share of an image's own label.
+    """(n, C, size, size) float, normalised, of uint8 (n, H, W, C); and the share of an image's own label.
 
-    ``mean`` and ``std`` are (1, 3, 1, 1). Of cutmix the share is that of the pixels that are left.
+    ``mean`` and ``std`` are (1, C, 1, 1). Of cutmix the share is that of the pixels that are left.
     """
     images = (pixels.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
     boxes = torch.from_numpy(plan.boxes).to(images.device)
     width = torch.where(torch.from_numpy(plan.mirrored).to(images.device), -boxes[:, 2], boxes[:, 2])
     zero = torch.zeros_like(width)
     rows = [torch.stack([width, zero, boxes[:, 0]], 1), torch.stack([zero, boxes[:, 3], boxes[:, 1]], 1)]
-    grid = torch.nn.functional.affine_grid(torch.stack(rows, 1), [len(images), 3, size, size], align_corners=False)
+    grid = torch.nn.functional.affine_grid(torch.stack(rows, 1), [*images.shape[:2], size, size], align_corners=False)
     images = torch.nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     if plan.mixed == 1.0:
         return images, 1.0

@@ -29,7 +29,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _BATCH = 64
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""uint8 (images, H, W, 3), RGB, and int64 (images,) labels."""
+"""uint8 (images, H, W, C) and int64 (images,) labels."""
 
 
 class TrainingImages(Protocol):
@@ -120,7 +120,7 @@ def fits_in_memory(images: int, spec: InputSpec) -> bool:
 
 def bytes_in_memory(images: int, spec: InputSpec) -> int:
     """Of all processes that train on this machine."""
-    return images * spec.size[0] * spec.size[1] * 3 * _processes()
+    return images * spec.size[0] * spec.size[1] * spec.channels * _processes()
 
 
 def content_hashes(images: ImageSet, use: str, work: Work) -> list[str]:
@@ -159,7 +159,7 @@ def apart_from(images: ImageSet, own: Sequence[str], others: frozenset[str], wor
 
 def read_images(images: ImageSet, spec: InputSpec, use: str, work: Work, indices: Sequence[int]) -> InMemory:
     """Those at ``indices``, decoded; broken ones are left out of the ``use`` and said, or are fatal."""
-    pixels = np.empty((len(indices), *spec.size, 3), np.uint8)
+    pixels = np.empty((len(indices), *spec.source_shape), np.uint8)
     labels = np.empty(len(indices), np.int64)
     kept: list[int] = []
     for batch in _decoded(images, spec, f"Reading {use} images", use, work, indices):

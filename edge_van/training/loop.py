@@ -102,7 +102,7 @@ class Training:
         self.steps, self.step = settings.steps(len(images)), 0
         self.losses: list[float] = []
         self.curve: list[CurvePoint] = []
-        self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+        self.mean, self.std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
         vectors = [p for p in self.van.parameters() if p.ndim < 2]
         others = [p for p in self.van.parameters() if p.ndim >= 2]
         groups = [{"params": others, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]

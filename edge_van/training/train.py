@@ -101,6 +101,7 @@ def train(
         others = None
         if held_out is not None:
             others = stack.enter_context(open_images(held_out, classes=spec.classes))
+            work.warn(others.warnings)
         folder = stack.enter_context(training_states(path)) if accelerator.is_main_process else path.parent
         apart, hashes = _apart(images, others, accelerator, work)
         in_memory = _fits(len(apart), others, spec, work)
@@ -129,7 +130,9 @@ def train(
             )
         if accelerator.is_main_process:
             extra = {"trained_on": Path(data).name, "settings": json.dumps(asdict(settings))}
-            save_safetensors(path, trained.van.state_dict(), spec, variant, half=False, extra=extra)
+            weights, (_, _, norm) = trained.van.state_dict(), trained.van.stages()[0]
+            spec = replace(spec, source_order=InputSpec.source_order)
+            save_safetensors(path, weights, spec, variant, half=False, layer_norm_eps=norm.eps, extra=extra)
             replace_file(curve, _csv(trained.curve))
     accelerator.wait_for_everyone()
     return TrainResult(path, trained.curve)
@@ -157,7 +160,8 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
         nn.init.trunc_normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         van.head, van.num_classes = head, len(classes)
-    spec = replace(spec, mean=loaded.spec.mean, std=loaded.spec.std)
+    order = loaded.spec.channel_order
+    spec = replace(spec, mean=loaded.spec.mean, std=loaded.spec.std, channel_order=order, source_order=order)
     return van, spec, f"{loaded.sha256} {loaded.entry}", loaded.variant
 
 
@@ -206,7 +210,7 @@ def _digest(lines: Iterable[str]) -> str:
 def _right(network: nn.Module, images: TrainingImages, spec: InputSpec) -> tuple[int, int]:
     """How many of how many get their own class."""
     device = next(network.parameters()).device
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
     right = seen = 0
     for pixels, labels in images.batches():
         on_device = torch.from_numpy(pixels).to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import threading
 import time
 import warnings
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from PIL.PngImagePlugin import PngInfo
 
 from edge_van.errors import DataError, UsageError
@@ -63,6 +64,50 @@ def test_lossless_formats_give_the_pixels(kind: str) -> None:
 def test_lossy_formats_give_what_pillow_gives(kind: str) -> None:
     data = encoded(Image.fromarray(pixels(13, 17)), kind)
     np.testing.assert_array_equal(decode(data, as_stored(13, 17)), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif() -> None:
+    for options in ({}, {"exif": oriented(6)}):
+        data = encoded(Image.fromarray(pixels(13, 17)), "AVIF", **options)
+        expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        upright = np.rot90(expected, 3) if options else expected
+        np.testing.assert_array_equal(decode(data, as_stored(*upright.shape[:2])), upright)
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=-1, chroma=444, **options)
+    return buffer.getvalue()
+
+
+def test_heic() -> None:
+    image = pixels(14, 18)
+    result = decode(heic(Image.fromarray(image)), as_stored(14, 18))
+    assert np.abs(result.astype(int) - image).max() <= 3  # lossless but for the conversion to YCbCr
+    turned = decode(heic(Image.fromarray(image), exif=oriented(6).tobytes()), as_stored(18, 14))
+    assert np.abs(turned.astype(int) - np.rot90(image, 3)).max() <= 3
+
+
+def test_heic_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(Image.fromarray(pixels(14, 18)))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(BrokenImageError, match=r"needs pillow-heif: pip install 'edge-van\[heif\]'"):
+        decode(data, SMALL)
+    assert "pillow_heif" not in Image.OPEN
+
+
+def test_avif_without_its_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
+    with pytest.raises(BrokenImageError, match=r"needs Pillow 11\.3 or newer"):
+        decode(b"\0\0\0\x20ftypavif" + bytes(100), SMALL)
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def with_alpha(mode: str) -> Image.Image:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import struct
 import threading
+import unicodedata
+import warnings
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,7 @@ from edge_van.errors import DataError, UsageError
 from edge_van.images import sets as data_module
 from edge_van.images.decode import BrokenImageError
 from edge_van.images.draw import Draw, draw_balanced, hashes
+from edge_van.images.labels import folder_labels
 from edge_van.images.sets import ImageItem, ImageSet, open_images
 from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
@@ -166,6 +170,11 @@ def test_sources_that_cannot_be_used(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
+def test_a_url_is_no_folder() -> None:
+    with pytest.raises(UsageError, match=r"is a URL, and folders and \.zip archives are read: download it first"):
+        open_images(Path("https://a.b/images.zip"))
+
+
 def test_a_zip_by_another_name(tmp_path: Path) -> None:
     assert len(open_images(zipped(tmp_path / "pets.cbz", PETS))) == 5
 
@@ -173,8 +182,6 @@ def test_a_zip_by_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "arguments", "message"),
     [
-        (PETS, {"classes": ["cat", "dog", "fox"]}, r"no image of 1 of the model's 3 classes: fox; "),
-        (PETS, {"classes": ["cat", "dog", *"abcdefg"]}, r"classes: a, b, c, d, e and 2 more; "),
         (PETS, {"classes": ["cat", "fox"]}, r"none of the model's 2 classes: dog; the classes are cat, fox"),
         ([f"{c}/1.png" for c in "abcdefg"], {"classes": ["x"]}, r"classes: a, b, c, d, e and 2 more; "),
         (PETS, {"num_classes": 3}, r"has 2 class folders with images \(cat, dog\), the model has 3 classes"),
@@ -192,6 +199,89 @@ def test_layouts_that_do_not_fit(tmp_path: Path, files: list[str], arguments: di
         with pytest.raises(DataError, match=message) as raised:
             open_images(path, **arguments)  # type: ignore[arg-type]
         assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (
+            ["cat", "dog", "fox"],
+            r"no image of 1 of the model's 3 classes \(fox\): what is measured .* nothing of these",
+        ),
+        (["cat", "dog", *"abcdefg"], r"classes \(a, b, c, d, e and 2 more\): "),
+    ],
+)
+def test_a_class_without_a_folder_is_said(tmp_path: Path, classes: list[str], said: str) -> None:
+    for path in (tree(tmp_path / "folder", PETS), zipped(tmp_path / "archive.zip", PETS)):
+        images = open_images(path, classes)
+        assert [item.label for item in images.items] == [0, 0, 0, 1, 1]
+        assert images.classes == tuple(classes)
+        [warning] = images.warnings
+        assert re.search(said, warning)
+        assert open_images(path, classes, labelled=False).warnings == ()  # ranges need no class
+
+
+def test_names_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    classes = [unicodedata.normalize("NFC", name) for name in ("café", "über", "각")]
+    files = [f"{unicodedata.normalize('NFD', name)}/1.png" for name in classes]
+    images = open_images(zipped(tmp_path / "x.zip", files), classes)
+    assert {item.name.split("/")[0]: item.label for item in images.items} == {
+        unicodedata.normalize("NFD", name): i for i, name in enumerate(classes)
+    }
+    assert images.warnings == ()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_names_in_other_capitals_are_matched_and_said(tmp_path: Path, labelled: bool) -> None:
+    images = open_images(tree(tmp_path / "x", ["CAT/1.png", "dog/1.png"]), ["dog", "Cat"], labelled=labelled)
+    assert [item.label for item in images.items] == [1, 0]
+    assert images.warnings == ("x: folders were matched to classes with other capitals: CAT for Cat",)
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (["Cat", "cat", "dog"], ["cat", "dog"]),  # the other would be nobody's
+        (["CAT", "Cat", "dog"], ["cat", "dog"]),
+        (["CAT", "dog"], ["cat", "Cat", "dog"]),
+        (["Ｃａｔ", "dog"], ["cat", "dog"]),  # a look-alike is another name
+    ],
+)
+def test_a_match_that_could_be_another_is_none(tmp_path: Path, folders: list[str], classes: list[str]) -> None:
+    with pytest.raises(DataError, match="none of the model's"):
+        open_images(zipped(tmp_path / "x.zip", [f"{folder}/1.png" for folder in folders]), classes)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="/\\", categories=["L", "N", "M"]), min_size=1), unique=True))
+def test_every_folder_of_its_own_name_is_its_class(names: list[str]) -> None:
+    """Whatever else matches: what is spelt as a class is that class."""
+    files = [f"{name}/1.png" for name in names]
+    found = folder_labels(Path("x"), files, names[::-1], None, True) if names else None
+    assert found is None or found.labels == tuple(range(len(names)))[::-1]
+    assert found is None or found.warnings == ()
+
+
+def test_imagenets_folders_are_in_its_order_whatever_the_model_calls_its_classes(tmp_path: Path) -> None:
+    files = [f"n{10_000_000 + 7 * i}/1.JPEG" for i in range(1000)]
+    found = folder_labels(tmp_path, files, [f"thing {i}" for i in range(1000)], 1000, True)
+    assert found.labels == tuple(range(1000))
+    assert "matched by ImageNet's order" in found.warnings[0]
+    with pytest.raises(DataError, match="none of the model's"):
+        folder_labels(tmp_path, files[:-1], [f"thing {i}" for i in range(999)], 999, True)
+
+
+@pytest.mark.parametrize("twin", ["cat/1.png", "./cat/1.png", "cat//1.png", "cat\\1.png"])
+def test_an_entry_that_is_there_twice_is_refused(tmp_path: Path, twin: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of it as well
+        path = zipped(tmp_path / "x.zip", [*PETS, twin])
+    with pytest.raises(DataError, match=r"two entries 'cat/1\.png', of which others unpack the last"):
+        open_images(path)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".mpo", ".avif", ".heic", ".HEIF"])
+def test_suffixes_that_cameras_and_browsers_write(tmp_path: Path, suffix: str) -> None:
+    assert len(open_images(tree(tmp_path / "x", [f"a/1{suffix}"]))) == 1
 
 
 @pytest.mark.parametrize("name", ["../1.png", "cat/../../1.png", "/etc/1.png", "C:/1.png", "..\\1.png", "cat/../x.txt"])

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from edge_van.bundle.engine_record import EngineSet
 from edge_van.bundle.records import Manifest
+from edge_van.input_spec import InputSpec
 from edge_van.machine import Machine
 from edge_van.reports.format import ABSENT, ms, number, signed, size
 from edge_van.reports.lookup import Runs, run_of, same_engines, shipped_accuracy
@@ -158,6 +159,7 @@ def _bundle(m: Manifest) -> tuple[tuple[str, str], ...]:
     )
     return (
         ("network", f"VAN-{m.variant}, {m.num_classes:,} classes, {spec.size[0]} x {spec.size[1]} px"),
+        ("images", _prepared(spec)),
         ("checkpoint", f"{m.checkpoint} ({m.checkpoint_layout}), sha256 {m.checkpoint_sha256[:16]}…"),
         (
             "trained on" if m.method == "qat" else "calibrated on",
@@ -165,6 +167,18 @@ def _bundle(m: Manifest) -> tuple[tuple[str, str], ...]:
         ),
         ("made", f"{m.created} by edge-van {m.edge_van_version}"),
         ("method", f"{m.method}; {recipe}"),
+    )
+
+
+def _prepared(spec: InputSpec) -> str:
+    """How an image becomes the input, as one would say it."""
+    kept = {"crop": "aspect kept", "squash": "aspect not kept", "pad": "aspect kept, with bars"}[spec.resize]
+    colours = {1: "grey", 3: spec.channel_order.upper(), 4: f"{spec.channel_order.upper()} and a fourth band"}
+    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (spec.mean, spec.std))
+    order = f", sent as {spec.source_order.upper()}" if spec.swaps_channels else ""
+    return (
+        f"resized ({spec.interpolation}, {kept}), centre crop {spec.crop:.3g}; {colours[spec.channels]}{order}; "
+        f"mean {mean}, std {std}"
     )
 
 
