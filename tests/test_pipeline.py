@@ -339,6 +339,22 @@ def test_validate_measures_what_the_manifest_says(command: Run, root: Path, runs
     assert err == "Measuring accuracy ...\n"
 
 
+def test_validate_without_one_of_the_classes(
+    command: Run, root: Path, runs: dict[str, Finished], tmp_path: Path
+) -> None:
+    data = tmp_path / "some"
+    shutil.copytree(root / "data" / "val", data)
+    shutil.rmtree(data / "bee")
+    code, out, err = command("validate", runs["json"].bundle.path, "--data", data, "--json")
+    assert code == 0, err
+    measured = json.loads(out)
+    assert measured["images"] == 16
+    assert [entry["name"] for entry in measured["classes"]] == ["ant", "cow"]
+    right = [entry["recall_fp32_percent"] for entry in measured["classes"]]
+    assert measured["top1_fp32_percent"] == pytest.approx(sum(right) / 2)
+    assert "some has no image of 1 of the model's 3 classes (bee)" in err
+
+
 def test_the_gate_of_validate(
     command: Run, root: Path, runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:

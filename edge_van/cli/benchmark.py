@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_van.bundle.layout import BENCHMARK_NAME
-from edge_van.cli.types import Limit, Numbers, print_json
+from edge_van.cli.types import FilePath, Limit, Numbers, print_json
 from edge_van.errors import BundleError, UsageError
 from edge_van.progress import Terminal, Work
 from edge_van.text import file_name, one_line
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_van.progress import Reporter
     from edge_van.timing.run import BenchmarkOptions
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 _LONGEST_S = 86_400.0
 _MAX_SLOWDOWN = 1.10
 _LEAST_S = 60.0  # a virtual machine is faster or slower for seconds or minutes at a time, its ratios with it

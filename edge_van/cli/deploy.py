@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import POINTS, Verbs, print_json
+from edge_van.cli.types import POINTS, FilePath, Verbs, print_json
 from edge_van.progress import Terminal, Work
 from edge_van.text import one_line
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 def _reached(function: Callable[..., Any]) -> Callable[..., Any]:

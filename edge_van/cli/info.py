@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from edge_van.cli.types import Sizes, print_json
+from edge_van.cli.types import FilePath, Sizes, print_json
 from edge_van.errors import UsageError
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 @click.command()

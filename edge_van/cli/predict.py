@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_van.cli.types import print_json
+from edge_van.cli.types import FilePath, print_json
 from edge_van.errors import DataError
 from edge_van.progress import Terminal, Work
 
 if TYPE_CHECKING:
     from edge_van.prediction.predict import Failure
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 @click.command()
 @click.argument("bundle", type=_PATH)
 @click.argument(
     "images",
-    type=click.Path(path_type=Path, readable=False),  # one that cannot be read must not stop the others
+    type=FilePath(readable=False),  # one that cannot be read must not stop the others
     nargs=-1,
     required=True,
     metavar="IMAGE...",

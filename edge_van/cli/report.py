@@ -11,11 +11,12 @@ import click
 from click.core import ParameterSource
 
 from edge_van.bundle.layout import REPORT_JSON
+from edge_van.cli.types import FilePath
 from edge_van.errors import UsageError
 from edge_van.progress import Terminal, Work
 from edge_van.reports import IMAGE_LIMIT
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 @click.command()

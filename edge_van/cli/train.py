@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import print_json
+from edge_van.cli.types import FilePath, print_json
 from edge_van.progress import SILENT, Terminal, Work
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 @click.command()

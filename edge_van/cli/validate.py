@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import POINTS, print_json
+from edge_van.cli.types import POINTS, FilePath, print_json
 from edge_van.progress import Terminal, Work
 
-_PATH = click.Path(path_type=Path)
+_PATH = FilePath()
 
 
 @click.command()

@@ -47,6 +47,7 @@ def validate(
         images = stack.enter_context(
             open_images(held_out, classes=spec.classes, num_classes=bundle.manifest.num_classes)
         )
+        work.warn(images.warnings)
         reference, model = _pair(bundle, scheme, engine)
         bundle.check(*reference.files, *model.files)  # both, before an engine is given one of them
         opened = [

@@ -25,11 +25,6 @@ from edge_van.runtimes.telemetry import switch_off_telemetry
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
 
 
-BROKEN = ("QDQPropagationTransformer",)
-"""Rewrites that are left out. Seen in 1.32: this one moves a QuantizeLinear over a Reshape, gives the copy an output
-type of int8 beside its uint8 zero point, and the session refuses its own graph."""
-
-
 class ONNXRuntimeSession(Session):
     """An ONNX Runtime session on the CPU provider."""
 
@@ -66,9 +61,7 @@ class ONNXRuntimeSession(Session):
             options.intra_op_num_threads = self.threads = threads
         source: str | bytes = str(path) if stage_map is None else _with_stage_map(path, stage_map)
         try:
-            self._session = ort.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=[] if exact else [*BROKEN]
-            )
+            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise BundleError(f"ONNX Runtime cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())

@@ -152,6 +152,30 @@ def clean_up_after_killed_runs(output: Path) -> None:
                         shutil.rmtree(folder)
 
 
+def is_being_written(output: Path) -> bool:
+    """Whether another command has a hidden folder at work that is to lie at ``output``. False where the file system
+    knows no locks: nothing tells such a folder from a killed run's."""
+    pattern = re.compile(re.escape(f".{output.name}.") + "partial-[0-9a-f]{12}")
+    there = output.parent.iterdir() if output.parent.is_dir() else iter(())
+    return any(_is_locked(folder) for folder in there if pattern.fullmatch(folder.name) and not folder.is_symlink())
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # gone meanwhile, or another user's
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _give_back(aside: Path, partial: Path, output: Path) -> None:
     """Rename ``aside`` to ``output``, unless the run that moved it lives: its ``partial`` is about to go there."""
     if not partial.is_dir():  # cleaned up before, or in its place by now: nothing that holds files is renamed over

@@ -161,9 +161,21 @@ def test_force_replaces_neither_files_nor_links(tmp_path: Path) -> None:
         BundleWriter(Path("/"), force=True)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_another_run_at_work_is_said_at_once(tmp_path: Path, force: bool) -> None:
+    if force:
+        make(tmp_path / "out", b"old")
+    with BundleWriter(tmp_path / "out", force=force):
+        with pytest.raises(UsageError, match=r"another command is writing \S+ at this moment: wait for it, or choose"):
+            BundleWriter(tmp_path / "out", force=force)
+        with BundleWriter(tmp_path / "beside"):
+            pass
+    BundleWriter(tmp_path / "out", force=force)
+
+
 def test_what_appears_during_the_run_is_not_replaced(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "out") as writer:
-        make(tmp_path / "out", b"of another run")
+        make(tmp_path / "other", b"of another run").path.rename(tmp_path / "out")
         with pytest.raises(UsageError, match="exists"):
             writer.finish(MANIFEST)
     assert open_bundle(tmp_path / "out").file("openvino/model.bin").read_bytes() == b"of another run"

@@ -23,7 +23,6 @@ from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.deployment.rollout import DeployOptions, deploy
 from edge_van.deployment.targets import load_target
 from edge_van.pipeline import QuantizeOptions, quantize
-from edge_van.runtimes.onnxruntime import BROKEN
 from edge_van.statistics import sqnr_db
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -96,7 +95,7 @@ def test_onnx_runtimes_kernels_on_an_arm_cpu(demo: Bundle, machine: AArch64, tmp
     np.save(tmp_path / "images.npy", floats.transpose(0, 3, 1, 2).astype(np.float32))
     kernels: dict[str, dict[str, int]] = {}
     for graph, file in IN_ONNX_RUNTIME.items():
-        words = [str(demo.file(graph)), str(tmp_path / "images.npy"), str(tmp_path / "profile"), *BROKEN]
+        words = [str(demo.file(graph)), str(tmp_path / "images.npy"), str(tmp_path / "profile")]
         done = subprocess.run(
             [*machine.python(cpu), "-c", PROGRAM, *words], capture_output=True, text=True, check=False
         )

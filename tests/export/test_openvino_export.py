@@ -19,9 +19,10 @@ from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import (
     INPUT,
-    INT8_FLOOR_DB,
+    KERNELS_MARGIN_DB,
     OUTPUT,
     RESIZE_FLOOR_DB,
+    check_kernels,
     check_openvino,
     export_openvino,
     layers_in_float,
@@ -197,6 +198,17 @@ def test_int8_ir_agrees_with_its_graph(exported: Exported) -> None:
     assert sqnr_db(logits_of(exported.folded, exported, pixels), run_each(exported.int8_ir, pixels)) > 15
 
 
+def test_kernels_are_judged_by_the_float_network(exported: Exported) -> None:
+    """Not by whether two roundings agree: the graph may be no nearer to float than they are to each other."""
+    pixels = smooth_pixels(8, *SPEC.size, seed=5)
+    exact, graph = (logits_of(model, exported, pixels) for model in (exported.folded, exported.quantized.graph))
+    measured = check_kernels(exported.int8_ir, pixels, exact, sqnr_db(exact, graph))
+    assert measured == pytest.approx(sqnr_db(exact, run_each(exported.int8_ir, pixels)))
+    check_kernels(exported.int8_ir, pixels, exact, measured - 10.0)  # the graph may be the worse of the two
+    with pytest.raises(VerificationError, match=r"from the float network, at least \d+\.\d were expected"):
+        check_kernels(exported.int8_ir, pixels, exact, measured + KERNELS_MARGIN_DB + 0.1)
+
+
 def test_other_logits_than_expected_are_caught(exported: Exported) -> None:
     pixels = smooth_pixels(2, *SPEC.size)
     expected = logits_of(exported.folded, exported, pixels)
@@ -204,7 +216,7 @@ def test_other_logits_than_expected_are_caught(exported: Exported) -> None:
     with pytest.raises(VerificationError, match=r"model\.xml run by OpenVINO computes other logits .* relative"):
         check_openvino(exported.float_ir, pixels, shifted)
     for wrong in (-expected, expected * np.float32("nan")):
-        for floor, path in ((None, exported.float_ir), (INT8_FLOOR_DB, exported.int8_ir)):
+        for floor, path in ((None, exported.float_ir), (18.0, exported.int8_ir)):
             with pytest.raises(VerificationError, match="dB SQNR"):
                 check_openvino(path, pixels, wrong, floor_db=floor)
 

@@ -31,6 +31,17 @@ def test_reports_are_written_and_replaced(tmp_path: Path) -> None:
     assert tree(folder) == LATER
 
 
+def test_a_full_disk_leaves_no_empty_folder(small_disk: Path) -> None:
+    large = {name: content + bytes(200_000) for name, content in FILES.items()}
+    with pytest.raises(BundleError, match="the disk is full"):
+        write_report(small_disk / "a" / "b", large)
+    assert list(small_disk.iterdir()) == []
+    (small_disk / "mine").mkdir()
+    with pytest.raises(BundleError, match="the disk is full"):
+        write_report(small_disk / "mine", large)
+    assert list(small_disk.iterdir()) == [small_disk / "mine"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
 def test_a_strangers_file_stays(tmp_path: Path, name: str, kind: str) -> None:

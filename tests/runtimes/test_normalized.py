@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from edge_van.errors import UsageError
+from edge_van.errors import BundleError, UsageError
 from edge_van.export.precision import with_uint8_input
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes import open_model
@@ -29,6 +30,19 @@ def test_a_float_model_gets_normalised_images(graphs: dict[str, Path]) -> None:
         with pytest.raises(UsageError, match="uint8"):
             session.run({"images": floats})
     assert np.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("changed", [{"size": (96, 64)}, {"mean": (0.5,), "std": (0.5,)}])
+def test_a_model_that_is_not_the_manifests_is_a_damaged_bundle(
+    graphs: dict[str, Path], tmp_path: Path, changed: dict[str, tuple[float, ...]]
+) -> None:
+    path = tmp_path / "bytes.onnx"
+    path.write_bytes(with_uint8_input(onnx.load(graphs["fp32"]), SPEC).SerializeToString())
+    for file in (graphs["fp32"], path):
+        with open_model("onnxruntime", file) as session:
+            with pytest.raises(BundleError, match=r"takes images \(.*its manifest says \(.*: make the bundle again"):
+                NormalizedSession(session, replace(SPEC, **changed))
+            NormalizedSession(session, replace(SPEC, source_size=(100, 200)))
 
 
 def test_a_model_that_takes_bytes_is_passed_through(graphs: dict[str, Path], tmp_path: Path) -> None:

@@ -150,8 +150,10 @@ def test_a_killed_run_is_cleaned_up_by_the_next_a_living_one_is_not(
     foreign = [tmp_path / ".out2.partial-0123456789ab", tmp_path / ".out.partial-of-mine"]
     for folder in foreign:
         folder.mkdir()
-    with BundleWriter(tmp_path / "out"):
-        assert (partial / "a" / "b").exists()
+    with pytest.raises(UsageError, match="another command is writing"):
+        BundleWriter(tmp_path / "out")
+    clean_up_after_killed_runs(tmp_path / "out")
+    assert (partial / "a" / "b").exists()
     child.kill()
     child.wait(20)
     assert partial.exists()
@@ -196,8 +198,10 @@ def test_a_second_run_between_the_two_renames_of_a_first(
     def second_run_before_the_last(self: Path, target: Path) -> Path:
         if target == old.path and not entered:
             entered.append(names(tmp_path))
-            with BundleWriter(old.path, force=force):
-                assert not old.path.exists()
+            with pytest.raises(UsageError, match="another command is writing"):
+                BundleWriter(old.path, force=force)
+            clean_up_after_killed_runs(old.path)  # one that looked a moment earlier
+            assert not old.path.exists()
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", second_run_before_the_last)
