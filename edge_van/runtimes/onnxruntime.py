@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.version import Version
 
 from edge_van.errors import BundleError, MissingRuntimeError
 from edge_van.runtimes.base import Kernel, Session, TensorInfo
@@ -23,6 +24,10 @@ from edge_van.runtimes.stage_map import add_onnx_output, check_stage
 from edge_van.runtimes.telemetry import switch_off_telemetry
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
+
+
+ROUNDS_FLOAT16_FROM = Version("1.30")
+"""Before, its QuantizeLinear truncates float16 values on a CPU: logits that are wrong by 10 dB."""
 
 
 class ONNXRuntimeSession(Session):
@@ -47,6 +52,12 @@ class ONNXRuntimeSession(Session):
         """``spin`` False: its threads sleep as soon as a run is over, instead of spinning for a while."""
         check_stage(stage_map)
         ort = _load()
+        if Version(ort.__version__) < ROUNDS_FLOAT16_FROM and _quantises_float16(path):
+            raise MissingRuntimeError(
+                f"ONNX Runtime {ort.__version__} truncates where {path.name} rounds float16 to int8: its logits are "
+                f"others: install {ROUNDS_FLOAT16_FROM} or newer (from Python 3.11 on), or make the bundle with "
+                f'tensorrt_float = "float32" in the recipe'
+            )
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if not spin:
@@ -103,6 +114,15 @@ def _mean(runs: list[list[Kernel]]) -> list[Kernel]:
     for kernel in chain.from_iterable(runs):
         sums[kernel[:3]] = sums.get(kernel[:3], 0.0) + kernel.ms
     return [Kernel(*key, ms / len(runs)) for key, ms in sums.items()]
+
+
+def _quantises_float16(path: Path) -> bool:
+    """By the names in the file, which a bundle's graphs have: reading it needs a package that a device may lack."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False  # loading it says why
+    return b"_float16" in content and b"QuantizeLinear" in content
 
 
 def _load() -> Any:

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from packaging.version import Version
 
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes import RUNTIMES, Session, open_model
 from edge_van.runtimes.base import Kernel
+from edge_van.runtimes.onnxruntime import ROUNDS_FLOAT16_FROM
 from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
 
 ENGINES = ("openvino", "onnxruntime")
@@ -296,3 +298,29 @@ def test_an_array_is_read_when_it_is_run(runtime: str, one_image: Path) -> None:
     assert not np.array_equal(*wanted)
     for got, expected in zip(found, (0, 1, 0, 1, 0, 1), strict=True):
         assert np.array_equal(got, wanted[expected])
+
+
+def test_a_version_that_truncates_float16_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    nodes = [
+        helper.make_node("Cast", ["images"], ["images_float16"], to=TensorProto.FLOAT16),
+        helper.make_node("QuantizeLinear", ["images_float16", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Cast", ["d"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float16(0.1), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("images", "logits")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    path = tmp_path / "model_int8.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    values = np.array([[0.04, 0.06, 0.16, -0.06]], np.float32)  # 0, 1, 2, -1 steps; truncated 0, 0, 1, 0
+    if Version(onnxruntime.__version__) >= ROUNDS_FLOAT16_FROM:
+        with open_model("onnxruntime", path) as session:
+            np.testing.assert_allclose(session.run({"images": values})["logits"], [[0, 0.1, 0.2, -0.1]], atol=1e-3)
+    monkeypatch.setattr(onnxruntime, "__version__", "1.29.0")
+    with pytest.raises(MissingRuntimeError, match=r"ONNX Runtime 1\.29\.0 truncates where model_int8\.onnx rounds"):
+        open_model("onnxruntime", path)
