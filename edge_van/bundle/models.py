@@ -27,9 +27,9 @@ from edge_van.errors import UsageError
 Takes = Literal["camera", "pixels", "floats"]
 """What an image is when it reaches a model.
 
-    camera  uint8 (N, H, W, 3) of the size a camera sends: resized, cropped and normalised inside
-    pixels  uint8 (N, H, W, 3) of the network's size: normalised inside
-    floats  float (N, 3, H, W) of the network's size, normalised before
+    camera  uint8 (N, H, W, C) of the size a camera sends: resized, cropped and normalised inside
+    pixels  uint8 (N, H, W, C) of the network's size: normalised inside
+    floats  float (N, C, H, W) of the network's size, normalised before
 """
 
 

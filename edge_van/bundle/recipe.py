@@ -69,7 +69,7 @@ class Recipe:
     openvino_scheme    the scheme of the OpenVINO model
     tensorrt_schemes   the schemes of the Q/DQ ONNX files, one file each
     tensorrt_float     what the rest of those graphs computes in: "float16" or "float32"
-    tensorrt_input     "float32" (N, 3, H, W), normalised, or "uint8" (N, H, W, 3) with the normalisation inside
+    tensorrt_input     "float32" (N, C, H, W), normalised, or "uint8" (N, H, W, C) with the normalisation inside
     tensorrt_images    validation images each of those graphs is measured on, 1 to 100000
     max_drop_points    the largest top-1 drop, FP32 minus INT8, in percentage points, 0 to 100
     batch              images per calibration step, 1 to 256

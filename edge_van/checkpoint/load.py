@@ -237,7 +237,8 @@ def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, A
             raise CheckpointError(f"{path} holds averaged (EMA) weights only; leave --no-ema out to take them")
         if name is None:
             return content, ".".join(names) or None, choices
-        if use_ema and (left := [n for n in _EMA_ENTRIES if content.get(n) and not _holds_weights(content[n])]):
+        left = [n for n in _EMA_ENTRIES if isinstance(content.get(n), dict) and not _holds_weights(content[n])]
+        if use_ema and left:
             choices.append(f"{printable(path.name)}: {left[0]} is no state dict and is left: {name} is taken")
         names.append(name)
         if others := [n for n in order if n != name and _has_tensors(content.get(n))]:

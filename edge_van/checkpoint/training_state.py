@@ -6,7 +6,6 @@ a file that appears whole or not at all and is read without executing anything.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import pickle
@@ -19,7 +18,7 @@ import torch
 
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.storage.files import replace_file
-from edge_van.storage.folders import clear_errors
+from edge_van.storage.folders import clear_errors, try_lock
 
 SUFFIX, LOCK = ".pt", "lock"
 
@@ -65,13 +64,7 @@ def _states(folder: Path) -> dict[str, int]:
 
 def _is_mine(descriptor: int) -> bool:
     """Whether the lock is held here, or could not be by anyone: some file systems know no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+    return try_lock(descriptor) is not False
 
 
 def save_training_state(path: Path, key: str, state: dict[str, Any]) -> None:

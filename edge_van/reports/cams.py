@@ -39,7 +39,7 @@ class _Model:
     cam: GradCAM
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-        """Predicted classes (N,), maps (N, C, H, W) of images (N, H, W, 3)."""
+        """Predicted classes (N,), maps (N, C, H, W) of uint8 images as the model takes them."""
         logits, maps = self.opened.logits_and_maps(images)
         assert maps is not None  # it was opened with a stage
         return logits.argmax(1), maps
@@ -121,9 +121,8 @@ def _pair(bundle: Bundle, images: ImageSet, index: int, names: Sequence[str], mo
     except BrokenImageError:
         return None
     [fp32_class], [int8_class], [fp32_map], [int8_map] = models.heat_maps(pixels[None])
-    picture = at_least(
-        as_rgb(seen, spec)
-    )  # what is left after the resize and crop, which may be in the graph: the map is of that
+    # what is left after the resize and crop, which may be in the graph: the map is of that
+    picture = at_least(as_rgb(seen, spec))
     return CAMPair(
         image=one_line(images.items[index].name),
         class_name=names[fp32_class],

@@ -166,14 +166,20 @@ def _is_locked(folder: Path) -> bool:
     except OSError:  # gone meanwhile, or another user's
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+        return try_lock(descriptor) is False
     finally:
         os.close(descriptor)
-    return False
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Take the lock without waiting: False where another process has it, None where the file system knows no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _give_back(aside: Path, partial: Path, output: Path) -> None:
@@ -191,12 +197,9 @@ def _abandoned(folder: Path) -> Iterator[bool]:
     """Whether the run that made ``folder`` is dead; inside the block its lock is ours."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        abandoned = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            abandoned = False
-        except OSError:  # a file system without locks: only age can tell
+        locked = try_lock(descriptor)
+        abandoned = locked is not False
+        if locked is None:  # only age can tell
             newest = max(os.lstat(path).st_mtime for path in (folder, *folder.rglob("*")))
             abandoned = time.time() - newest > STALE_AFTER_S
         yield abandoned
