@@ -38,11 +38,11 @@ def main() -> None:
         "accuracy": {key: value for key, value in asdict(accuracy).items() if key != "classes"},
         "latency": asdict(latency),
     }
-    interval = accuracy.top1_drop_interval
-    fp32, int8 = accuracy.top1_fp32_percent, accuracy.top1_int8_percent
+    interval = accuracy.drop_interval
+    fp32, int8 = accuracy.fp32_percent, accuracy.int8_percent
     print(
         f"{manifest.checkpoint}: top-1 FP32 {fp32:.2f} %, INT8 {int8:.2f} % "
-        f"(drop {accuracy.top1_drop_points:+.2f}, {interval.low:+.2f} to {interval.high:+.2f}) of {accuracy.images:,}"
+        f"(drop {accuracy.drop_points:+.2f}, {interval.low:+.2f} to {interval.high:+.2f}) of {accuracy.images:,}"
     )
     for row in latency.rows:
         print(

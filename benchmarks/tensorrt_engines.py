@@ -25,9 +25,10 @@ from edge_van.bundle.engine_record import EngineRecord
 from edge_van.bundle.layout import PLAN_NAME
 from edge_van.bundle.recipe import Recipe
 from edge_van.engines.tensorrt import BuildOptions, build_engine
-from edge_van.evaluation.schemes import measure_schemes
+from edge_van.evaluation.schemes import DeviceImages, measure_schemes
 from edge_van.export.float16_range import float16_logits, largest_activation
 from edge_van.export.job import ExportJob, take_probe
+from edge_van.head import Head
 from edge_van.images.sets import ImageSet, open_images
 from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
@@ -151,15 +152,15 @@ def main() -> None:
                 def graph(file: str, place: Callable[[str], Path] = place) -> ImageModel:
                     return open_image_model(exact_graph(place(file)), spec, 10, batch=16)
 
-                schemes = measure_schemes(schemes, graph, test, work, limit=len(test)).schemes
+                schemes = measure_schemes(schemes, graph, DeviceImages(test, Head(), len(test)), work).schemes
                 for s in schemes:
                     assert s.accuracy is not None
                     accuracy.append(s)
-                    drop = s.accuracy.top1_drop_interval
+                    drop = s.accuracy.drop_interval
                     a = s.accuracy
                     print(
-                        f"{s.name:15s} {s.float_type} {a.images} images, top-1 {a.top1_int8_percent:.2f}, drop "
-                        f"{a.top1_drop_points:+.2f} ({drop.low:+.2f} to {drop.high:+.2f}), SQNR {a.logit_sqnr_db:.1f} "
+                        f"{s.name:15s} {s.float_type} {a.images} images, top-1 {a.int8_percent:.2f}, drop "
+                        f"{a.drop_points:+.2f} ({drop.low:+.2f} to {drop.high:+.2f}), SQNR {a.logit_sqnr_db:.1f} "
                         f"dB, agreement {a.agreement_percent:.2f} %"
                     )
                 in_float16 = rounded(folded, images, test, spec, recipe, reporter)

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from edge_van.errors import MissingRuntimeError as MissingRuntimeError
     from edge_van.errors import UsageError as UsageError
     from edge_van.errors import VerificationError as VerificationError
+    from edge_van.evaluation.bundle import ValidateOptions as ValidateOptions
     from edge_van.evaluation.bundle import validate as validate
+    from edge_van.head import Head as Head
     from edge_van.input_spec import InputSpec as InputSpec
-    from edge_van.pipeline import QuantizeOptions as QuantizeOptions
     from edge_van.pipeline import quantize as quantize
     from edge_van.prediction.classifier import Classification as Classification
     from edge_van.prediction.classifier import Classifier as Classifier
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from edge_van.reports.collect import ReportOptions as ReportOptions
     from edge_van.reports.report import WrittenReport as WrittenReport
     from edge_van.reports.report import report as report
+    from edge_van.starting_point import QuantizeOptions as QuantizeOptions
     from edge_van.timing.benchmark import benchmark as benchmark
     from edge_van.timing.record import BenchmarkResult as BenchmarkResult
     from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings
@@ -79,15 +81,17 @@ _HOMES = {
         *("AccuracyGateError", "BundleError", "CheckpointError", "DataError", "DeviceError", "EdgeVanError"),
         *("LatencyGateError", "MissingRuntimeError", "UsageError", "VerificationError"),
     ),
-    "evaluation.bundle": ("validate",),
+    "evaluation.bundle": ("ValidateOptions", "validate"),
+    "head": ("Head",),
     "input_spec": ("InputSpec",),
-    "pipeline": ("QuantizeOptions", "quantize"),
+    "pipeline": ("quantize",),
     "prediction.classifier": ("Classification", "Classifier", "open_classifier"),
     "prediction.predict": ("PredictOptions", "Prediction", "predict"),
     "prediction.scores": ("ClassScore",),
     "progress": ("Terminal", "Work"),
     "reports.collect": ("ReportOptions",),
     "reports.report": ("WrittenReport", "report"),
+    "starting_point": ("QuantizeOptions",),
     "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
     "timing.benchmark": ("benchmark",),
     "timing.run": ("BenchmarkOptions",),
@@ -116,6 +120,7 @@ __all__ = [
     "DeviceError",
     "EdgeVanError",
     "EnginesOptions",
+    "Head",
     "InputSpec",
     "LatencyGateError",
     "Manifest",
@@ -131,6 +136,7 @@ __all__ = [
     "TrainResult",
     "TrainSettings",
     "UsageError",
+    "ValidateOptions",
     "VerificationError",
     "Work",
     "WrittenReport",

@@ -5,37 +5,26 @@ In: a checkpoint and images. Out: a measured INT8 ``Bundle`` on disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.recipe import ARM_SCHEME_NAME, TARGET_NAMES, Recipe
-from edge_van.bundle.records import (
-    MANIFEST_SCHEMA_VERSION,
-    FoldRecord,
-    Manifest,
-)
+from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
+from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, FoldRecord, Manifest
 from edge_van.bundle.writer import BundleWriter
-from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.checkpoint.training_state import training_states
-from edge_van.errors import DataError, UsageError
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, joined, take_probe
 from edge_van.export.models import export_arm, export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
 from edge_van.images.draw import hashes
-from edge_van.images.sets import ImageSet, open_images, splits
-from edge_van.images.stream import StreamStats, stream
-from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, versions
-from edge_van.model.channels import with_swapped_colours
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
@@ -43,56 +32,13 @@ from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.run import QATJob, prepare, quantized_graphs
 from edge_van.quantization.scheme import for_openvino, get_scheme
+from edge_van.starting_point import Data, QuantizeOptions, load_source, open_data
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
 from edge_van.version import __version__
 
-SIZED_IMAGES = 8
 FREE_SPACE_FACTOR = 4
 """A bundle holds the weights twice in float32, and in int8 up to six times."""
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``."""
-
-    variant: str | None = None  # None: what the checkpoint's tensors say
-    targets: tuple[str, ...] = TARGET_NAMES
-    spec_overrides: dict[str, object] = field(default_factory=dict)
-    seed: int = 0
-    use_ema: bool = True
-    force: bool = False  # replace a bundle that is there
-
-    def __post_init__(self) -> None:
-        unknown = [t for t in self.targets if t not in TARGET_NAMES]
-        if unknown or not self.targets:
-            raise UsageError(
-                f"--target is one or more of {', '.join(TARGET_NAMES)}; got {', '.join(unknown) or 'none'}"
-            )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A checkpoint as it was read, with the InputSpec that was asked for and the network that takes what it sends."""
-
-    loaded: LoadedCheckpoint
-    van: VAN
-    spec: InputSpec
-    is_demo: bool
-
-    @property
-    def variant(self) -> str:
-        return self.loaded.variant or self.van.variant.name
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Images to measure accuracy on, images to calibrate on, and the InputSpec with the classes' names."""
-
-    held_out: ImageSet
-    training: ImageSet
-    spec: InputSpec
-    warnings: tuple[str, ...] = ()
 
 
 def quantize(
@@ -121,8 +67,8 @@ def quantize(
     with ExitStack() as stack:
         if output is not None:
             BundleWriter(Path(output), force=options.force)  # an output that is in the way is said before any work
-        source = _load(None if checkpoint is None else str(checkpoint), options, work)
-        images = _open_data(source, _path(data), _path(calibration), stack)
+        source = load_source(None if checkpoint is None else str(checkpoint), options, work)
+        images = open_data(source, _path(data), _path(calibration), options.labels, stack)
         work.warn(images.warnings)
         folder = Path(f"van_{source.variant}_int8") if output is None else Path(output)
         writer = stack.enter_context(BundleWriter(folder, force=options.force))
@@ -141,7 +87,7 @@ def quantize(
             states = stack.enter_context(training_states(writer.output))
             trained_on = drawn.images.first(recipe.qat.images)
             prepared = replace(prepared, qat=QATJob(trained_on, recipe.qat, options.seed, states, key))
-        job = ExportJob(writer.path, images.spec, prepared, probe, work)
+        job = ExportJob(writer.path, images.spec, prepared, probe, work, source.head)
         exported = export_files(job, recipe, options.targets)
         golden = write_golden(job, exported.schemes)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
@@ -168,6 +114,7 @@ def quantize(
             latency=evidence.latency,
             warnings=warnings,
             golden=golden,
+            head=source.head,
             rounded=evidence.rounded,
         )
         return writer.finish(manifest)
@@ -181,88 +128,7 @@ def _weight_bytes(van: VAN) -> int:
     return sum(p.numel() * p.element_size() for p in van.parameters())
 
 
-def _load(checkpoint: str | None, options: QuantizeOptions, work: Work) -> _Source:
-    is_demo = checkpoint in (None, "demo")
-    if is_demo:
-        if options.variant not in (None, "b0"):
-            raise UsageError(
-                f"the embedded demo is a b0, not {options.variant}: give your own weights with --checkpoint FILE, or "
-                f"the official ones with --checkpoint imagenet1k"
-            )
-        loaded = load_checkpoint(asset(DEMO_CHECKPOINT))
-    else:
-        by_hand = [name for name, value in options.spec_overrides.items() if value is not None]
-        loaded = load_checkpoint(str(checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand)
-    van = loaded.van
-    overrides = {"source_order": InputSpec.source_order, **_given(options.spec_overrides, van.in_channels)}
-    spec = loaded.spec.with_overrides(**overrides)
-    if spec.channels != van.in_channels:
-        raise UsageError(
-            f"mean and std of {spec.channels} channels for a network of {van.in_channels}: give as many numbers as the "
-            f"network takes channels, or one for all"
-        )
-    if spec.swaps_channels:
-        van = with_swapped_colours(van)
-    if spec.classes is not None and len(spec.classes) != van.num_classes:
-        raise UsageError(f"{len(spec.classes)} class names for a head of {van.num_classes} classes")
-    if is_demo:
-        why = "No --checkpoint: using" if checkpoint is None else "Using"
-        work.reporter.note(f"{why} the embedded demo, VAN-B0 trained on CIFAR-10 at 64 px.")
-    for note in loaded.notes:
-        work.reporter.note(note)
-    work.warn(loaded.warnings)
-    return _Source(loaded, van, spec, is_demo)
-
-
-def _given(overrides: Mapping[str, object], channels: int) -> dict[str, object]:
-    """Those that are not None; one number of mean or std stands for every channel."""
-    return {
-        name: value * channels if name in ("mean", "std") and isinstance(value, tuple) and len(value) == 1 else value
-        for name, value in overrides.items()
-        if value is not None
-    }
-
-
-def _open_data(source: _Source, data: Path | None, calibration: Path | None, stack: ExitStack) -> _Data:
-    """``data`` may hold train/ and val/ (or test/) side by side."""
-    if data is not None:
-        data, train = splits(data)
-        calibration = calibration or train
-    if source.is_demo:
-        data = data or asset(DEMO_VALIDATION)
-        calibration = calibration or asset(DEMO_CALIBRATION)
-    if data is None:
-        raise UsageError("accuracy is measured on labelled images: give them with --data DIR|ZIP, one folder a class")
-    if calibration is None:
-        raise UsageError(
-            f"calibration takes other images than accuracy is measured on, and {data} has no train/ beside a val/: "
-            f"give training images with --calibration DIR|ZIP"
-        )
-    spec, classes = source.spec, source.spec.classes
-    held_out = stack.enter_context(open_images(data, classes=classes, num_classes=source.van.num_classes))
-    training = stack.enter_context(open_images(calibration, classes=classes, labelled=False))
-    if spec.source_size is not None:
-        _require_source_size(held_out, spec)
-    warnings = (*held_out.warnings, *training.warnings)
-    if classes is not None:
-        return _Data(held_out, training, spec, warnings)
-    names = ", ".join((held_out.classes or ())[:3])
-    warning = (
-        f"the checkpoint names no classes: its logits were taken to be in the order of the folders' names "
-        f"({names}, ...); give --classes FILE if they are not"
-    )
-    return _Data(held_out, training, replace(spec, classes=held_out.classes), (*warnings, warning))
-
-
-def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
-    """Images of another size than a camera's are said before any work: the first few tell."""
-    stats, first = StreamStats(), range(min(SIZED_IMAGES, len(images)))
-    if next(stream(images, spec, batch_size=1, indices=list(first), stats=stats), None) is None:
-        broken = stats.broken[0]
-        raise DataError(f"{images.source}: {broken.name} does not do for --source-size: {broken.reason}")
-
-
-def _calibration(images: _Data, recipe: Recipe, seed: int, work: Work) -> tuple[Calibration, tuple[str, ...]]:
+def _calibration(images: Data, recipe: Recipe, seed: int, work: Work) -> tuple[Calibration, tuple[str, ...]]:
     """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
     with work.reporter.stage("Looking for images in both sets"):
         excluded = hashes(images.held_out)

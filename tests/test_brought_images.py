@@ -26,9 +26,9 @@ from edge_van.evaluation import evidence
 from edge_van.images.decode import as_rgb, decode
 from edge_van.input_spec import InputSpec
 from edge_van.model.van import VAN
-from edge_van.pipeline import QuantizeOptions
 from edge_van.prediction.predict import PredictOptions
 from edge_van.quantization.recipe import load_recipe
+from edge_van.starting_point import QuantizeOptions
 from edge_van.timing.latency import MIN_ROUNDS
 
 SIZE = (32, 48)  # height, width

@@ -1,4 +1,4 @@
-"""A bundle and a report of the version before are read, run and drawn as those of this one."""
+"""A bundle and a report of each version before are read, run and drawn as those of this one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,22 @@ from edge_van.reports.record import encode_report, read_report
 CLASSES = tuple("abcdefg")
 
 
+def as_version_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What version 2 wrote: top-1 and nothing else, of a softmax."""
+    manifest.pop("head")
+    records = [manifest["accuracy"], manifest["rounded"], *(s["accuracy"] for s in manifest["schemes"])]
+    for record in (record for record in records if record is not None):
+        assert (record.pop("metric"), list(record.pop("others"))) == ("top-1", [])
+        for name in ("fp32_percent", "int8_percent", "drop_points", "drop_interval"):
+            record[f"top1_{name}"] = record.pop(name)
+    for row in (row for engines in manifest["engines"].values() for row in engines["choice"]["table"]):
+        row["top1_drop_points"] = row.pop("drop_points")
+    return manifest | {"schema_version": 2}
+
+
 def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     """What version 1 wrote: the recipe flat, its schemes joined by commas, the figures of the fold among it."""
+    manifest = as_version_2(manifest)
     recipe, folded = dict(manifest.pop("recipe")), manifest.pop("fold")
     for name in ("method", "qat"):  # there was one method; a report of before has neither
         recipe.pop(name, None)
@@ -32,11 +46,19 @@ def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest | {"schema_version": 1, "recipe": recipe | folded}
 
 
+OLDER = {1: as_version_1, 2: as_version_2}
+
+
+@pytest.fixture(params=OLDER)
+def version(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
-def old(timed_bundle: Bundle, tmp_path: Path) -> Path:
+def old(timed_bundle: Bundle, tmp_path: Path, version: int) -> Path:
     folder = tmp_path / "old_int8"
     shutil.copytree(timed_bundle.path, folder)
-    content = as_version_1(json.loads((folder / "manifest.json").read_bytes()))
+    content = OLDER[version](json.loads((folder / "manifest.json").read_bytes()))
     content["input_spec"]["classes"] = CLASSES
     (folder / "manifest.json").write_text(json.dumps(content))
     return folder
@@ -68,7 +90,7 @@ def test_it_is_opened_run_and_validated(old: Path, timed_bundle: Bundle, picture
         assert classify(pictures / "a" / "0.png").top1.name in CLASSES
 
 
-def test_it_is_timed_and_its_report_is_drawn_again(old: Path, tmp_path: Path) -> None:
+def test_it_is_timed_and_its_report_is_drawn_again(old: Path, version: int, tmp_path: Path) -> None:
     settings = edge_van.BenchmarkSettings(
         scenarios=("single_stream",), threads=1, samples=20, min_duration_s=0.0, max_duration_s=1.0
     )
@@ -77,8 +99,8 @@ def test_it_is_timed_and_its_report_is_drawn_again(old: Path, tmp_path: Path) ->
     report = collect([old], ReportOptions(), SILENT).report
     content = json.loads(encode_report(report))
     for side in content["sides"]:
-        side["manifest"] = as_version_1(side["manifest"])
-    (tmp_path / "report.json").write_text(json.dumps(content | {"schema_version": 1}))
+        side["manifest"] = OLDER[version](side["manifest"])
+    (tmp_path / "report.json").write_text(json.dumps(content | {"schema_version": version}))
     read = read_report(tmp_path / "report.json")
     assert read.sides == report.sides
     assert read.runs == report.runs

@@ -39,12 +39,13 @@ from edge_van.evaluation import evidence
 from edge_van.evaluation.accuracy import Measured
 from edge_van.export.job import Exported, ExportJob
 from edge_van.export.rounded import rounded_file
-from edge_van.pipeline import QuantizeOptions, quantize
+from edge_van.pipeline import quantize
 from edge_van.progress import SILENT, Advance, Reporter, Work
 from edge_van.quantization import qat
 from edge_van.quantization.recipe import load_recipe
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
+from edge_van.starting_point import QuantizeOptions
 from edge_van.statistics import sqnr_db
 from edge_van.timing.latency import MIN_ROUNDS
 
@@ -325,7 +326,7 @@ def test_validate_with_the_resize_inside(command: Run, root: Path, runs: dict[st
     code, out, err = command("validate", bundle.path, "--data", root / "camera" / "val", "--json")
     assert code == 0, err
     assert bundle.manifest.accuracy is not None
-    assert json.loads(out)["top1_int8_percent"] == bundle.manifest.accuracy.top1_int8_percent
+    assert json.loads(out)["int8_percent"] == bundle.manifest.accuracy.int8_percent
 
 
 def test_validate_measures_what_the_manifest_says(command: Run, root: Path, runs: dict[str, Finished]) -> None:
@@ -351,7 +352,7 @@ def test_validate_without_one_of_the_classes(
     assert measured["images"] == 16
     assert [entry["name"] for entry in measured["classes"]] == ["ant", "cow"]
     right = [entry["recall_fp32_percent"] for entry in measured["classes"]]
-    assert measured["top1_fp32_percent"] == pytest.approx(sum(right) / 2)
+    assert measured["fp32_percent"] == pytest.approx(sum(right) / 2)
     assert "some has no image of 1 of the model's 3 classes (bee)" in err
 
 
@@ -658,7 +659,7 @@ def test_the_gate_of_quantize_keeps_the_bundle(
     flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
     code, out, err = command("quantize", *flags, "--output", tmp_path / "b", "--max-drop", 0.5, "--json")
     assert code == 3
-    assert json.loads(out)["accuracy"]["top1_drop_points"] == 1.0
+    assert json.loads(out)["accuracy"]["drop_points"] == 1.0
     assert "0.5 are allowed: more --samples" in error_line(err)
     assert verify(open_bundle(tmp_path / "b")) == []
     assert command("quantize", *flags, "--output", tmp_path / "c", "--max-drop", 1)[0] == 0

@@ -15,17 +15,17 @@ GROUND, FACE = "the ground", "the public face"
 FLOORS: tuple[tuple[str, ...], ...] = (
     (GROUND,),
     ("storage",),
-    ("bundle", "images", "model"),
+    ("bundle", "images", "model", "tasks"),
     ("checkpoint", "runtimes"),
     ("prediction", "quantization", "timing"),
     ("engines", "evaluation", "export", "training"),
-    ("deployment", "pipeline", "reports"),
+    ("deployment", "pipeline", "reports", "starting_point"),
     (FACE,),
     ("cli", "doctor", "schemas", "__main__"),
 )
 """From the bottom up. A room imports from its own floor and those below it."""
 ON_THE_GROUND = (
-    *("assets", "errors", "input_spec", "machine", "progress", "recipe_file", "schedule", "statistics", "text"),
+    *("assets", "errors", "head", "input_spec", "machine", "progress", "recipe_file", "schedule", "statistics", "text"),
     "version",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -111,9 +111,9 @@ def print_accuracy(accuracy: dict[str, Accuracy], built: Built) -> None:
     print(f"top-1 of {next(iter(accuracy.values())).images} images, FP32 minus the model's, 95 % interval")
     for peer in built.peers:
         if (a := accuracy.get(peer.name)) is not None:
-            i = a.top1_drop_interval
+            i = a.drop_interval
             print(
-                f"  {peer.name:18s} top-1 {a.top1_int8_percent:6.2f}  drop {a.top1_drop_points:+.2f} ({i.low:+.2f} to "
+                f"  {peer.name:18s} top-1 {a.int8_percent:6.2f}  drop {a.drop_points:+.2f} ({i.low:+.2f} to "
                 f"{i.high:+.2f})  agreement {a.agreement_percent:6.2f}  SQNR {a.logit_sqnr_db:6.2f} dB  {peer.how}"
             )
 

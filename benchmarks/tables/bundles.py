@@ -21,9 +21,9 @@ def bundles(results: Results) -> list[str]:
     ]
     for result in results:
         accuracy = result["accuracy"]
-        drop = accuracy["top1_drop_interval"]
-        worth = f"{accuracy['top1_drop_points']:+.2f} ({drop['low']:+.2f} to {drop['high']:+.2f})"
-        measured = {"fp32": (accuracy["top1_fp32_percent"], ""), "int8": (accuracy["top1_int8_percent"], worth)}
+        drop = accuracy["drop_interval"]
+        worth = f"{accuracy['drop_points']:+.2f} ({drop['low']:+.2f} to {drop['high']:+.2f})"
+        measured = {"fp32": (accuracy["fp32_percent"], ""), "int8": (accuracy["int8_percent"], worth)}
         first = f"| `{result['checkpoint']}` | {result['size_px'][1]} | {cpu(result)} |"
         for row in result["latency"]["rows"]:
             if row["name"] in measured:

@@ -24,7 +24,7 @@ def peers(results: Results) -> list[str]:
             "",
             f"The demo checkpoint through other tools, as their documentation shows it. Accuracy: "
             f"{fp32['images']:,} CIFAR-10 images at {result['size_px']} px (FP32 top-1 "
-            f"{fp32['top1_fp32_percent']:.2f} %), {result['calibration_images']} calibration images. Latency: "
+            f"{fp32['fp32_percent']:.2f} %), {result['calibration_images']} calibration images. Latency: "
             f"{result['threads']} threads, batch 1, all in turns in one process, "
             f"{len(timed[0]['runs']) if timed else 0} runs; beside it the latency of the model alone, where the two "
             f"are over a tenth apart. Ratios over 1 are faster.",
@@ -68,9 +68,9 @@ def _times(row: dict[str, Any]) -> str:
 def _peer_accuracy(a: dict[str, Any] | None) -> list[str]:
     if a is None:  # the baseline itself
         return ["-", "-", "-"]
-    drop, i = a["top1_drop_points"], a["top1_drop_interval"]
+    drop, i = a["drop_points"], a["drop_interval"]
     return [
-        f"{a['top1_int8_percent']:.2f}",
+        f"{a['int8_percent']:.2f}",
         f"{drop:+.2f} ({i['low']:+.2f} to {i['high']:+.2f})",
         f"{a['logit_sqnr_db']:.1f}",
     ]

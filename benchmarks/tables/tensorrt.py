@@ -24,9 +24,9 @@ def engines(results: Results) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for s in result["accuracy"]:
-        a, i = s["accuracy"], s["accuracy"]["top1_drop_interval"]
+        a, i = s["accuracy"], s["accuracy"]["drop_interval"]
         lines.append(
-            f"| `{s['name']}` | {s['float_type']} | {a['top1_int8_percent']:.2f} | {a['top1_drop_points']:+.2f} "
+            f"| `{s['name']}` | {s['float_type']} | {a['int8_percent']:.2f} | {a['drop_points']:+.2f} "
             f"({i['low']:+.2f} to {i['high']:+.2f}) | {a['agreement_percent']:.2f} | {a['logit_sqnr_db']:.1f} |"
         )
     for r in result["float16_accuracy"]:

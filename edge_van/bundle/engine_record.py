@@ -54,7 +54,7 @@ class SchemeTiming:
     """One row of the table behind a choice: accuracy of the graph, time of the engine."""
 
     scheme: str
-    top1_drop_points: float | None  # None: never measured
+    drop_points: float | None  # None: never measured
     median_ms: float | None  # None: it could not be built or run; ``note`` says why
     p99_ms: float | None = None
     note: str = ""

@@ -12,7 +12,15 @@ from typing import Any
 import msgspec
 
 from edge_van.bundle.layout import GOLDEN
-from edge_van.bundle.records import LARGEST, MANIFEST_SCHEMA_VERSION, Accuracy, FileEntry, Latency, Manifest
+from edge_van.bundle.records import (
+    LARGEST,
+    MANIFEST_SCHEMA_VERSION,
+    Accuracy,
+    FileEntry,
+    Latency,
+    Manifest,
+    MetricChange,
+)
 from edge_van.errors import BundleError
 from edge_van.storage.json_format import JSONFormat, encode
 
@@ -52,9 +60,32 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
-    """A manifest of version 1 as one of version 2, whose recipe is typed and whose fold has a record of its own."""
-    if version != 1:
+    """A manifest of version 1 or 2 as one of version 3.
+
+    2 types the recipe and gives the fold a record of its own; 3 has other metrics than top-1, and names none of them.
+    """
+    if version not in (1, 2):
         raise ValueError(f"no manifest has version {version}")
+    if version == 1:
+        content = _of_version_2(content)
+    accuracies = [content.get("accuracy"), content.get("rounded"), *(s.get("accuracy") for s in content["schemes"])]
+    timings = [row for engines in content.get("engines", {}).values() for row in engines["choice"]["table"]]
+    for record in (*accuracies, *timings):
+        for old, new in _RENAMED_IN_3.items():
+            if record is not None and old in record:
+                record[new] = record.pop(old)
+    return content | {"schema_version": MANIFEST_SCHEMA_VERSION}
+
+
+_RENAMED_IN_3 = {
+    "top1_fp32_percent": "fp32_percent",
+    "top1_int8_percent": "int8_percent",
+    "top1_drop_points": "drop_points",
+    "top1_drop_interval": "drop_interval",
+}
+
+
+def _of_version_2(content: dict[str, Any]) -> dict[str, Any]:
     flat = content["recipe"]
     recipe = _RECIPE_OF_1 | {key: value for key, value in flat.items() if key in _RECIPE_OF_1}
     recipe["tensorrt_schemes"] = [name for name in str(recipe["tensorrt_schemes"]).split(",") if name]
@@ -63,7 +94,7 @@ def upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
         "kernels_cropped": flat.get("kernels_cropped", 0),
         "max_relative_error": flat.get("fold_max_relative_error", 0.0),
     }
-    return content | {"schema_version": MANIFEST_SCHEMA_VERSION, "recipe": recipe, "fold": fold}
+    return content | {"recipe": recipe, "fold": fold}
 
 
 _RECIPE_OF_1: dict[str, Any] = {
@@ -97,10 +128,13 @@ def check_consistent(manifest: Manifest, where: str) -> None:
     """What the types alone do not say; ``BundleError``, which begins with ``where``."""
     _check_entries(manifest.files, where)
     classes = manifest.input_spec.classes
-    if manifest.num_classes < 1 or (classes is not None and len(classes) != manifest.num_classes):
+    outputs, head = manifest.num_classes, manifest.head
+    if outputs < 1 or (outputs < 2 and head.activation != "sigmoid"):
         raise BundleError(
-            f"{where} has {manifest.num_classes} classes and {len(classes or ())} names for them: make the bundle again"
+            f"{where} has {outputs} outputs behind {head.activation}, which chooses among several: {_AGAIN}"
         )
+    if classes is not None and not head.names_fit(len(classes), outputs):
+        raise BundleError(f"{where} has {outputs} classes and {len(classes)} names for them: {_AGAIN}")
     for accuracy in (manifest.accuracy, manifest.rounded, *(scheme.accuracy for scheme in manifest.schemes)):
         if accuracy is not None:
             _check_accuracy(accuracy, where)
@@ -114,11 +148,16 @@ def check_consistent(manifest: Manifest, where: str) -> None:
 
 
 def _check_accuracy(a: Accuracy, where: str) -> None:
-    shares = [a.top1_fp32_percent, a.top1_int8_percent, a.agreement_percent]
+    shares = [a.fp32_percent, a.int8_percent, a.agreement_percent]
     shares += [share for share in (a.top5_fp32_percent, a.top5_int8_percent) if share is not None]
     shares += [share for c in a.classes for share in (c.recall_fp32_percent, c.recall_int8_percent)]
-    low, high = a.top1_drop_interval.low, a.top1_drop_interval.high
-    drops = -_LARGEST_DROP <= low <= high <= _LARGEST_DROP and abs(a.top1_drop_points) <= _LARGEST_DROP
+    shares += [share for m in a.others for share in (m.fp32_percent, m.int8_percent)]
+    changes: tuple[Accuracy | MetricChange, ...] = (a, *a.others)
+    drops = all(
+        -_LARGEST_DROP <= m.drop_interval.low <= m.drop_interval.high <= _LARGEST_DROP
+        and abs(m.drop_points) <= _LARGEST_DROP
+        for m in changes
+    )
     if a.images < 1 or not drops or not all(0.0 <= share <= 100.0 for share in shares):
         raise BundleError(
             f"{where} has an accuracy of no images, a share outside of 0 to 100 %, or a drop or interval of it that is "

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from edge_van.bundle.engine_record import EngineSet
 from edge_van.bundle.recipe import Recipe
+from edge_van.head import Head
 from edge_van.input_spec import InputSpec
 from edge_van.machine import Machine
 
-MANIFEST_SCHEMA_VERSION = 2
+MANIFEST_SCHEMA_VERSION = 3
 LARGEST = 1e12
 """No figure is larger: milliseconds of thirty years."""
 
@@ -27,7 +28,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """How one class fares: recall in percent before and after, and where its images moved."""
+    """How one class fares: recall in percent before and after, and where its images moved. Of a label among several:
+    ``images`` have it, recall is at the threshold, and nothing moves elsewhere."""
 
     name: str
     images: int
@@ -42,18 +44,30 @@ class ClassChange:
 
 
 @dataclass(frozen=True)
+class MetricChange:
+    """A further metric beside the one that a gate asks for, both on the same images; the drop is in points."""
+
+    name: str  # "F1", "average precision", "exact match"
+    fp32_percent: float
+    int8_percent: float
+    drop_points: float
+    drop_interval: Interval
+
+
+@dataclass(frozen=True)
 class Accuracy:
-    """FP32 against INT8 on the same images. Percentages are of ``images``; the drop is FP32 minus INT8, in points."""
+    """FP32 against INT8 on the same images, by the ``metric`` of the network's task. The drop is FP32 minus INT8, in
+    points; agreement is the share of images that both say the same of."""
 
     data: str
     images: int
     broken: int
-    top1_fp32_percent: float
-    top1_int8_percent: float
+    fp32_percent: float
+    int8_percent: float
     top5_fp32_percent: float | None
     top5_int8_percent: float | None
-    top1_drop_points: float
-    top1_drop_interval: Interval
+    drop_points: float
+    drop_interval: Interval
     agreement_percent: float
     logit_sqnr_db: float
     classes: tuple[ClassChange, ...] = ()
@@ -65,6 +79,10 @@ class Accuracy:
     model: str = "INT8"
     """What stands beside FP32, and what computed it: "INT8", a graph or engine for another device by its name, or
     "bf16", the rounded network."""
+    metric: str = "top-1"
+    """What the percentages and the drop are of: "top-1"; "accuracy", of two classes told apart by a threshold; "mAP",
+    the mean over the labels of their average precision."""
+    others: tuple[MetricChange, ...] = ()
 
     def most_changed(self) -> list[ClassChange]:
         """The classes, the one whose recall changed most first."""
@@ -189,6 +207,8 @@ class Manifest:
     engines: dict[str, EngineSet] = field(default_factory=dict)
     """By the name of the target's folder under ``tensorrt/``."""
     golden: GoldenRecord | None = None
+    head: Head = field(default_factory=Head)
+    """What the logits, which every graph ends in, become."""
     rounded: Accuracy | None = None
     """Of the FP32 network with every tensor rounded to bfloat16, which stands for a CPU that computes in a shorter
     float. None without OpenVINO among the targets."""

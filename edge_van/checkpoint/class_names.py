@@ -47,8 +47,9 @@ class FoundNames:
     where: str
 
 
-def find_class_names(content: Any, count: int) -> FoundNames | None:
-    """The first list of ``count`` names in one of the places that frameworks keep them in.
+def find_class_names(content: Any, outputs: int) -> FoundNames | None:
+    """The first list of a name for each of ``outputs`` in one of the places that frameworks keep them in; for a single
+    output that of two classes is one, too.
 
     Where none has so many, the first of another length, for the caller to refuse; None where there is none at all.
     """
@@ -56,13 +57,13 @@ def find_class_names(content: Any, count: int) -> FoundNames | None:
     for place in _PLACES:
         holder = content
         for part in place.split(".") if place else ():
-            holder = _entries(holder).get(part)
-        held = _entries(holder)
+            holder = entries_of(holder).get(part)
+        held = entries_of(holder)
         for entry in _ENTRIES:
             names = names_of(held.get(entry))
             if names is not None and not only_numbers(names):
                 where = f"{place}.{entry}".removeprefix(".")
-                if len(names) == count:
+                if len(names) == outputs or (outputs == 1 and len(names) == 2):
                     return FoundNames(*with_numbers(names), where)
                 other = other or FoundNames(names, (), where)
     return other
@@ -96,7 +97,8 @@ def with_numbers(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]
     return numbered, tuple(sorted(name for name, count in often.items() if count > 1))
 
 
-def _entries(holder: Any) -> Mapping[Any, Any]:
+def entries_of(holder: Any) -> Mapping[Any, Any]:
+    """What a dictionary or a script's arguments hold; nothing of anything else."""
     if isinstance(holder, argparse.Namespace):
         return vars(holder)
     return holder if isinstance(holder, Mapping) else {}

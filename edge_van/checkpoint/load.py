@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edge_van.checkpoint.class_names import find_class_names
 from edge_van.checkpoint.file import read_weights, sniff
+from edge_van.checkpoint.heads import FoundHead, find_head
 from edge_van.checkpoint.hub import fetch_official
 from edge_van.checkpoint.names import named_state
 from edge_van.checkpoint.preprocessing import (
@@ -33,6 +34,7 @@ from edge_van.checkpoint.shards import INDEX_SUFFIX, is_index, read_shards
 from edge_van.checkpoint.stand_ins import Skipped
 from edge_van.checkpoint.state import build_van
 from edge_van.errors import BundleError, CheckpointError, UsageError
+from edge_van.head import Head
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import LAYER_NORM_EPS, VAN
 from edge_van.model.variants import get_variant
@@ -66,6 +68,7 @@ class LoadedCheckpoint:
     entry            the entry of the file the weights came from ("state_dict_ema"), None for a bare state dict
     unused_keys      entries of the file that are no weights of the network, left out
     warnings         what the user should know, a line each
+    head             what its outputs become
     notes            what was found or left out, a line each; nothing of it asks for anything
     """
 
@@ -79,6 +82,7 @@ class LoadedCheckpoint:
     entry: str | None
     unused_keys: tuple[str, ...]
     warnings: tuple[str, ...]
+    head: Head = field(default_factory=Head)
     notes: tuple[str, ...] = ()
 
     @property
@@ -97,7 +101,8 @@ def load_checkpoint(
     official weights of ``variant`` (b0 to b3), fetched once. ``variant`` otherwise only checks: the shapes decide.
     ``use_ema`` takes averaged weights where the file has them. ``by_hand`` are the fields of the spec that the caller
     puts in place afterwards: no warning for what the checkpoint does not say of them, and where they are all that a
-    preprocessor_config.json says (``preprocessing.FLAGS``), that file is not read.
+    preprocessor_config.json says (``preprocessing.FLAGS``), that file is not read. With "head" among them nothing that
+    the checkpoint says of its head is.
 
     A ``UsageError``: no such path or variant, or another variant than the file's. A ``CheckpointError``: the file is
     damaged, unsafe, not a VAN, or lacks a classification head.
@@ -136,6 +141,9 @@ def load_checkpoint(
     if spec.classes is None and "classes" not in by_hand:
         spec, said = _with_class_names(spec, file.content, van.num_classes, path)
         notes = (*notes, *said)
+    found = FoundHead(Head())
+    if "head" not in by_hand:
+        found = find_head(file.content, path, sidecar, state.layout, van.num_classes)
     return LoadedCheckpoint(
         van=van,
         variant=name,
@@ -146,8 +154,9 @@ def load_checkpoint(
         layout="edge-van" if METADATA_SPEC in metadata else state.layout,
         entry=entry,
         unused_keys=state.unused,
-        warnings=(*choices, *state.choices, *preprocessing.warnings),
-        notes=notes,
+        warnings=(*choices, *state.choices, *preprocessing.warnings, *((found.warning,) if found.warning else ())),
+        head=found.head,
+        notes=(*notes, *((found.note,) if found.note else ())),
     )
 
 
@@ -262,7 +271,7 @@ def _with_class_names(spec: InputSpec, content: Any, num_classes: int, path: Pat
     found = find_class_names(content, num_classes)
     if found is None:
         return spec, []
-    if len(found.names) != num_classes:
+    if not Head().names_fit(len(found.names), num_classes):
         return spec, [
             f"{printable(path.name)} names {len(found.names)} classes ({found.where}), but its head has {num_classes} "
             f"outputs: not taken; give the names in the order of the outputs with --classes FILE"

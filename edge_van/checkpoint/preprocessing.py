@@ -18,6 +18,7 @@ import numpy as np
 from edge_van.checkpoint.class_names import names_of, only_numbers, with_numbers
 from edge_van.checkpoint.hugging_face import IMAGENET_MEAN, check_config, processor_values
 from edge_van.errors import CheckpointError, UsageError
+from edge_van.head import Head
 from edge_van.input_spec import OFFICIAL, InputSpec
 from edge_van.model.van import LAYER_NORM_EPS, VAN
 from edge_van.text import first_names, printable
@@ -181,7 +182,7 @@ def _spec(values: Any, where: str, van: VAN) -> InputSpec:
         if classes is not None:
             if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
                 raise UsageError("classes must be a list of names")
-            if len(classes) != van.num_classes:
+            if not Head().names_fit(len(classes), van.num_classes):
                 raise UsageError(f"{len(classes)} class names, but the head has {van.num_classes} outputs")
         spec = InputSpec.from_dict({**_official(van).to_dict(), **values})
         if spec.channels != van.in_channels:

@@ -32,7 +32,9 @@ _PATH = FilePath()
     help="For tensorrt_rtx: a card to build for; give it again for more in one engine.",
 )
 @click.option("--scheme", "schemes", multiple=True, help="Build this scheme only; may be given again.")
-@click.option("--max-drop", type=POINTS, help="Largest top-1 drop of the engine that is chosen.  [default: recipe's]")
+@click.option(
+    "--max-drop", type=POINTS, help="Largest drop of accuracy of the engine that is chosen.  [default: recipe's]"
+)
 @click.option("--max-batch", type=click.IntRange(1, 1024), default=1, show_default=True)
 @click.option("--timing-cache", type=_PATH, help="A file the builder's timings are read from and written to.")
 @click.option("--allow-fallback", is_flag=True, help="A layer in another datatype than its scheme says is a warning.")

@@ -44,7 +44,7 @@ def _device(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--candidate", "candidates", multiple=True, help="Try this one instead of the target's; may be repeated.")
 @click.option("--runtime-python", metavar="PATH", help="The Python there that has OpenVINO, or edge-van for RTX.")
-@click.option("--max-drop", type=POINTS, help="Largest top-1 drop of what becomes active.  [default: recipe's]")
+@click.option("--max-drop", type=POINTS, help="Largest drop of accuracy of what becomes active.  [default: recipe's]")
 @click.option("--retime", is_flag=True, help="Time the candidates again, though the device has their times.")
 @_reached
 def deploy(bundle: Path, host: str, target: str, as_json: bool, max_drop: float | None, **flags: Any) -> None:

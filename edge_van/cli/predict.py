@@ -60,6 +60,9 @@ _PATH = FilePath()
     "the FP32 network, with its GELU also where the bundle has hard-swish.  [default: the last with at least 7x7 "
     "positions]",
 )
+@click.option(
+    "--threshold", type=float, help="Of a head of sigmoid: from this probability on.  [default: the bundle's]"
+)
 @click.option("--force", is_flag=True, help="Replace heat maps that are there.")
 @click.option("--json", "as_json", is_flag=True, help="A list of predictions as JSON on standard output.")
 def predict(bundle: Path, images: tuple[Path, ...], as_json: bool, **flags: Any) -> None:

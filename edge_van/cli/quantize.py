@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from edge_van.bundle.recipe import ACTIVATIONS, METHODS, TARGET_NAMES
-from edge_van.cli.types import POINTS, Color, FilePath, Limit, PerChannel, Sizes, class_names, print_json
+from edge_van.cli.types import LABELS_HELP, POINTS, Color, FilePath, Limit, PerChannel, Sizes, class_names, print_json
 from edge_van.errors import UsageError
+from edge_van.head import ACTIVATIONS as ACTIVATIONS_OF_HEAD
 from edge_van.input_spec import INTERPOLATIONS, ORDERS, RESIZES
 from edge_van.progress import Terminal, Work
 
@@ -33,9 +34,7 @@ _PATH = FilePath()
 )
 @click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
 @click.option("--target", default=",".join(TARGET_NAMES), show_default=True, help="What to write, with commas.")
-@click.option(
-    "--max-drop", type=POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [recipe's, 1.0]"
-)
+@click.option("--max-drop", type=POINTS, help="Largest drop in points; over it the exit code is 3.  [recipe's, 1.0]")
 @click.option("--min-speedup", type=Limit(0, 1000), help="Least FP32 / INT8 latency; under it the exit code is 4.")
 @click.option("--input-size", type=Sizes(), help="What the network sees.")
 @click.option("--source-size", type=Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
@@ -55,6 +54,15 @@ _PATH = FilePath()
     help="Of the images the network was trained on; OpenCV reads bgr.  [default: the checkpoint's, or rgb]",
 )
 @click.option("--source-order", type=click.Choice(ORDERS), help="Of the pixels a device will send.  [default: rgb]")
+@click.option(
+    "--head",
+    "head",
+    type=click.Choice(ACTIVATIONS_OF_HEAD),
+    help="What the outputs become: softmax, one class an image; sigmoid, labels that an image may have or not, or two "
+    "classes of one output; none, one class without probabilities.  [default: the checkpoint's, or softmax]",
+)
+@click.option("--threshold", type=float, help="Of --head sigmoid: from this probability on.  [default: 0.5]")
+@click.option("--labels", type=_PATH, help=LABELS_HELP)
 @click.option("--classes", type=_PATH, help="Text file, one class name a line, in the order of the logits.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
@@ -70,8 +78,8 @@ def quantize(as_json: bool, **flags: Any) -> None:
 
     import edge_van
     from edge_van.evaluation.gates import LATENCY_ADVICE, bundle_gate
-    from edge_van.pipeline import QuantizeOptions
     from edge_van.quantization.recipe import load_recipe
+    from edge_van.starting_point import QuantizeOptions
 
     recipe = load_recipe(flags["recipe"])
     changes = {k: flags[k] for k in ("samples", "method", "activation")} | {"max_drop_points": flags["max_drop"]}
@@ -81,7 +89,8 @@ def quantize(as_json: bool, **flags: Any) -> None:
     options = QuantizeOptions(
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
         spec_overrides=overrides,
-        **{k: flags[k] for k in ("variant", "seed", "use_ema", "force")},
+        activation=flags["head"],
+        **{k: flags[k] for k in ("variant", "seed", "use_ema", "force", "threshold", "labels")},
     )
     if flags["min_speedup"] is not None and "openvino" not in options.targets:
         raise UsageError(

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from edge_van.bundle.layout import REPORT_JSON
-from edge_van.cli.types import FilePath
+from edge_van.cli.types import LABELS_HELP, FilePath
 from edge_van.errors import UsageError
 from edge_van.progress import Terminal, Work
 from edge_van.reports import IMAGE_LIMIT
@@ -27,6 +27,7 @@ _PATH = FilePath()
     help="Labelled images (folder or zip, one folder a class) for flipped predictions and Grad-CAM.  [default: the "
     "demo's for the demo]",
 )
+@click.option("--labels", type=_PATH, help=LABELS_HELP)
 @click.option(
     "--limit",
     type=click.IntRange(1, 10**7),
@@ -40,7 +41,9 @@ _PATH = FilePath()
     help="Folder for the files.  [default: the bundle's; for two subjects, a result or a report edge_van_report]",
 )
 @click.option("--json", "as_json", is_flag=True, help="The content of report.json on standard output.")
-def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Path | None, as_json: bool) -> None:
+def report(
+    subjects: tuple[Path, ...], data: Path | None, labels: Path | None, limit: int, output: Path | None, as_json: bool
+) -> None:
     """Draw what was measured: report.html, report.md and report.json of a bundle, or of two beside each other.
 
     A SUBJECT is a bundle's folder or a result file of edge-van benchmark. A single report.json is drawn again.
@@ -50,10 +53,10 @@ def report(subjects: tuple[Path, ...], data: Path | None, limit: int, output: Pa
     from edge_van.reports.terminal import next_command, show_report
     from edge_van.reports.write import is_report
 
-    given = _given("data", "limit")
+    given = _given("data", "labels", "limit")
     if given and len(subjects) == 1 and is_report(subjects[0]):
         raise UsageError(f"{subjects[0]} is drawn from itself: leave {given} out, or give the bundle in its place")
-    options = ReportOptions(data, limit) if given else None
+    options = ReportOptions(data, limit, labels=labels) if given else None
     written = edge_van.report(subjects, output=output, options=options, work=Work(Terminal()))
     if as_json:
         click.echo(written.files[REPORT_JSON].read_bytes(), nl=False)

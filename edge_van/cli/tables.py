@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_van.bundle.layout import FP32_ONNX
-from edge_van.bundle.records import Accuracy, Latency, SchemeResult
+from edge_van.bundle.records import Accuracy, Latency, MetricChange, SchemeResult
 from edge_van.text import one_line
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ def show_bundle(bundle: Bundle) -> None:
 
 
 def _show_schemes(console: Console, schemes: Sequence[SchemeResult], rounded: Accuracy | None) -> None:
+    measured = [a for a in (rounded, *(s.accuracy for s in schemes)) if a is not None]
+    metric = measured[0].metric if measured else Accuracy.metric
     table = _Table(title="Schemes (against FP32 on held-out images, computed exactly)")
-    for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", "top-1 drop (95 % interval)", "images"):
+    for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", f"{metric} drop (95 % interval)", "images"):
         table.add_column(column, justify="left" if column.startswith(("file", "INT8")) else "right", overflow="fold")
     for s in schemes:
         kind = "none" if not s.quantized_layers else f"{s.quantized_layers} {'' if s.symmetric else 'a'}symmetric"
@@ -109,26 +111,28 @@ def _show_schemes(console: Console, schemes: Sequence[SchemeResult], rounded: Ac
     console.print(table)
 
 
-def _drop(accuracy: Accuracy) -> str:
-    interval = accuracy.top1_drop_interval
-    return f"{accuracy.top1_drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+def _drop(accuracy: Accuracy | MetricChange) -> str:
+    interval = accuracy.drop_interval
+    return f"{accuracy.drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def show_accuracy(accuracy: Accuracy, *, classes: bool = True) -> None:
-    """Top-1 and top-5 of both, the drop with its interval; with ``classes`` the ones that changed most."""
+    """The metrics of both, the drop with its interval; with ``classes`` the ones that changed most."""
     console, a = console_for_results(), accuracy
     table = _Table(title=f"Accuracy on {a.images} images of {a.data}")
     for column in ("", "FP32", one_line(a.model), "drop in points (95 % interval)"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row(
-        "top-1 %",
-        f"{a.top1_fp32_percent:.2f}",
-        f"{a.top1_int8_percent:.2f}",
+        f"{a.metric} %",
+        f"{a.fp32_percent:.2f}",
+        f"{a.int8_percent:.2f}",
         _drop(a),
     )
     if a.top5_fp32_percent is not None and a.top5_int8_percent is not None:
         five = a.top5_fp32_percent - a.top5_int8_percent
         table.add_row("top-5 %", f"{a.top5_fp32_percent:.2f}", f"{a.top5_int8_percent:.2f}", f"{five:+.2f}")
+    for m in a.others:
+        table.add_row(f"{m.name} %", f"{m.fp32_percent:.2f}", f"{m.int8_percent:.2f}", _drop(m))
     console.print(table)
     console.print(
         f"agreement {a.agreement_percent:.2f} %, logit SQNR {a.logit_sqnr_db:.1f} dB; {a.images_per_s:.0f} images/s: "
@@ -181,7 +185,7 @@ def show_engines(bundle: Bundle, tag: str) -> None:
     console, engines = console_for_results(), bundle.manifest.engines[tag]
     rows = {row.scheme: row for row in engines.choice.table}
     table = _Table(title=f"Engines for {tag}")
-    columns = ("scheme", "layers by datatype", "plan MB", "built in s", "top-1 drop", "median ms", "p99 ms")
+    columns = ("scheme", "layers by datatype", "plan MB", "built in s", "drop", "median ms", "p99 ms")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:2] else "right")
     for engine in engines.engines:
@@ -192,7 +196,7 @@ def show_engines(bundle: Bundle, tag: str) -> None:
             ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
             f"{engine.plan_bytes / 1e6:.1f}",
             f"{engine.build_s:.1f}",
-            "-" if row.top1_drop_points is None else f"{row.top1_drop_points:+.2f}",
+            "-" if row.drop_points is None else f"{row.drop_points:+.2f}",
             "-" if row.median_ms is None else f"{row.median_ms:.3f}",
             "-" if row.p99_ms is None else f"{row.p99_ms:.3f}",
         )

@@ -18,10 +18,10 @@ _SHOWN = ("module", "system", "architecture", "jetpack", "l4t", "cuda", "gpu", "
 def show_deployed(done: Deployed, flags: list[str]) -> None:
     """Every candidate, what was chosen and why, and the next commands, with the ``flags`` by which they reach it."""
     console = console_for_results()
-    titles = ("candidate", "top-1 drop", "golden logits", "median ms", "p99 ms", "")
+    titles = ("candidate", "drop", "golden logits", "median ms", "p99 ms", "")
     table = table_for_results(f"{done.target}: {done.host}, each candidate in turns", titles, left=("candidate", ""))
     for row in done.rows:
-        drop = "-" if row.top1_drop_points is None else f"{row.top1_drop_points:+.2f}"
+        drop = "-" if row.drop_points is None else f"{row.drop_points:+.2f}"
         golden = "failed" if not row.passed_check else "equal" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB"
         times = ("-" if ms is None else f"{ms:.3f}" for ms in (row.median_ms, row.p99_ms))
         note = "active" if row.name == done.choice.active else row.error

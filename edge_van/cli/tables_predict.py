@@ -13,6 +13,7 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
+from edge_van.prediction.scores import ClassScore
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.text import shown
 
@@ -27,16 +28,18 @@ def show_predictions(
     if not predictions:
         return
     console = console_for_results()
-    columns = ("image", "rank", "class", "probability", *(() if options.grad_cam is None else ("heat map",)))
+    scored = ("logit",) if predictions[0].predictions[0].probability is None else ("probability",)
+    said = () if predictions[0].labels is None else ("label",)
+    columns = ("image", "rank", "class", *scored, *said, *(() if options.grad_cam is None else ("heat map",)))
     title = f"{predictions[0].model} by {predictions[0].runtime}"
-    table = table_for_results(title, columns, left=("image", "class", "heat map"))
+    table = table_for_results(title, columns, left=("image", "class", "label", "heat map"))
     for column in table.columns:
         column.overflow = "fold"  # a path that is cut off is none
     for prediction in predictions:
         heat_map = "-" if prediction.grad_cam is None else Path(prediction.grad_cam.file).name
         for rank, score in enumerate(prediction.predictions, 1):
             first = rank == 1
-            cells = (prediction.image if first else "", str(rank), score.name, f"{100.0 * score.probability:.2f} %")
+            cells = (prediction.image if first else "", str(rank), score.name, *_likely(score, prediction.labels))
             table.add_row(*cells, *(() if options.grad_cam is None else (heat_map if first else "",)))
     console.print(table)
     drawn = next((prediction.grad_cam for prediction in predictions if prediction.grad_cam is not None), None)
@@ -46,6 +49,12 @@ def show_predictions(
             console.print(text, soft_wrap=True)
     image = next((path for path in images if _has_answer(path, predictions)), images[0])
     console.print(f"Next:   {shlex.join(_next_command(bundle, predictions[0].model, image, options))}", soft_wrap=True)
+
+
+def _likely(score: ClassScore, labels: Sequence[str] | None) -> tuple[str, ...]:
+    """The probability, or the logit of a head that gives none; of several labels an image, whether it has this one."""
+    likely = f"{score.logit:.3f}" if score.probability is None else f"{100.0 * score.probability:.2f} %"
+    return (likely,) if labels is None else (likely, "yes" if score.name in labels else "")
 
 
 def _has_answer(path: Path, predictions: Sequence[Prediction]) -> bool:
@@ -70,6 +79,7 @@ def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptio
     flags = {"--runtime": options.runtime, "--precision": options.precision, "--scheme": options.scheme}
     if options.engine is None and options.grad_cam is None:
         flags["--top-k"] = None if options.top_k == PredictOptions().top_k else str(options.top_k)
+        flags["--threshold"] = None if options.threshold is None else str(options.threshold)
         words = ["edge-van", "predict", str(bundle.path), str(image), *_given(flags)]
         return [*words, "--grad-cam", "heat_maps"]
     words = ["edge-van", "validate", str(bundle.path), "--data", "YOUR_IMAGES"]

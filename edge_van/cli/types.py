@@ -91,8 +91,12 @@ class Limit(_NumberBase):
         return number
 
 
+LABELS_HELP = (
+    "CSV or JSON of what is true of the images of --data.  [default: their folders; of several labels an image the "
+    "file labels.csv or labels.json with them]"
+)
 POINTS = Limit(0, 100)
-"""Percentage points of top-1."""
+"""Percentage points of accuracy."""
 
 
 class Numbers(_NumbersBase):

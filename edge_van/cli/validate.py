@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import POINTS, FilePath, print_json
+from edge_van.cli.types import LABELS_HELP, POINTS, FilePath, print_json
 from edge_van.progress import Terminal, Work
 
 _PATH = FilePath()
@@ -18,9 +18,18 @@ _PATH = FilePath()
 
 @click.command()
 @click.argument("bundle", type=_PATH)
-@click.option("--data", type=_PATH, required=True, help="Labelled images: folder or zip, one folder a class.")
 @click.option(
-    "--max-drop", type=POINTS, help="Largest top-1 drop in points; over it the exit code is 3.  [default: no limit]"
+    "--data",
+    type=_PATH,
+    required=True,
+    help="Labelled images: folder or zip, one folder a class, or with a file of labels.",
+)
+@click.option("--labels", type=_PATH, help=LABELS_HELP)
+@click.option(
+    "--threshold", type=float, help="Of a head of sigmoid: from this probability on.  [default: the bundle's]"
+)
+@click.option(
+    "--max-drop", type=POINTS, help="Largest drop in points; over it the exit code is 3.  [default: no limit]"
 )
 @click.option(
     "--scheme", help="A TensorRT graph (int8, int8_pointwise, fp16), computed exactly, instead of OpenVINO's."
@@ -35,10 +44,12 @@ _PATH = FilePath()
 def validate(bundle: Path, data: Path, max_drop: float | None, strict: bool, as_json: bool, **flags: Any) -> None:
     """Measure a bundle's accuracy: FP32 against INT8 on the same images."""
     import edge_van
+    from edge_van.evaluation.bundle import ValidateOptions
     from edge_van.evaluation.gates import accuracy_gate, doubts
 
     reporter = Terminal()
-    accuracy = edge_van.validate(bundle, data, work=Work(reporter, strict), **flags)
+    options = ValidateOptions(**{name: flags.pop(name) for name in ("labels", "threshold", "limit", "batch")})
+    accuracy = edge_van.validate(bundle, data, options=options, work=Work(reporter, strict), **flags)
     if as_json:
         print_json(accuracy)
     else:

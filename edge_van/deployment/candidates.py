@@ -43,7 +43,7 @@ class Candidate:
     """``contents`` are its files on the device; ``request`` is what the agent is told of it, but for them."""
 
     name: str
-    top1_drop_points: float | None
+    drop_points: float | None
     contents: dict[str, bytes | Path]
     request: dict[str, Any]
     golden: str  # whose logits: a file of the bundle
@@ -111,7 +111,7 @@ class OpenVINOMaker(Maker):
         active = _active("openvino", "int8" if name in _IRS else "fp32", name if name in _IRS else None, file, hint)
         return Candidate(
             name=name,
-            top1_drop_points=drop,
+            drop_points=drop,
             contents={**self.files(*with_weights(file)), IMAGES: pixels.tobytes()},
             request={
                 "runtime": "openvino",
@@ -134,7 +134,7 @@ class OpenVINOMaker(Maker):
         fits = name != "fp16" or any(scheme.float_type == "float16" for scheme in self.manifest.schemes)
         if not fits or rounded is None or golden is None or golden.rounded_floor_db is None:
             return None, UNMEASURED_FLOOR_DB
-        return rounded.top1_drop_points, golden.rounded_floor_db
+        return rounded.drop_points, golden.rounded_floor_db
 
 
 class TrtexecMaker(Maker):
@@ -168,7 +168,7 @@ class TrtexecMaker(Maker):
         images, dtype = self._inputs(graph)
         return Candidate(
             name=name,
-            top1_drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
+            drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
             contents={**contents, IMAGES: images.tobytes()},
             request={
                 "runtime": "tensorrt",
@@ -218,7 +218,7 @@ class RTXMaker(Maker):
         entry = replace(file_entry(folder, PLAN_NAME), path=plan)
         return Candidate(
             name=name,
-            top1_drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
+            drop_points=0.0 if name == "fp32" else _drop(self.manifest, name),
             contents={
                 **self.files(entries=(entry,)),
                 plan: folder / PLAN_NAME,
@@ -255,7 +255,7 @@ def _drop(manifest: Manifest, name: str) -> float | None:
     accuracy = None if scheme is None else scheme.accuracy
     if name == "openvino" and accuracy is None:
         accuracy = manifest.accuracy
-    return None if accuracy is None else accuracy.top1_drop_points
+    return None if accuracy is None else accuracy.drop_points
 
 
 def _active(runtime: str, precision: str, scheme: str | None, file: str, hint: str | None) -> str:

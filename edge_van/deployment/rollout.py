@@ -56,7 +56,7 @@ class CandidateRow:
     """How one candidate fared. ``error`` is the first thing that went wrong, "" where nothing did."""
 
     name: str
-    top1_drop_points: float | None
+    drop_points: float | None
     passed_check: bool
     sqnr_db: float | None  # of the golden logits; None: equal, or not computed
     median_ms: float | None
@@ -219,7 +219,7 @@ def _try_all(
         rows.append(
             CandidateRow(
                 name=name,
-                top1_drop_points=candidate.top1_drop_points,
+                drop_points=candidate.drop_points,
                 passed_check=bool(check.get("passed")),
                 sqnr_db=check.get("sqnr_db"),
                 median_ms=timed.get("median_ms"),
@@ -271,7 +271,7 @@ def _times(
 
 
 def _choose(rows: tuple[CandidateRow, ...], limit: float, target: Target) -> EngineChoice:
-    table = tuple(SchemeTiming(r.name, r.top1_drop_points, r.median_ms, r.p99_ms, r.error) for r in rows)
+    table = tuple(SchemeTiming(r.name, r.drop_points, r.median_ms, r.p99_ms, r.error) for r in rows)
     return choose_engine(table, limit, TIMED_BY[target.runtime])
 
 

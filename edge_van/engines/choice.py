@@ -16,7 +16,7 @@ def choose_engine(table: tuple[SchemeTiming, ...], max_drop_points: float, timed
     fit = [
         row
         for row in table
-        if row.median_ms is not None and row.top1_drop_points is not None and row.top1_drop_points <= max_drop_points
+        if row.median_ms is not None and row.drop_points is not None and row.drop_points <= max_drop_points
     ]
     if not fit:
         return EngineChoice(None, max_drop_points, _why_none(table, max_drop_points), table, timed_by)
@@ -33,7 +33,7 @@ def _why_none(table: tuple[SchemeTiming, ...], max_drop_points: float) -> str:
     timed = [row for row in table if row.median_ms is not None]
     if not timed:
         return "no engine was timed"
-    known = [row.top1_drop_points for row in timed if row.top1_drop_points is not None]
+    known = [row.drop_points for row in timed if row.drop_points is not None]
     if not known:
         return "the accuracy of no engine that was timed is known: run edge-van quantize again with --data"
     return f"every engine loses over {max_drop_points:g} points, the best {min(known):.2f}"
@@ -41,6 +41,6 @@ def _why_none(table: tuple[SchemeTiming, ...], max_drop_points: float) -> str:
 
 def over_the_limit(choice: EngineChoice) -> bool:
     """Whether engines were timed, and the accuracy of each that has one rules it out."""
-    drops = [row.top1_drop_points for row in choice.table if row.median_ms is not None]
+    drops = [row.drop_points for row in choice.table if row.median_ms is not None]
     known = [drop for drop in drops if drop is not None]
     return bool(known) and min(known) > choice.max_drop_points

@@ -7,7 +7,7 @@ computed exactly as it is written, by ONNX Runtime; an engine runs on the GPU it
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_van.bundle.bundle import Bundle, as_bundle
@@ -15,9 +15,27 @@ from edge_van.bundle.models import BundleModel, engine_of, models_of
 from edge_van.bundle.records import Accuracy
 from edge_van.errors import UsageError
 from edge_van.evaluation.accuracy import measure_accuracy
-from edge_van.images.sets import open_images, splits
+from edge_van.images.labelled import Wanted, open_labelled
+from edge_van.images.sets import splits
 from edge_van.progress import UNWATCHED, Work
 from edge_van.runtimes.image_model import BATCH, open_bundle_model
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """What of a measurement is seldom asked for.
+
+    labels     a file of what is true of the images, which a network of several labels an image needs where none is
+               found with them (``images.labelled.open_labelled``)
+    threshold  stands for that of the bundle's sigmoid
+    limit      images that are used, evenly spread; None: all
+    batch      images at once; an engine takes one
+    """
+
+    labels: str | Path | None = None
+    threshold: float | None = None
+    limit: int | None = None
+    batch: int = BATCH
 
 
 def validate(
@@ -26,13 +44,12 @@ def validate(
     *,
     scheme: str | None = None,
     engine: str | None = None,
-    batch: int = BATCH,
-    limit: int | None = None,
+    options: ValidateOptions | None = None,
     work: Work = UNWATCHED,
 ) -> Accuracy:
-    """Measure top-1 of a bundle: OpenVINO's INT8 against its FP32 model, on the same images.
+    """Measure the accuracy of a bundle: OpenVINO's INT8 against its FP32 model, on the same images.
 
-    ``data`` is a folder or zip of ``<class>/<image>``, of which up to ``limit`` images are taken, evenly spread. With
+    ``data`` is a folder or zip of ``<class>/<image>``, or one with a file of labels. With
     ``scheme`` the graph of that scheme, of TensorRT or for ARM, stands against the float32 graph, both computed
     exactly; with ``engine``, a target of ``edge_van.build``, its active engine or ``scheme``'s does, on its GPU.
 
@@ -41,22 +58,24 @@ def validate(
     finite.
     """
     bundle = as_bundle(bundle)
-    spec = bundle.manifest.input_spec
+    manifest = bundle.manifest
+    options = options or ValidateOptions()
+    head = manifest.head.with_threshold(options.threshold)
+    given = None if options.labels is None else Path(options.labels)
     with ExitStack() as stack:
         held_out, _ = splits(Path(data))
-        images = stack.enter_context(
-            open_images(held_out, classes=spec.classes, num_classes=bundle.manifest.num_classes)
-        )
+        wanted = Wanted(head, manifest.num_classes, manifest.input_spec.classes, given)
+        images = stack.enter_context(open_labelled(held_out, wanted))
         work.warn(images.warnings)
         reference, model = _pair(bundle, scheme, engine)
         bundle.check(*reference.files, *model.files)  # both, before an engine is given one of them
         opened = [
             stack.enter_context(
-                open_bundle_model(bundle, m, batch=1 if m.is_engine else batch)
+                open_bundle_model(bundle, m, batch=1 if m.is_engine else options.batch)
             )  # its profile may end there
             for m in (reference, model)
         ]
-        measured = measure_accuracy(opened[0], {"int8": opened[1]}, images, work, limit=limit)
+        measured = measure_accuracy(opened[0], {"int8": opened[1]}, images, work, head=head, limit=options.limit)
     work.warn(f"{image.name} is broken and left out: {image.reason}" for image in measured.broken)
     accuracy = measured.accuracy["int8"]
     if model.is_engine:

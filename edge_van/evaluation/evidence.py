@@ -15,12 +15,11 @@ from edge_van.bundle.recipe import Recipe
 from edge_van.bundle.records import Accuracy, Latency, SchemeResult
 from edge_van.evaluation.accuracy import Measured, measure_accuracy
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
-from edge_van.evaluation.schemes import measure_schemes
+from edge_van.evaluation.schemes import DeviceImages, measure_schemes
 from edge_van.export.job import Exported, ExportJob
 from edge_van.export.rounded import ROUNDED, rounded_file
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
-from edge_van.input_spec import InputSpec
 from edge_van.machine import has_vnni
 from edge_van.progress import Work
 from edge_van.runtimes.image_model import ImageModel, open_image_model
@@ -32,8 +31,6 @@ GRAPH_BATCH = 16
 LATENCY_ROUNDS = 300
 LATENCY_S = 10.0
 """A first look, with the gate of --min-speedup; ``edge-van benchmark`` takes a minute for each scenario."""
-NEAR_CHANCE = 0.05
-"""An FP32 top-1 that is not this share of the way from chance to perfect points to a wrong class order or input."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,11 @@ def left_out(broken: Sequence[BrokenImage], use: str, work: Work) -> tuple[str, 
 def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Recipe, targets: Sequence[str]) -> Evidence:
     """Accuracy and latency of OpenVINO's models, accuracy of every graph for TensorRT."""
     work, num_classes = job.work, job.probe.logits.shape[1]
-    accuracy = latency = None
+    accuracy = latency = near_chance = None
     warnings: tuple[str, ...] = ()
     if "openvino" in targets:
-        measured = _openvino_accuracy(exported, job.spec, num_classes, held_out, work)
-        accuracy = measured.accuracy["int8"]
+        measured = _openvino_accuracy(exported, job, held_out)
+        accuracy, near_chance = measured.accuracy["int8"], measured.near_chance
         warnings = left_out(measured.broken, "accuracy", work)
         with work.reporter.stage("Measuring latency", LATENCY_ROUNDS) as advance:
             latency = measure_latency(
@@ -78,35 +75,28 @@ def measure(job: ExportJob, exported: Exported, held_out: ImageSet, recipe: Reci
     with ExitStack() as stack:
         is_for_cpus, limit = "openvino" in targets, recipe.tensorrt_images
         rounded = stack.enter_context(rounded_file(job.place(FP32_ONNX), ROUNDED)) if is_for_cpus else None
-        graphs = measure_schemes(exported.schemes, open_graph, held_out, work, limit=limit, rounded=rounded)
+        watched = DeviceImages(held_out, job.head, limit)
+        graphs = measure_schemes(exported.schemes, open_graph, watched, work, rounded=rounded)
     if accuracy is None:  # else they are named already
         warnings = (*warnings, *left_out(graphs.broken, "the schemes' accuracy", work))
-    doubtful = _accuracy_warnings(accuracy, graphs.schemes, num_classes, recipe.max_drop_points)
-    return Evidence(accuracy, latency, graphs.schemes, (*warnings, *doubtful), graphs.rounded)
+        near_chance = graphs.near_chance
+    doubtful = _drop_warnings(accuracy, graphs.schemes, recipe.max_drop_points)
+    warnings = (*warnings, *((near_chance,) if near_chance else ()), *doubtful)
+    return Evidence(accuracy, latency, graphs.schemes, warnings, graphs.rounded)
 
 
-def _openvino_accuracy(
-    exported: Exported, spec: InputSpec, num_classes: int, held_out: ImageSet, work: Work
-) -> Measured:
+def _openvino_accuracy(exported: Exported, job: ExportJob, held_out: ImageSet) -> Measured:
     files = {model.name: model for model in exported.models}
+    num_classes = job.probe.logits.shape[1]
     with ExitStack() as stack:
         fp32, int8 = (
-            stack.enter_context(open_image_model(files[name], spec, num_classes)) for name in ("fp32", "int8")
+            stack.enter_context(open_image_model(files[name], job.spec, num_classes)) for name in ("fp32", "int8")
         )
-        return measure_accuracy(fp32, {"int8": int8}, held_out, work)
+        return measure_accuracy(fp32, {"int8": int8}, held_out, job.work, head=job.head)
 
 
-def _accuracy_warnings(
-    accuracy: Accuracy | None, schemes: tuple[SchemeResult, ...], num_classes: int, max_drop_points: float
-) -> list[str]:
+def _drop_warnings(accuracy: Accuracy | None, schemes: tuple[SchemeResult, ...], max_drop_points: float) -> list[str]:
     """What to doubt of the figures, though they pass."""
     measured = [a for a in (accuracy, *(s.accuracy for s in schemes if s.quantized_layers)) if a is not None]
-    near_chance = []
-    chance = 1.0 / num_classes
-    if measured and measured[0].top1_fp32_percent < 100 * (chance + NEAR_CHANCE * (1.0 - chance)):
-        near_chance.append(
-            f"FP32's top-1 of {measured[0].top1_fp32_percent:.2f} % is near chance for {num_classes} classes: check "
-            f"the order of the classes (--classes) and the preprocessing (--mean, --std, --crop)"
-        )
     said = (over_limit(a, max_drop_points) or doubts(a, max_drop_points) for a in measured)
-    return [*near_chance, *(warning for warning in said if warning)]
+    return [warning for warning in said if warning]

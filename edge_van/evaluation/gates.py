@@ -29,7 +29,7 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
     tensorrt = [s for s in manifest.schemes if s.target == "tensorrt" and s.quantized_layers]
     measured = [s.accuracy for s in tensorrt if s.accuracy is not None]
     if measured:
-        accuracy_gate(min(measured, key=lambda a: a.top1_drop_points), max_drop_points)
+        accuracy_gate(min(measured, key=lambda a: a.drop_points), max_drop_points)
     if min_speedup is None:
         return
     if manifest.latency is None:
@@ -38,29 +38,29 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
 
 
 def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:
-    """``AccuracyGateError`` where top-1 drops by more than ``max_drop_points``."""
-    if accuracy.top1_drop_points > max_drop_points:
+    """``AccuracyGateError`` where the metric drops by more than ``max_drop_points``."""
+    if accuracy.drop_points > max_drop_points:
         raise AccuracyGateError(
-            f"{accuracy.model} loses {accuracy.top1_drop_points:.2f} points of top-1 "
-            f"(95 % interval {accuracy.top1_drop_interval.low:.2f} to {accuracy.top1_drop_interval.high:.2f}), "
+            f"{accuracy.model} loses {accuracy.drop_points:.2f} points of {accuracy.metric} "
+            f"(95 % interval {accuracy.drop_interval.low:.2f} to {accuracy.drop_interval.high:.2f}), "
             f"{max_drop_points:g} are allowed: {ACCURACY_ADVICE}"
         )
 
 
 def over_limit(accuracy: Accuracy, max_drop_points: float) -> str | None:
     """The warning that stands in a manifest for a drop over the limit; None for one within it."""
-    if accuracy.top1_drop_points <= max_drop_points:
+    if accuracy.drop_points <= max_drop_points:
         return None
-    return f"{accuracy.model} loses {accuracy.top1_drop_points:.2f} points, {max_drop_points:g} are allowed"
+    return f"{accuracy.model} loses {accuracy.drop_points:.2f} points, {max_drop_points:g} are allowed"
 
 
 def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
     """What to know of a drop within the limit that these images cannot tell from one over it; None if they can."""
-    low, high = accuracy.top1_drop_interval.low, accuracy.top1_drop_interval.high
-    if not accuracy.top1_drop_points <= max_drop_points < high:
+    low, high = accuracy.drop_interval.low, accuracy.drop_interval.high
+    if not accuracy.drop_points <= max_drop_points < high:
         return None
     # the interval's half width goes down with the square root of the number of images
-    room = max_drop_points - accuracy.top1_drop_points
+    room = max_drop_points - accuracy.drop_points
     needed = "more"
     if room > SMALLEST_ROOM:
         needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}"

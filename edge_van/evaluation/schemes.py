@@ -1,4 +1,4 @@
-"""Top-1 of every graph that a device may choose, measured without the device.
+"""Accuracy of every graph that a device may choose, measured without the device.
 
 In: a bundle's schemes and labelled images. Out: the same schemes with an ``Accuracy`` each. ONNX Runtime computes what
 the Q/DQ graph says, with no integer kernel of its own, and between float16 weights and scales in float32: an engine
@@ -16,6 +16,7 @@ from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import Accuracy, SchemeResult
 from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.export.rounded import ROUNDED
+from edge_van.head import Head
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
 from edge_van.progress import Work
@@ -24,24 +25,33 @@ from edge_van.runtimes.image_model import ImageModel
 
 @dataclass(frozen=True)
 class MeasuredSchemes:
-    """All schemes, those of other devices with their accuracy; the images that were left out; the rounded network."""
+    """All schemes, those of other devices with their accuracy; the images that were left out; the rounded network; what
+    to doubt of the metric."""
 
     schemes: tuple[SchemeResult, ...]
     broken: tuple[BrokenImage, ...] = ()
     rounded: Accuracy | None = None
+    near_chance: str | None = None
+
+
+@dataclass(frozen=True)
+class DeviceImages:
+    """Labelled images, what the network says of them, and how many are used, evenly spread."""
+
+    images: ImageSet
+    head: Head
+    limit: int
 
 
 def measure_schemes(
     schemes: tuple[SchemeResult, ...],
     open_graph: Callable[[str | Path], ImageModel],
-    images: ImageSet,
+    on: DeviceImages,
     work: Work,
     *,
-    limit: int,
     rounded: Path | None = None,
 ) -> MeasuredSchemes:
-    """Measure TensorRT's and ARM's schemes, and the FP32 network ``rounded`` to a shorter float, on ``limit`` images,
-    evenly spread, against the FP32 graph.
+    """Measure TensorRT's and ARM's schemes, and the FP32 network ``rounded`` to a shorter float, against FP32's graph.
 
     ``open_graph`` opens an ONNX file, of the bundle where it is no ``Path``, to be computed exactly. Raises as
     ``measure_accuracy``.
@@ -56,10 +66,11 @@ def measure_schemes(
         measured = measure_accuracy(
             opened[FP32_ONNX],
             {name: opened[file] for name, file in wanted.items()},
-            images,
+            on.images,
             work,
+            head=on.head,
             title="Measuring the devices' graphs",
-            limit=limit,
+            limit=on.limit,
         )
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
     accuracy = {name: replace(a, classes=(), model=name) for name, a in measured.accuracy.items()}
@@ -67,4 +78,5 @@ def measure_schemes(
         tuple(replace(s, accuracy=accuracy[s.name]) if s.target != "openvino" else s for s in schemes),
         measured.broken,
         accuracy.get(ROUNDED),
+        measured.near_chance,
     )

@@ -18,6 +18,7 @@ from edge_van.export.job import ExportJob, Pixels
 from edge_van.export.models import as_sent
 from edge_van.export.openvino import RESIZE_FLOOR_DB
 from edge_van.export.rounded import ROUNDED, rounded_file
+from edge_van.head import Head
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
@@ -39,7 +40,7 @@ def write_golden(job: ExportJob, schemes: Sequence[SchemeResult]) -> GoldenRecor
 
     The images are those that the float network is surest of, one of each class first: no rounding turns their top-1.
     """
-    pixels = np.concatenate(job.probe.pixels)[_surest(job.probe.logits)]
+    pixels = np.concatenate(job.probe.pixels)[_surest(job.probe.logits, job.head)]
     arrays: dict[str, NDArray[np.generic]] = {PIXELS: pixels}
     if job.spec.source_size is not None:
         arrays[CAMERA] = as_sent(pixels, job.spec)
@@ -87,12 +88,15 @@ def _computed(file: ModelFile, spec: InputSpec, classes: int, images: Pixels) ->
         return model.logits(images).astype(np.float32)
 
 
-def _surest(logits: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Up to ``IMAGES`` rows: for each class that is predicted the one with the largest margin, then the next ones."""
+def _surest(logits: NDArray[np.float32], head: Head) -> NDArray[np.intp]:
+    """Up to ``IMAGES`` rows: for each answer that is given the one with the largest margin, then the next ones."""
     ordered = np.sort(logits, axis=1)
-    margins = ordered[:, -1] - ordered[:, -2] if logits.shape[1] > 1 else ordered[:, -1]
-    by_margin, predicted = np.argsort(-margins, kind="stable"), logits.argmax(1)
-    _, first = np.unique(predicted[by_margin], return_index=True)
+    if head.activation == "sigmoid":
+        margins = np.abs(logits - head.logit_threshold).min(1)
+    else:
+        margins = ordered[:, -1] - ordered[:, -2]
+    by_margin, predicted = np.argsort(-margins, kind="stable"), head.choices(logits)
+    _, first = np.unique(predicted[by_margin], axis=0, return_index=True)
     leaders = by_margin[np.sort(first)]
     others = by_margin[~np.isin(by_margin, leaders)]
     return np.concatenate([leaders, others])[:IMAGES]

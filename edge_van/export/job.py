@@ -6,7 +6,7 @@ In: a prepared network, held-out images. Out: an ``ExportJob``; each export of i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edge_van.bundle.records import SchemeResult
 from edge_van.errors import DataError
+from edge_van.head import Head
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
@@ -70,6 +71,7 @@ class ExportJob:
     prepared: Prepared
     probe: Probe
     work: Work
+    head: Head = field(default_factory=Head)
 
     @property
     def check_pixels(self) -> Pixels:

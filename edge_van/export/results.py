@@ -13,7 +13,7 @@ from edge_van.export.job import ExportJob
 from edge_van.quantization.ptq import QuantizedVAN
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import exact_graph
-from edge_van.statistics import agreement_percent, sqnr_db
+from edge_van.statistics import sqnr_db
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def scheme_result(job: ExportJob, quantized: QuantizedVAN, file: str) -> SchemeR
         roles=tuple(sorted(scheme.roles)),
         quantized_layers=len(quantized.layers),
         logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=agreement_percent(reference, logits),
+        agreement_percent=job.head.agreement_percent(reference, logits),
         images=len(reference),
     )
 
@@ -46,7 +46,7 @@ def float_result(job: ExportJob, name: str, float_type: str, file: str) -> Schem
         roles=(),
         quantized_layers=0,
         logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=agreement_percent(reference, logits),
+        agreement_percent=job.head.agreement_percent(reference, logits),
         images=len(reference),
         target="tensorrt",
         float_type=float_type,

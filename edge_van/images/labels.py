@@ -70,25 +70,22 @@ def folder_labels(
     return Labels(known, tuple(matched[folder] for folder in folders), tuple(warnings))
 
 
+def matched_names(names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+    """{name: number of its class}, of those that are one in any Unicode form or in other capitals."""
+    return _by_spelling(names, classes)[0]
+
+
 def _matched(path: Path, folders: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """({folder: number of its class}, warnings).
 
     By name; else by the name in another Unicode form, as the file systems and archives of other systems have it; else
     in other capitals; and ImageNet's folders by their order.
     """
-    found: dict[str, int] = {}
+    found, recased = _by_spelling(folders, classes)
     warnings: list[str] = []
-    for spelt in (_as_it_is, _composed, _caseless):
-        index = _unambiguous(classes, spelt)
-        taken = set(found.values())
-        wanted = {name: index.get(spelt(name)) for name in folders if name not in found}
-        # two folders of one class, Cat and cat, stay strange: which of them is meant is not ours to say
-        often = Counter(wanted.values())
-        new = {name: i for name, i in wanted.items() if i is not None and i not in taken and often[i] == 1}
-        found |= new
-        if new and spelt is _caseless:
-            pairs = listed([f"{name} for {classes[i]}" for name, i in new.items()])
-            warnings.append(f"{path.name}: folders were matched to classes with other capitals: {pairs}")
+    if recased:
+        pairs = listed([f"{name} for {classes[found[name]]}" for name in recased])
+        warnings.append(f"{path.name}: folders were matched to classes with other capitals: {pairs}")
     if not found and len(folders) == len(classes) == IMAGENET_CLASSES and all(map(_WORDNET.fullmatch, folders)):
         warnings.append(
             f"{path.name} has ImageNet's 1000 folders ({listed(folders[:2])}), the model other names for its classes "
@@ -96,6 +93,21 @@ def _matched(path: Path, folders: Sequence[str], classes: Sequence[str]) -> tupl
         )
         found = {name: i for i, name in enumerate(folders)}
     return found, warnings
+
+
+def _by_spelling(names: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """({name: number of its class}, those that were found in other capitals)."""
+    found: dict[str, int] = {}
+    new: dict[str, int] = {}
+    for spelt in (_as_it_is, _composed, _caseless):
+        index = _unambiguous(classes, spelt)
+        taken = set(found.values())
+        wanted = {name: index.get(spelt(name)) for name in names if name not in found}
+        # two folders of one class, Cat and cat, stay strange: which of them is meant is not ours to say
+        often = Counter(wanted.values())
+        new = {name: i for name, i in wanted.items() if i is not None and i not in taken and often[i] == 1}
+        found |= new
+    return found, list(new)
 
 
 def _as_it_is(name: str) -> str:

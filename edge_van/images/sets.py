@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from edge_van.errors import DataError, UsageError
 from edge_van.images.decode import BrokenImageError
 from edge_van.images.labels import folder_labels
@@ -40,6 +43,7 @@ class ImageSet:
     classes  class names in the order of the labels; None where the images are unlabelled
     ignored  files that are hidden or carry no image suffix
     warnings of what was matched that is not the same, and of classes without an image, a line each
+    targets  bool (images, classes), which labels each image has, where it may have several; None elsewhere
     """
 
     source: Path
@@ -48,6 +52,7 @@ class ImageSet:
     ignored: int
     _store: _Folder | _Zip = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    targets: npt.NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.items)

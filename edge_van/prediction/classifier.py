@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import LifoQueue
 from threading import Lock
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from edge_van.bundle.active import active_model
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.errors import DataError, UsageError
+from edge_van.head import Head
 from edge_van.images.decode import BrokenImageError, decode
 from edge_van.images.sets import MAX_BYTES
 from edge_van.input_spec import InputSpec
 from edge_van.prediction.model import choose_model
-from edge_van.prediction.scores import ClassScore, class_names, rank
+from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
 from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 
 if TYPE_CHECKING:
@@ -35,28 +36,37 @@ MAX_WORKERS = 256
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What the model says of one image: its logits (classes,), float, and the classes' names in their order."""
+    """What the model says of one image: its logits (outputs,), float, the classes' names in their order, and what the
+    logits become."""
 
     logits: NDArray[Any]
     names: tuple[str, ...]
+    head: Head = field(default_factory=Head)
 
     @property
     def top1(self) -> ClassScore:
-        """The class with the highest logit."""
+        """The class with the highest logit; of two that a single output tells apart, the one the threshold gives."""
         return self.top(1)[0]
 
     def top(self, count: int = 5) -> tuple[ClassScore, ...]:
         """The ``count`` highest classes, or all where there are fewer; ``VerificationError`` for logits not finite."""
         if count < 1:
             raise UsageError(f"top takes a number of classes of 1 or more; got {count!r}")
-        return rank(self.logits, self.names, count)
+        return rank(self.logits, self.names, count, self.head)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the image is said to have: every label that reaches the threshold, or the one class."""
+        found = labels_of(self.logits, self.names, self.head)
+        return (self.top1.name,) if found is None else found
 
 
 class Classifier:
     """A context manager, and a function of one image. Callers wait for one of its ``workers``."""
 
-    def __init__(self, models: list[ImageModel], names: tuple[str, ...], stack: ExitStack) -> None:
-        self.spec, self.workers, self._names, self._stack = models[0].spec, len(models), names, stack
+    def __init__(self, models: list[ImageModel], names: tuple[str, ...], head: Head, stack: ExitStack) -> None:
+        self.spec, self.head, self.workers = models[0].spec, head, len(models)
+        self._names, self._stack = names, stack
         self._idle: LifoQueue[ImageModel | None] = LifoQueue()  # None where it is closed
         self._closing = Lock()
         for model in models:
@@ -76,7 +86,7 @@ class Classifier:
                 f"and crop them, or give the file"
             )
         with self._worker() as model:
-            return Classification(model.logits(pixels[None])[0], self._names)
+            return Classification(model.logits(pixels[None])[0], self._names, self.head)
 
     @contextmanager
     def _worker(self) -> Iterator[ImageModel]:
@@ -149,7 +159,7 @@ def open_classifier(
     with ExitStack() as stack:
         first = stack.enter_context(open_bundle_model(bundle, model, batch=1, **options))
         models = [first, *(stack.enter_context(first.sibling()) for _ in range(workers - 1))]
-        return Classifier(models, class_names(bundle), stack.pop_all())
+        return Classifier(models, class_names(bundle), bundle.manifest.head, stack.pop_all())
 
 
 def _decoded(image: str | Path | bytes, spec: InputSpec) -> NDArray[np.uint8]:

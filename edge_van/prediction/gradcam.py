@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.errors import UsageError, VerificationError
+from edge_van.prediction.scores import is_binary
 from edge_van.runtimes.onnx_file import head_weights
 from edge_van.runtimes.stage_map import STAGES, check_stage, map_size
 
@@ -80,6 +81,7 @@ class GradCAM:
         check_stage(stage)
         self.stage = default_stage(bundle.manifest.input_spec.size) if stage is None else stage
         self.gradient_file = graph if self.stage == STAGES[-1] else FP32_ONNX
+        self._is_binary = is_binary(bundle)
         self._head: Maps | None = None
         self._rest: FoldedVAN | None = None
         bundle.check(self.gradient_file)
@@ -89,7 +91,17 @@ class GradCAM:
             self._rest = _read_rest(bundle, self.stage)
 
     def gradients(self, maps: Array, classes: NDArray[np.integer[Any]]) -> Array:
-        """d logit_c / d A, (N, C, H, W), or (N, C, 1, 1) for stage 4."""
+        """d logit_c / d A, (N, C, H, W), or (N, C, 1, 1) for stage 4.
+
+        Where a single output tells two classes apart, its logit is that of class 1 and its negative that of class 0.
+        """
+        if self._is_binary:
+            signs = np.where(classes > 0, 1.0, -1.0)[:, None, None, None]
+            turned: Array = signs * self._of_outputs(maps, np.zeros_like(classes))
+            return turned
+        return self._of_outputs(maps, classes)
+
+    def _of_outputs(self, maps: Array, classes: NDArray[np.integer[Any]]) -> Array:
         if self._head is not None:
             rows: Array = self._head[classes]  # (N, C)
             return cast(Array, rows[:, :, None, None] / (maps.shape[2] * maps.shape[3]))

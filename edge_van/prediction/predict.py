@@ -22,11 +22,12 @@ import numpy as np
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.models import BundleModel
 from edge_van.errors import DataError, EdgeVanError, UsageError, VerificationError
+from edge_van.head import Head
 from edge_van.images.decode import BrokenImageError, as_rgb, decode
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
-from edge_van.prediction.scores import ClassScore, class_names, rank
+from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
 from edge_van.prediction.sources import Source, open_sources, with_targets
 from edge_van.progress import UNWATCHED, Advance, Reporter, Work
 from edge_van.runtimes.image_model import ImageModel, open_bundle_model
@@ -40,7 +41,10 @@ SHOWN_AFTER_S = 2.0
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Which model, and what to say of each image. ``stage``, ``force`` and ``grad_cam``: see the command's help."""
+    """Which model, and what to say of each image. ``stage``, ``force`` and ``grad_cam``: see the command's help.
+
+    ``threshold`` stands for that of a bundle whose head is a sigmoid.
+    """
 
     runtime: str | None = None  # None: OpenVINO, or the engine's
     precision: str | None = None  # None: int8, but for torch, which runs fp32 alone
@@ -50,6 +54,7 @@ class PredictOptions:
     grad_cam: Path | None = None
     stage: int | None = None
     force: bool = False
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -72,13 +77,17 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image: the highest classes in order, the heat map of the first of them, and what computed both."""
+    """One image: the highest classes in order, the heat map of the first of them, and what computed both.
+
+    ``labels`` are all that reach the threshold, of a network whose images may have several; None of others.
+    """
 
     image: str
     predictions: tuple[ClassScore, ...]
     grad_cam: HeatMap | None
     model: str  # the file in the bundle
     runtime: str
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,7 @@ def predict(
             f"{model.runtime} shows no inner maps, from which Grad-CAM is made: leave --grad-cam out, or run the same "
             f"network with --runtime openvino or --runtime onnxruntime"
         )
+    head = bundle.manifest.head.with_threshold(options.threshold)
     paths = [Path(images)] if isinstance(images, str | Path) else [Path(path) for path in images]
     with ExitStack() as stack:
         sources = open_sources(stack, paths, work.reporter.note)
@@ -138,7 +148,7 @@ def predict(
         opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **stage_map))
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
-        run = _Run(opened, model, class_names(bundle), cam, options)
+        run = _Run(opened, model, class_names(bundle), head, cam, options)
         predictions: list[Prediction] = []
         blank: list[str] = []
         for source in _watched(sources, work.reporter, stack):
@@ -174,6 +184,7 @@ class _Run:
     opened: ImageModel
     model: BundleModel
     names: tuple[str, ...]
+    head: Head
     cam: GradCAM | None
     options: PredictOptions
 
@@ -182,7 +193,8 @@ class _Run:
         data, spec = source.read(), self.opened.spec
         pixels = decode(data, spec)
         logits, maps = self.opened.logits_and_maps(pixels[None])
-        scores = rank(logits[0], self.names, self.options.top_k)
+        scores = rank(logits[0], self.names, self.options.top_k, self.head)
+        labels = labels_of(logits[0], self.names, self.head)
         heat_map, blank = None, False
         if self.cam is not None and source.grad_cam is not None and maps is not None:
             try:
@@ -190,11 +202,11 @@ class _Run:
                 seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
                 _save(overlay(as_rgb(seen, spec), heat), source.grad_cam, force=self.options.force)
             except EdgeVanError as error:
-                without = Prediction(source.name, scores, None, self.model.file, self.model.runtime)
+                without = Prediction(source.name, scores, None, self.model.file, self.model.runtime, labels)
                 return without, Failure(source.name, str(error), heat_map=True)
             heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
             blank = not heat.any()
-        prediction = Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime)
+        prediction = Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime, labels)
         return prediction, "blank" if blank else ""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.head import Head
 from edge_van.images.decode import BrokenImageError, as_rgb, decode
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import stream
@@ -37,12 +38,14 @@ class _Model:
 
     opened: ImageModel
     cam: GradCAM
+    head: Head
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-        """Predicted classes (N,), maps (N, C, H, W) of uint8 images as the model takes them."""
+        """Predicted classes (N,), of several labels the likeliest, and maps (N, C, H, W) of uint8 images as the model
+        takes them."""
         logits, maps = self.opened.logits_and_maps(images)
         assert maps is not None  # it was opened with a stage
-        return logits.argmax(1), maps
+        return (self.head.choices(logits)[:, 0].astype(np.intp) if logits.shape[1] == 1 else logits.argmax(1)), maps
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def _open(stack: ExitStack, bundle: Bundle) -> _Models:
         stack.enter_context(open_bundle_model(bundle, model, batch=1, stage_map=fp32_cam.stage))
         for model in (fp32, int8)
     ]
-    return _Models(_Model(opened[0], fp32_cam), _Model(opened[1], int8_cam))
+    head = bundle.manifest.head
+    return _Models(_Model(opened[0], fp32_cam, head), _Model(opened[1], int8_cam, head))
 
 
 def _pair(bundle: Bundle, images: ImageSet, index: int, names: Sequence[str], models: _Models) -> CAMPair | None:

@@ -40,6 +40,7 @@ class ReportOptions:
     data: Path | None = None  # labelled images; None: the demo's for the demo, none for any other bundle
     image_limit: int = IMAGE_LIMIT  # images that flips are looked for among, evenly over all
     cam_limit: int = CAM_LIMIT  # images whose Grad-CAMs are compared
+    labels: Path | None = None  # a file of what is true of the images; None: folders, or one that is found with them
 
     def __post_init__(self) -> None:
         if self.data is not None and not isinstance(self.data, Path):
@@ -178,7 +179,8 @@ def _explained(candidate: _Candidate, options: ReportOptions, reporter: Reporter
     if data is None:
         return replace(side, no_explanation=_no_images())
     try:
-        explanation = explain(bundle, data, reporter, image_limit=options.image_limit, cam_limit=options.cam_limit)
+        limits = {"image_limit": options.image_limit, "cam_limit": options.cam_limit}
+        explanation = explain(bundle, data, reporter, labels=options.labels, **limits)
     except (MissingRuntimeError, NoModelsError, DataError) as error:  # DataError: the demo's images may not fit
         if options.data is not None:
             raise
@@ -277,6 +279,8 @@ def _command(subjects: Sequence[Path], options: ReportOptions) -> str:
     words = ["edge-van", "report", *map(file_name, subjects)]
     if options.data is not None:
         words += ["--data", file_name(options.data)]
+    if options.labels is not None:
+        words += ["--labels", file_name(options.labels)]
     if options.image_limit != IMAGE_LIMIT:
         words += ["--limit", str(options.image_limit)]
     return one_line(shlex.join(words))

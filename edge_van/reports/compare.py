@@ -177,22 +177,29 @@ def _accuracy(first: Side, second: Side) -> str:
             f"{other.images:,} of {other.data}) and is not compared. Compare by hand "
             f"what edge-van validate prints for both with one --data."
         )
-    gain, low, high = difference_interval(_top1(one), _top1(other))
+    if one.metric != other.metric:
+        return f"Accuracy is not compared: that of {first.name} is {one.metric}, that of {second.name} {other.metric}."
+    if one.metric == "mAP":  # its interval by itself is not recorded
+        return (
+            f"On the same {one.images:,} images {second.name} has a mAP of {number(other.int8_percent)} % in INT8, "
+            f"{first.name} of {number(one.int8_percent)} %; how sure the difference is, is not known."
+        )
+    gain, low, high = difference_interval(_level(one), _level(other))
     figures = (
         f"{signed(gain)} points (95 % interval {signed_interval(Interval(low, high))}, as for independent samples, "
-        f"since which images each has right is not recorded; {number(other.top1_int8_percent)} % against "
-        f"{number(one.top1_int8_percent)} %)"
+        f"since which images each has right is not recorded; {number(other.int8_percent)} % against "
+        f"{number(one.int8_percent)} %)"
     )
     if low <= 0.0 <= high:
         return (
-            f"On the same {one.images:,} images the top-1 of {second.name} in INT8 is not shown to differ from that of "
-            f"{first.name}: {figures}."
+            f"On the same {one.images:,} images the {one.metric} of {second.name} in INT8 is not shown to differ from "
+            f"that of {first.name}: {figures}."
         )
-    level = "higher" if gain > 0.0 else "lower"
-    return f"On the same {one.images:,} images {second.name} has a {level} top-1 in INT8 than {first.name}: {figures}."
+    level = f"{'higher' if gain > 0.0 else 'lower'} {one.metric}"
+    return f"On the same {one.images:,} images {second.name} has a {level} in INT8 than {first.name}: {figures}."
 
 
-def _top1(accuracy: Accuracy) -> tuple[float, float, float]:
-    """INT8's top-1 with its interval, in percent."""
-    low, high = wilson_interval(accuracy.top1_int8_percent / 100, accuracy.images)
-    return accuracy.top1_int8_percent, 100 * low, 100 * high
+def _level(accuracy: Accuracy) -> tuple[float, float, float]:
+    """INT8's share of images that are right, with its interval, in percent."""
+    low, high = wilson_interval(accuracy.int8_percent / 100, accuracy.images)
+    return accuracy.int8_percent, 100 * low, 100 * high

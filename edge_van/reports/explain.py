@@ -8,18 +8,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
+from edge_van.head import Head, check_finite, sigmoid, softmax
 from edge_van.images.decode import as_rgb, decode
-from edge_van.images.sets import ImageSet, open_images, splits
+from edge_van.images.labelled import Wanted, open_labelled
+from edge_van.images.sets import ImageSet, splits
 from edge_van.images.stream import StreamStats, stream
 from edge_van.machine import describe_machine
-from edge_van.prediction.softmax import softmax
 from edge_van.progress import Reporter
 from edge_van.reports.cams import cams_of
 from edge_van.reports.pictures import at_least, jpeg
@@ -28,6 +29,7 @@ from edge_van.runtimes.image_model import open_bundle_model
 from edge_van.statistics import evenly_spread
 from edge_van.text import one_line, without_folders
 
+Array = NDArray[Any]
 MOST_FLIPS = 12
 _KINDS: tuple[Literal["lost", "gained", "both_wrong"], ...] = ("lost", "gained", "both_wrong")
 
@@ -38,12 +40,20 @@ class NoModelsError(BundleError):
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A flip before its image is drawn: position in the set, true class, (class, probability) of both models."""
+    """A flip before its image is drawn: position in the set, true answer, (answer, probability) of both models.
+
+    Answers are numbers of ``_answers``; the probability is None where the head gives none.
+    """
 
     index: int
     label: int
-    fp32: tuple[int, float]
-    int8: tuple[int, float]
+    fp32: tuple[int, float | None]
+    int8: tuple[int, float | None]
+
+    @property
+    def sure(self) -> float:
+        """Both probabilities together."""
+        return (self.fp32[1] or 0.0) + (self.int8[1] or 0.0)
 
     @property
     def kind(self) -> Literal["lost", "gained", "both_wrong"]:
@@ -52,13 +62,17 @@ class _Candidate:
         return "gained" if self.int8[0] == self.label else "both_wrong"
 
 
-def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int, cam_limit: int) -> Explanation:
+def explain(
+    bundle: Bundle, data: Path, reporter: Reporter, *, labels: Path | None = None, image_limit: int, cam_limit: int
+) -> Explanation:
     """Run OpenVINO's FP32 and INT8 over up to ``image_limit`` images, evenly over all of ``data``.
 
-    Kept are the flips with the highest probability of both predictions together, ``MOST_FLIPS`` at most, images that
-    INT8 lost first. Raises ``BundleError`` for damaged models, ``NoModelsError`` for a bundle without them,
-    ``DataError`` for images that do not fit, ``MissingRuntimeError`` without OpenVINO, ``VerificationError`` for logits
-    that are not finite.
+    ``labels`` is a file of what is true of them, as ``open_labelled`` takes it. Kept are the flips with the highest
+    probability of both predictions together, ``MOST_FLIPS`` at most, images that INT8 lost first. Of several labels an
+    image the one is shown whose probability changed most among those that came or went.
+
+    Raises ``BundleError`` for damaged models, ``NoModelsError`` for a bundle without them, ``DataError`` for images
+    that do not fit, ``MissingRuntimeError`` without OpenVINO, ``VerificationError`` for logits that are not finite.
     """
     manifest = bundle.manifest
     spec = manifest.input_spec
@@ -73,7 +87,7 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
     stats = StreamStats()
     with ExitStack() as stack:
         images = stack.enter_context(
-            open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
+            open_labelled(splits(data)[0], Wanted(manifest.head, manifest.num_classes, spec.classes, labels))
         )
         for warning in images.warnings:
             reporter.note(warning)
@@ -83,16 +97,18 @@ def explain(bundle: Bundle, data: Path, reporter: Reporter, *, image_limit: int,
         seen = 0
         with reporter.stage("Looking for predictions that flipped", len(indices)) as advance:
             for part in stream(images, spec, batch_size=fp32.batch, indices=indices, stats=stats):
-                by_fp32, by_int8 = (softmax(model.logits(part.images)) for model in (fp32, int8))
-                candidates += _flipped(by_fp32, by_int8, part.indices, part.labels)
+                by_fp32, by_int8 = (model.logits(part.images) for model in (fp32, int8))
+                truth = part.labels if images.targets is None else images.targets[part.indices]
+                candidates += _flipped(manifest.head, by_fp32, by_int8, part.indices, truth)
                 seen += len(part.labels)
                 advance(len(part.labels))
         if not seen:
             raise DataError(f"{images.source}: none of the {len(indices)} images could be read")
-        names = tuple(map(one_line, spec.classes or images.classes or ()))  # a folder's name need not be UTF-8
+        names = tuple(map(one_line, images.classes or ()))  # a folder's name need not be UTF-8
         kinds = [flip.kind for flip in candidates]
-        candidates.sort(key=lambda c: (_KINDS.index(c.kind), -c.fp32[1] - c.int8[1], c.index))
-        flips = tuple(_drawn(flip, images, bundle, names) for flip in candidates[:MOST_FLIPS])
+        candidates.sort(key=lambda c: (_KINDS.index(c.kind), -c.sure, c.index))
+        answers = names if images.targets is None else tuple(a for name in names for a in (f"no {name}", name))
+        flips = tuple(_drawn(flip, images, bundle, answers) for flip in candidates[:MOST_FLIPS])
         cams, note = _cams(bundle, images, [flip.index for flip in candidates], names, reporter, cam_limit)
         return Explanation(
             data=one_line(images.source.name),
@@ -119,20 +135,30 @@ def _cams(
         return None, one_line(f"not shown ({without_folders(error, (bundle.path, images.source))}).")
 
 
-def _flipped(
-    fp32: NDArray[np.float64], int8: NDArray[np.float64], indices: NDArray[np.int64], labels: NDArray[np.int64]
-) -> list[_Candidate]:
-    """The images of one batch whose predicted classes differ, from the probabilities (N, classes) of both models."""
-    tops = fp32.argmax(1), int8.argmax(1)
-    return [
-        _Candidate(
-            int(indices[i]),
-            int(labels[i]),
-            (int(tops[0][i]), float(fp32[i, tops[0][i]])),
-            (int(tops[1][i]), float(int8[i, tops[1][i]])),
-        )
-        for i in np.flatnonzero(tops[0] != tops[1])
-    ]
+def _flipped(head: Head, fp32: Array, int8: Array, indices: NDArray[np.int64], truth: NDArray[Any]) -> list[_Candidate]:
+    """The images of one batch of which the models, from their logits (N, outputs), do not say the same."""
+    for logits in (fp32, int8):
+        check_finite(logits)
+    first, second = head.choices(fp32), head.choices(int8)
+    rows = np.flatnonzero((first != second).any(1)).tolist()
+    found = []
+    for i in rows:
+        # the label that changed most, of those that came or went; the only output there is; or the two classes
+        changed = np.abs(sigmoid(fp32[i]) - sigmoid(int8[i])) * (first[i] != second[i]) if truth.ndim == 2 else [0]
+        c = int(np.argmax(changed))
+        label = 2 * c + int(truth[i, c]) if truth.ndim == 2 else int(truth[i])
+        sides = [(2 * c + int(said[i, c]), float(logits[i, c])) for said, logits in ((first, fp32), (second, int8))]
+        by: list[tuple[int, float | None]]
+        if head.activation == "sigmoid":
+            by = [(answer, float(sigmoid(np.array(x if answer % 2 else -x)))) for answer, x in sides]
+        else:
+            by = [_of_class(head, logits[i], int(said[i, 0])) for said, logits in ((first, fp32), (second, int8))]
+        found.append(_Candidate(int(indices[i]), label, by[0], by[1]))
+    return found
+
+
+def _of_class(head: Head, logits: Array, chosen: int) -> tuple[int, float | None]:
+    return chosen, float(softmax(logits)[chosen]) if head.activation == "softmax" else None
 
 
 def _drawn(flip: _Candidate, images: ImageSet, bundle: Bundle, names: tuple[str, ...]) -> Flip:

@@ -107,3 +107,8 @@ def _common(words: Sequence[Sequence[str]]) -> int:
     """How many of the first words are the same everywhere."""
     columns = zip(*words, strict=False)  # as long as the shortest
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def percent(share: float | None) -> str:
+    """A probability, 0 to 1, in whole percent; nothing where there is none."""
+    return "" if share is None else f"{100 * share:.0f} %"

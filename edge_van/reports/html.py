@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edge_van.reports.format import percent
 from edge_van.reports.verdict import STATUS_WORDS
 from edge_van.reports.view import Code, Page
 from edge_van.reports.write import GENERATOR
@@ -49,5 +50,5 @@ def _environment() -> Any:
     )
     environment.filters["jpeg"] = lambda content: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
     environment.filters["svg"] = Markup  # our own figures, whose text matplotlib has escaped
-    environment.filters["percent"] = lambda probability: f"{100 * probability:.0f} %"
+    environment.filters["percent"] = percent
     return environment

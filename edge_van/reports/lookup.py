@@ -24,11 +24,11 @@ ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")
 
 
 @dataclass(frozen=True)
-class Top1:
-    """Accuracy of the model that a runtime runs, in percent.
+class Level:
+    """Accuracy of the model that a runtime runs, in percent, by the metric of its task.
 
-    ``interval`` is that of the drop, counted down from FP32's top-1 on these images: how sure the distance to FP32 is,
-    not how sure top-1 is. None for FP32 itself.
+    ``interval`` is that of the drop, counted down from FP32's on these images: how sure the distance to FP32 is, not
+    how sure the accuracy is. None for FP32 itself.
     """
 
     percent: float
@@ -52,7 +52,7 @@ def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
     measured = [s for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
     active = {engine_set.choice.active for engine_set in manifest.engines.values()}
     chosen = [s for s in measured if s.name in active] or measured
-    return min(chosen, key=lambda s: s.accuracy.top1_drop_points if s.accuracy else 0.0) if chosen else None
+    return min(chosen, key=lambda s: s.accuracy.drop_points if s.accuracy else 0.0) if chosen else None
 
 
 def shipped_accuracy(manifest: Manifest) -> Accuracy | None:
@@ -151,29 +151,29 @@ def _from_manifest(manifest: Manifest | None) -> Speed | None:
     return Speed("int8", fp32.name, ratio, bounds, int8.median_ms, fp32.median_ms, latency.rounds, "quantize")
 
 
-def top1_of(manifest: Manifest, runtime: str, precision: str, file: str) -> Top1 | None:
+def level_of(manifest: Manifest, runtime: str, precision: str, file: str) -> Level | None:
     """Accuracy of the bundle's ``file`` as ``runtime`` runs it; None where nobody measured that (OpenVINO's bf16, for
     one)."""
     overall = manifest.accuracy
     if precision == "fp32":
         accuracy = shipped_accuracy(manifest)
-        return None if accuracy is None else Top1(accuracy.top1_fp32_percent, None, f"FP32 on {accuracy.data}")
+        return None if accuracy is None else Level(accuracy.fp32_percent, None, f"FP32 on {accuracy.data}")
     if runtime == "openvino":
-        return _top1(overall, "OpenVINO's kernels") if precision == "int8" else None
+        return _level(overall, "OpenVINO's kernels") if precision == "int8" else None
     engine = precision if runtime in ENGINE_RUNTIMES else None
     scheme = next((s for s in manifest.schemes if file == s.file or engine == s.name), None)
     if scheme is not None and scheme.accuracy is not None:
-        return _top1(scheme.accuracy, "the graph computed exactly")
+        return _level(scheme.accuracy, "the graph computed exactly")
     if file == OPENVINO_ONNX:
-        return _top1(overall, "the same graph in OpenVINO's kernels")
+        return _level(overall, "the same graph in OpenVINO's kernels")
     return None
 
 
-def _top1(accuracy: Accuracy | None, source: str) -> Top1 | None:
+def _level(accuracy: Accuracy | None, source: str) -> Level | None:
     if accuracy is None:
         return None
-    drop, fp32 = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
-    return Top1(accuracy.top1_int8_percent, Interval(fp32 - drop.high, fp32 - drop.low), source)
+    drop, fp32 = accuracy.drop_interval, accuracy.fp32_percent
+    return Level(accuracy.int8_percent, Interval(fp32 - drop.high, fp32 - drop.low), source)
 
 
 def same_engines(one: Machine, other: Machine) -> bool:
@@ -186,5 +186,16 @@ def profile(run: BenchmarkResult, model: str) -> LayerProfile | None:
 
 
 def limit_points(manifest: Manifest) -> float:
-    """The recipe's largest allowed top-1 drop, in points."""
+    """The recipe's largest allowed drop, in points."""
     return manifest.recipe.max_drop_points
+
+
+def metric_of(manifest: Manifest | None) -> str:
+    """What the accuracy of a bundle is measured by: "top-1" where nobody measured it."""
+    accuracy = None if manifest is None else shipped_accuracy(manifest)
+    return Accuracy.metric if accuracy is None else accuracy.metric
+
+
+def titled(metric: str) -> str:
+    """As it stands at the head of a sentence."""
+    return metric if metric == "mAP" else metric.capitalize()

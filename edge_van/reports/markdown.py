@@ -9,6 +9,7 @@ import re
 from functools import cache
 from typing import Any
 
+from edge_van.reports.format import percent
 from edge_van.reports.html import TEMPLATES
 from edge_van.reports.verdict import STATUS_WORDS
 from edge_van.reports.view import Code, Page
@@ -63,7 +64,7 @@ def _written(value: Any) -> Any:
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=False,  # not HTML: finalize escapes every value for Markdown
         finalize=_written,
@@ -71,3 +72,5 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["percent"] = percent
+    return environment

@@ -68,10 +68,10 @@ def _facts(side: Side, verdict: Verdict) -> tuple[Fact, ...]:
     if measured is not None:
         facts.append(
             Fact(
-                "top-1 drop",
-                f"{signed(measured.top1_drop_points)} points",
-                f"{signed_interval(measured.top1_drop_interval)}; {number(measured.top1_fp32_percent)} to "
-                f"{number(measured.top1_int8_percent)} %",
+                f"{measured.metric} drop",
+                f"{signed(measured.drop_points)} points",
+                f"{signed_interval(measured.drop_interval)}; {number(measured.fp32_percent)} to "
+                f"{number(measured.int8_percent)} %",
             )
         )
     if (speed := verdict.speed) is not None:

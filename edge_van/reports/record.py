@@ -20,7 +20,7 @@ from edge_van.machine import Machine
 from edge_van.storage.json_format import JSONFormat, encode
 from edge_van.timing.record import BenchmarkResult, check_consistent
 
-REPORT_SCHEMA_VERSION = 2
+REPORT_SCHEMA_VERSION = 3
 REPORT_KIND = "edge-van report"
 
 Status = Literal["good", "reservations", "no", "not_judged"]
@@ -28,10 +28,10 @@ Status = Literal["good", "reservations", "no", "not_judged"]
 
 @dataclass(frozen=True)
 class TopClass:
-    """The class with the highest logit and its softmax probability, 0..1."""
+    """What a model says of an image and its probability, 0..1; None where its head gives none."""
 
     name: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Report:
 
 
 def _upgraded(content: dict[str, Any], version: int) -> dict[str, Any]:
-    """A report of version 1 held manifests of version 1."""
+    """A report of version 1 or 2 held manifests of that version."""
     for side in content["sides"]:
         if side["manifest"] is not None:
             side["manifest"] = upgraded(side["manifest"], version)

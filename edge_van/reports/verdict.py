@@ -4,7 +4,7 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 
 "no", where any of these holds:
   1. the bundle's accuracy was never measured on labelled images;
-  2. top-1 drops by more than the recipe's limit;
+  2. accuracy drops by more than the recipe's limit;
   3. INT8 is not faster than its own FP32: the whole 95 % interval of the paired ratio is under 1.
 "not judged", where none of those holds and there is no bundle, only a benchmark's result: it has no accuracy.
 "reservations", where there is a bundle, none of those holds and any of these does:
@@ -69,9 +69,9 @@ def _against(manifest: Manifest | None, accuracy: Accuracy | None, speed: Speed 
     reasons = []
     if manifest is not None and accuracy is None:
         reasons.append("Accuracy was never measured: run edge-van quantize again with --data.")
-    if manifest is not None and accuracy is not None and accuracy.top1_drop_points > (limit := limit_points(manifest)):
+    if manifest is not None and accuracy is not None and accuracy.drop_points > (limit := limit_points(manifest)):
         reasons.append(
-            f"{accuracy.model} loses {number(accuracy.top1_drop_points)} points of top-1, over the limit of "
+            f"{accuracy.model} loses {number(accuracy.drop_points)} points of {accuracy.metric}, over the limit of "
             f"{points(limit)}."
         )
     if speed is not None and speed.interval.high < 1.0:
@@ -145,7 +145,7 @@ def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:
 def _tensorrt(manifest: Manifest) -> list[str]:
     """A device takes the fastest of these graphs that is within the limit, so one is enough."""
     measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
-    best = min((a.top1_drop_points for a in measured), default=0.0)
+    best = min((a.drop_points for a in measured), default=0.0)
     if best <= (limit := limit_points(manifest)):
         return []
     return [
@@ -167,16 +167,16 @@ def _other_engines(manifest: Manifest) -> list[str]:
 def _accuracy_clause(manifest: Manifest | None, accuracy: Accuracy | None) -> str:
     if manifest is None or accuracy is None:
         return "its accuracy is not known"
-    drop, limit = accuracy.top1_drop_points, limit_points(manifest)
+    drop, limit = accuracy.drop_points, limit_points(manifest)
     moved = (
-        "top-1 does not move"
+        f"{accuracy.metric} does not move"
         if round(drop, 2) == 0
-        else f"it loses {number(drop)} points of top-1"
+        else f"it loses {number(drop)} points of {accuracy.metric}"
         if drop > 0
-        else f"it gains {number(-drop)} points of top-1"
+        else f"it gains {number(-drop)} points of {accuracy.metric}"
     )
     return (
-        f"{moved} (drop {signed(drop)}, 95 % interval {signed_interval(accuracy.top1_drop_interval)}; up to "
+        f"{moved} (drop {signed(drop)}, 95 % interval {signed_interval(accuracy.drop_interval)}; up to "
         f"{points(limit)} is allowed) on {accuracy.images:,} images"
     )
 

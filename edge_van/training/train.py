@@ -147,7 +147,8 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
             raise UsageError("a training from scratch needs --variant b0..b6; one that goes on needs --checkpoint FILE")
         van = VAN(options.variant, len(classes), drop_path_rate=settings.drop_path)
         return van, spec, f"scratch {options.variant}", options.variant
-    loaded = load_checkpoint(str(options.checkpoint), variant=options.variant)
+    # a training chooses one class an image, whatever the outputs were before
+    loaded = load_checkpoint(str(options.checkpoint), variant=options.variant, by_hand=("head",))
     van = copy.deepcopy(loaded.van)
     for module, rate in zip(
         (m for m in van.modules() if isinstance(m, DropPath)),
@@ -155,7 +156,8 @@ def _start(options: TrainOptions, settings: TrainSettings, spec: InputSpec) -> t
         strict=True,
     ):
         module.rate = rate
-    if loaded.spec.classes != classes:  # another task, or the logits in another order: its head starts anew
+    # another task, or the logits in another order: its head starts anew
+    if loaded.spec.classes != classes or van.num_classes != len(classes):
         head = nn.Linear(cast(nn.Linear, van.head).in_features, len(classes))
         nn.init.trunc_normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)

@@ -90,9 +90,7 @@ def test_the_fastest_within_the_limit() -> None:
 def test_no_choice_breaks_the_limit_or_is_beaten(rows: list[tuple[float | None, float | None]], limit: float) -> None:
     table = tuple(SchemeTiming(str(i), drop, ms) for i, (drop, ms) in enumerate(rows))
     choice = choose_engine(table, limit)
-    fit = [
-        r for r in table if r.median_ms is not None and r.top1_drop_points is not None and r.top1_drop_points <= limit
-    ]
+    fit = [r for r in table if r.median_ms is not None and r.drop_points is not None and r.drop_points <= limit]
     if choice.active is None:
         assert not fit
     else:

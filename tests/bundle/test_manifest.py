@@ -34,9 +34,11 @@ from edge_van.bundle.records import (
     Latency,
     LatencyRow,
     Manifest,
+    MetricChange,
     SchemeResult,
 )
 from edge_van.errors import BundleError
+from edge_van.head import Head
 from edge_van.input_spec import INTERPOLATIONS, InputSpec
 from edge_van.machine import Machine
 
@@ -85,6 +87,8 @@ accuracy = st.floats(-100.0, 100.0).flatmap(
     lambda drop: st.builds(
         Accuracy, text, st.integers(1, 2**63 - 1), count, share, share, st.none() | share, st.none() | share,
         st.just(drop), intervals_of_drops(drop), share, number, tuple_of(change), number, number, number, number,
+        text, st.sampled_from(["top-1", "accuracy", "mAP"]),
+        tuple_of(st.builds(MetricChange, text, share, share, st.just(drop), intervals_of_drops(drop))),
     )
 )  # fmt: skip
 times = st.lists(positive, min_size=1, max_size=3).map(tuple)
@@ -111,30 +115,40 @@ recipe = st.builds(
     max_drop_points=st.floats(0.0, 100.0),
     batch=st.integers(1, 256),
 )
+heads = st.sampled_from([Head(), Head("none")]) | st.floats(0.01, 0.99).map(lambda t: Head("sigmoid", t))
 folded = st.builds(FoldRecord, count, count, number)
 
 
 def with_as_many_classes(manifest: Manifest) -> Manifest:
     names = manifest.input_spec.classes
-    return replace(manifest, num_classes=max(manifest.num_classes, 1) if names is None else len(names))
+    outputs = max(manifest.num_classes, 1) if names is None else len(names)
+    # one output is a sigmoid's; of two names it may be, too
+    if outputs == 1 or (outputs == 2 and manifest.head.threshold < 0.2):
+        return replace(manifest, num_classes=1, head=Head("sigmoid", manifest.head.threshold))
+    return replace(manifest, num_classes=outputs)
 
 
 manifests = st.builds(
     Manifest, st.just(MANIFEST_SCHEMA_VERSION), text, text, text, count, text, text, text, spec, text, recipe,
     folded,
     st.builds(CalibrationRecord, text, count, count, count), tuple_of(scheme), words, files, machine,
-    st.none() | accuracy, st.none() | latency, tuple_of(text),
+    st.none() | accuracy, st.none() | latency, tuple_of(text), head=heads,
 ).map(with_as_many_classes)  # fmt: skip
 
 
+METRIC = MetricChange("F1", 90.0, 89.0, 1.0, Interval(0.5, 1.5))
 RECIPE = msgspec.to_builtins(MANIFEST.recipe)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_classes": -5}, "-5 classes"),
+        ({"num_classes": -5}, "-5 outputs"),
         ({"num_classes": 7}, "7 classes and 2 names"),
+        ({"num_classes": 1}, "1 outputs behind softmax"),
+        ({"head": {"activation": "tanh"}}, "a head is one of"),
+        ({"head": {"activation": "sigmoid", "threshold": 1.0}}, "over 0 and under 1"),
+        ({"head": {"activation": "softmax", "threshold": 0.4}}, "has none"),
         ({"recipe": RECIPE | {"max_drop_points": "abc"}}, "recipe.max_drop_points"),
         ({"recipe": RECIPE | {"max_drop_points": True}}, "recipe.max_drop_points"),
         ({"recipe": RECIPE | {"max_drop_points": -0.1}}, "a number from 0 to 100; got -0.1"),
@@ -191,14 +205,16 @@ def test_a_latency_is_checked_as_a_benchmarks_rows_are(
     "change",
     [
         {"images": 0},
-        {"top1_int8_percent": 101.0},
-        {"top1_fp32_percent": -1.0},
+        {"int8_percent": 101.0},
+        {"fp32_percent": -1.0},
         {"agreement_percent": 1e300},
         {"top5_int8_percent": 101.0},
         {"classes": [{"name": "a", "images": 1, "recall_fp32_percent": 50.0, "recall_int8_percent": 1e300}]},
-        {"top1_drop_interval": {"low": 2.0, "high": 1.0}},
-        {"top1_drop_interval": {"low": -1e300, "high": 3.0}},
-        {"top1_drop_points": -1e300},
+        {"drop_interval": {"low": 2.0, "high": 1.0}},
+        {"drop_interval": {"low": -1e300, "high": 3.0}},
+        {"drop_points": -1e300},
+        {"others": [msgspec.to_builtins(METRIC) | {"fp32_percent": 101.0}]},
+        {"others": [msgspec.to_builtins(METRIC) | {"drop_interval": {"low": 2.0, "high": 1.0}}]},
     ],
 )
 @pytest.mark.parametrize("place", ["accuracy", "scheme"])
@@ -244,7 +260,7 @@ def test_any_other_content_is_a_bundle_error(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("where", "value", "word"),
     [
-        (("schema_version",), 3, "written by edge-van 0.1.0"),
+        (("schema_version",), 4, "written by edge-van 0.1.0"),
         (("schema_version",), 0, "version 0"),
         (("schema_version",), "1", "schema_version"),
         (("num_classes",), "10", "$.num_classes"),
@@ -322,7 +338,8 @@ def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
     assert found == {**flat, "method": "ptq", "qat": asdict(QATSettings())}  # there was nothing else
     assert [entry.path for entry in read.files] == [entry["path"] for entry in raw["files"]]
     assert read.accuracy is not None
-    assert read.accuracy.top1_int8_percent == raw["accuracy"]["top1_int8_percent"]
+    assert read.accuracy.int8_percent == raw["accuracy"]["top1_int8_percent"]
+    assert (read.accuracy.metric, read.head) == ("top-1", Head())
 
 
 @pytest.mark.parametrize("recipe", [{"samples": 0}, {"tensorrt_schemes": "int9"}, 3, None, {"max_drop_points": "1"}])

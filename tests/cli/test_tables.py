@@ -55,7 +55,7 @@ def test_a_bundle_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
         latency=Latency(1, 0, 10, 300, "fp32", (row,), 0.5, notes),
         schemes=(scheme,),
         warnings=("[x] " + "word " * 40,),
-        rounded=replace(ACCURACY, model="bf16", top1_drop_points=0.25, logit_sqnr_db=45.5),
+        rounded=replace(ACCURACY, model="bf16", drop_points=0.25, logit_sqnr_db=45.5),
     )
     show_bundle(Bundle(Path("/a [b]") / ("deep" * 30), manifest))
     out = capsys.readouterr().out

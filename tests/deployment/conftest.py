@@ -38,7 +38,7 @@ def device_bundle(timed_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
             writer.path(entry.path).write_bytes(Path(timed_bundle.file(entry.path)).read_bytes())
         np.savez(writer.path(GOLDEN), **{PIXELS: pixels, **logits})
         golden = GoldenRecord(len(pixels), {FP32_IR: 40.0, INT8_IR: 10.0})
-        manifest = replace(timed_bundle.manifest, golden=golden, accuracy=replace(ACCURACY, top1_drop_points=0.5))
+        manifest = replace(timed_bundle.manifest, golden=golden, accuracy=replace(ACCURACY, drop_points=0.5))
         return writer.finish(replace(manifest, recipe=MANIFEST.recipe))
 
 
@@ -65,7 +65,7 @@ def jetson_bundle(timed_bundle: Bundle, graphs: dict[str, Path], tmp_path_factor
                 agreement_percent=99.0,
                 images=64,
                 target="tensorrt",
-                accuracy=replace(ACCURACY, model=name, top1_drop_points=DROPS[name]),
+                accuracy=replace(ACCURACY, model=name, drop_points=DROPS[name]),
             )
             for name, file in FILES.items()
         )

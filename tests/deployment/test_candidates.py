@@ -24,10 +24,10 @@ PROBE: dict[str, Any] = {
 def test_a_shorter_float_counts_with_the_rounded_network(device_bundle: Bundle) -> None:
     golden = device_bundle.manifest.golden
     assert golden is not None
-    measured = replace(ACCURACY, model="bf16", top1_drop_points=0.125)
+    measured = replace(ACCURACY, model="bf16", drop_points=0.125)
     manifest = replace(device_bundle.manifest, rounded=measured, golden=replace(golden, rounded_floor_db=44.5))
     plan = make_plan(Bundle(device_bundle.path, manifest), load_target("cpu-x86"), PROBE)
-    assert plan.candidates["bf16"].top1_drop_points == 0.125
+    assert plan.candidates["bf16"].drop_points == 0.125
     floors = {name: candidate.request["floor_db"] for name, candidate in plan.candidates.items()}
     assert floors == {"openvino": 10.0, "bf16": 44.5, "fp32": golden.floors_db[FP32_IR]}
     hints = {name: candidate.request["precision"] for name, candidate in plan.candidates.items()}
@@ -37,7 +37,7 @@ def test_a_shorter_float_counts_with_the_rounded_network(device_bundle: Bundle) 
 def test_a_bundle_of_before_has_no_figure_for_it(device_bundle: Bundle) -> None:
     plan = make_plan(device_bundle, load_target("cpu-x86"), PROBE)
     bf16 = plan.candidates["bf16"]
-    assert (bf16.top1_drop_points, bf16.request["floor_db"]) == (None, UNMEASURED_FLOOR_DB)
+    assert (bf16.drop_points, bf16.request["floor_db"]) == (None, UNMEASURED_FLOOR_DB)
 
 
 @pytest.mark.parametrize("capabilities", [["FP32", "INT8"], []])

@@ -22,7 +22,8 @@ from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.deployment.rollout import DeployOptions, deploy
 from edge_van.deployment.targets import load_target
-from edge_van.pipeline import QuantizeOptions, quantize
+from edge_van.pipeline import quantize
+from edge_van.starting_point import QuantizeOptions
 from edge_van.statistics import sqnr_db
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

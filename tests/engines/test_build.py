@@ -48,7 +48,7 @@ ADA = Device("NVIDIA GeForce RTX 4090", "8.9")
 @pytest.fixture
 def bundle(graphs: dict[str, Path], tmp_path: Path) -> Bundle:
     def scheme(name: str, layers: int, drop: float) -> SchemeResult:
-        accuracy = replace(ACCURACY, top1_drop_points=drop)
+        accuracy = replace(ACCURACY, drop_points=drop)
         file = f"onnx/model_{name}.onnx"
         return SchemeResult(name, file, True, (), layers, 30.0, 99.0, 9, "tensorrt", "float16", accuracy)
 
@@ -102,7 +102,7 @@ def test_engines_are_built_and_listed(bundle: Bundle) -> None:
     assert [e.scheme for e in found.engines] == ["int8", "int8_pointwise"]
     assert found.choice.active is None
     assert {row.note for row in found.choice.table} == {"not timed: no GPU here"}
-    assert [row.top1_drop_points for row in found.choice.table] == [0.5, 0.2]
+    assert [row.drop_points for row in found.choice.table] == [0.5, 0.2]
     listed = {f.path for f in updated.manifest.files}
     assert {f"tensorrt/{tag}/{ACTIVE_NAME}", f"tensorrt/{tag}/int8/{PLAN_NAME}"} <= listed
     assert {f.path for f in bundle.manifest.files} < listed

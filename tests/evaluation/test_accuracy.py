@@ -158,13 +158,13 @@ def test_figures_are_those_of_all_logits_at_once(six: Models, zoo: Path, pair: t
     assert done == [5, 5, 5, 5, 4]
     first, second = fp32.argmax(1), int8.argmax(1)
     assert len(set(first)) > 1
-    assert record.top1_fp32_percent == pytest.approx(100 * np.mean(first == labels))
-    assert record.top1_int8_percent == pytest.approx(100 * np.mean(second == labels))
+    assert record.fp32_percent == pytest.approx(100 * np.mean(first == labels))
+    assert record.int8_percent == pytest.approx(100 * np.mean(second == labels))
     top5 = [100 * np.mean([y in np.argsort(-row)[:5] for row, y in zip(x, labels, strict=True)]) for x in (fp32, int8)]
     assert (record.top5_fp32_percent, record.top5_int8_percent) == pytest.approx(top5)
-    assert record.top1_drop_points == pytest.approx(record.top1_fp32_percent - record.top1_int8_percent)
+    assert record.drop_points == pytest.approx(record.fp32_percent - record.int8_percent)
     _, low, high = paired_drop_interval(first == labels, second == labels)
-    assert (record.top1_drop_interval.low, record.top1_drop_interval.high) == (low, high)
+    assert (record.drop_interval.low, record.drop_interval.high) == (low, high)
     assert record.agreement_percent == pytest.approx(100 * np.mean(first == second))
     wide = fp32.astype(np.float64)
     expected = 10 * np.log10((wide**2).sum() / ((wide - int8) ** 2).sum())
@@ -192,14 +192,14 @@ def test_class_changes_add_up(six: Models, zoo: Path, pair: tuple[Session, Sessi
     assert moves == round(record.images * (1 - record.agreement_percent / 100))
     for name in ("fp32", "int8"):
         recall = np.mean([getattr(change, f"recall_{name}_percent") for change in record.classes])
-        assert recall == pytest.approx(getattr(record, f"top1_{name}_percent"))
+        assert recall == pytest.approx(getattr(record, f"{name}_percent"))
 
 
 def test_a_model_against_itself_loses_nothing(six: Models, zoo: Path) -> None:
     with open_model("openvino", six.fp32) as session, open_images(zoo) as images:
         record = validate(session, session, images)
-    assert record.top1_drop_points == 0
-    assert record.top1_drop_interval.low <= 0 <= record.top1_drop_interval.high
+    assert record.drop_points == 0
+    assert record.drop_interval.low <= 0 <= record.drop_interval.high
     assert (record.agreement_percent, record.logit_sqnr_db) == (100.0, 200.0)
     assert all(not change.moved_to for change in record.classes)
 
@@ -208,8 +208,8 @@ def test_swapped_models_turn_the_drop_around(zoo: Path, pair: tuple[Session, Ses
     with open_images(zoo) as images:
         there = validate(*pair, images)
         back = validate(*pair[::-1], images)
-    assert back.top1_drop_points == pytest.approx(-there.top1_drop_points)
-    assert back.top1_drop_interval.low == pytest.approx(-there.top1_drop_interval.high)
+    assert back.drop_points == pytest.approx(-there.drop_points)
+    assert back.drop_interval.low == pytest.approx(-there.drop_interval.high)
     assert back.agreement_percent == there.agreement_percent
 
 

@@ -50,7 +50,7 @@ def test_a_bundle() -> None:
 
 def test_a_bundle_for_tensorrt_alone() -> None:
     def scheme(name: str, layers: int, drop: float) -> SchemeResult:
-        accuracy = replace(ACCURACY, top1_drop_points=drop)
+        accuracy = replace(ACCURACY, drop_points=drop)
         return SchemeResult(name, f"{name}.onnx", True, (), layers, 30.0, 99.0, 9, "tensorrt", "float16", accuracy)
 
     schemes = (scheme("int8", 109, 3.0), scheme("int8_pointwise", 70, 0.5), scheme("fp16", 0, 0.0))
@@ -58,7 +58,7 @@ def test_a_bundle_for_tensorrt_alone() -> None:
     bundle_gate(only, 0.5, None)
     with pytest.raises(AccuracyGateError, match="0\\.50 points"):
         bundle_gate(only, 0.4, None)  # that fp16 loses nothing does not make INT8 good
-    good = replace(only, accuracy=replace(ACCURACY, top1_drop_points=0.0))
+    good = replace(only, accuracy=replace(ACCURACY, drop_points=0.0))
     bundle_gate(good, 0.5, None)
     with pytest.raises(AccuracyGateError, match="0\\.50 points"):
         bundle_gate(good, 0.4, None)  # nor does that OpenVINO's model is
@@ -67,7 +67,7 @@ def test_a_bundle_for_tensorrt_alone() -> None:
 def test_what_these_images_cannot_tell() -> None:
     def drop(points: float, half: float, images: int = 1000) -> Accuracy:
         interval = Interval(points - half, points + half)
-        return replace(ACCURACY, top1_drop_points=points, top1_drop_interval=interval, images=images)
+        return replace(ACCURACY, drop_points=points, drop_interval=interval, images=images)
 
     assert doubts(drop(0.1, 0.2), 1.0) is None
     assert doubts(drop(2.0, 0.2), 1.0) is None  # the gate says that

@@ -108,7 +108,7 @@ INT8 = (*MANIFEST, "latency", "rows", 1)
         {(*INT8, "ratio"): 1e-9, (*INT8, "ratio_interval"): {"low": 1e-9, "high": 1e11}},
         {(*INT8, "name"): HOSTILE, (*MANIFEST, "accuracy", "classes", 0, "name"): "x" * 3000},
         {(*MANIFEST, "accuracy", "logit_sqnr_db"): -1e300, (*MANIFEST, "schemes", 1, "logit_sqnr_db"): 140.0},
-        {(*MANIFEST, "accuracy", "top1_drop_interval"): {"low": -100.0, "high": 100.0}},
+        {(*MANIFEST, "accuracy", "drop_interval"): {"low": -100.0, "high": 100.0}},
         {(*MANIFEST, "recipe", "max_drop_points"): 100.0},
         {(*MANIFEST, "accuracy", "classes", 0, "recall_int8_percent"): 0.0},
     ],

@@ -46,7 +46,7 @@ def test_the_figures_are_those_of_the_records(single: Report, single_page: Page)
 
 
 def test_the_rounded_network_is_among_the_drops(no_plots: None) -> None:
-    rounded = replace(ACCURACY, model="bf16", top1_drop_points=0.31, logit_sqnr_db=45.5)
+    rounded = replace(ACCURACY, model="bf16", drop_points=0.31, logit_sqnr_db=45.5)
     [table] = [plot.table for plot in plots(bare(manifest(rounded=rounded))) if plot.name == "accuracy-0-drop"]
     [row] = [row for row in table.rows if row[0] == "FP32 rounded to BF16, graph"]
     assert row[2] == "+0.31"
@@ -172,7 +172,7 @@ def test_every_accuracy_has_an_interval(no_plots: None) -> None:
     assert content.accuracy is not None
     table = table_of(bare(content), "accuracy", "2,000 images")
     rows = {row[0]: row for row in table.rows}
-    for column, percent in ((1, content.accuracy.top1_fp32_percent), (2, content.accuracy.top1_int8_percent)):
+    for column, percent in ((1, content.accuracy.fp32_percent), (2, content.accuracy.int8_percent)):
         expected = binomtest(round(20 * percent), 2000).proportion_ci(method="wilson")
         assert rows["95 % intervals"][column] == f"{100 * expected.low:.2f} to {100 * expected.high:.2f}"
     assert table.columns[3].name == "drop, points"

@@ -40,13 +40,15 @@ class Point:
     runtime: str
     precision: str
     latency_ms: float
-    top1_percent: float
-    whisker: Interval | None  # FP32's top-1 less the interval of the drop, in percent
+    percent: float
+    whisker: Interval | None  # FP32's less the interval of the drop, in percent
 
 
-def scatter(name: str, title: str, points: Sequence[Point], *, also: Sequence[Point] = ()) -> tuple[str, str]:
-    """Top-1 over median latency; towards the upper left is better. Whiskers are the 95 % interval of the drop, from
-    FP32's top-1. Both axes hold ``also`` too: planes beside each other share theirs."""
+def scatter(
+    name: str, title: str, points: Sequence[Point], *, metric: str = "top-1", also: Sequence[Point] = ()
+) -> tuple[str, str]:
+    """The metric over median latency; towards the upper left is better. Whiskers are the 95 % interval of the drop,
+    from FP32's level. Both axes hold ``also`` too: planes beside each other share theirs."""
     times = [p.latency_ms for p in (*points, *also)]
     logarithmic = max(times) > LOG_FROM * min(times)
 
@@ -61,7 +63,7 @@ def scatter(name: str, title: str, points: Sequence[Point], *, also: Sequence[Po
                 axes.plot([p.latency_ms] * 2, [whisker.low, whisker.high], color=tint, linewidth=2, alpha=0.55)
             axes.plot(
                 [p.latency_ms],
-                [p.top1_percent],
+                [p.percent],
                 MARKERS.get(p.runtime, "X"),
                 color=tint,
                 markersize=11,
@@ -71,12 +73,12 @@ def scatter(name: str, title: str, points: Sequence[Point], *, also: Sequence[Po
             )
         low, high = min(times), max(times)
         axes.set_xlim((low / 1.25, high * 1.25) if logarithmic else (max(0, low - 0.15 * high), high * 1.1))
-        levels = [v for p in (*points, *also) for v in (p.top1_percent, *_ends(p.whisker))]
+        levels = [v for p in (*points, *also) for v in (p.percent, *_ends(p.whisker))]
         pad = max(0.12 * (max(levels) - min(levels)), 0.15)
         axes.set_ylim(min(levels) - pad, max(levels) + pad)
         plain_ticks(axes, canvas, logarithmic=logarithmic)
         axes.set_xlabel("median latency, ms" + (", logarithmic" if logarithmic else ""))
-        axes.set_title("top-1, %", loc="left", color=MUTED, fontsize=12)
+        axes.set_title(f"{metric}, %", loc="left", color=MUTED, fontsize=12)
         _legend(canvas, points)
 
     return drawn(name, title, draw)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edge_van.bundle.records import Accuracy, ClassChange, Interval, Manifest, SchemeResult
 from edge_van.reports.figures.rows import Axis, BarRow, ChangeRow, IntervalRow, bars, changes, intervals
 from edge_van.reports.format import interval, number, points, signed, signed_interval
-from edge_van.reports.lookup import Runs, limit_points, shipped_accuracy
+from edge_van.reports.lookup import Runs, limit_points, metric_of, shipped_accuracy, titled
 from edge_van.reports.record import Explanation, Report, Side
 from edge_van.reports.view import Block, Flips, Plot, Table, Text, columns
 from edge_van.statistics import wilson_interval
@@ -24,11 +24,20 @@ MOST_CLASSES = 20
 EXACT_DB = 150.0
 """Logits that agree to so many dB are the same computation: float32 ends near there."""
 
+_SHARES = (
+    "The intervals of {metric} are Wilson's, of each model by itself. INT8 is judged by that of the drop, Newcombe's "
+    "for paired proportions: both models saw the same images."
+)
+_RANKED = (
+    "mAP is the mean over the labels of their average precision. INT8 is judged by the interval of the drop, from "
+    "images drawn again and again, the same for both models."
+)
+
 
 def drop_ends(report: Report) -> tuple[float, ...]:
     """Ends of every measured drop's interval, and the limits: the plots of all sides share an axis."""
     manifests = [side.manifest for side in report.sides if side.manifest is not None]
-    bounds = [a.top1_drop_interval for manifest in manifests for _, _, a in _measured(manifest)]
+    bounds = [a.drop_interval for manifest in manifests for _, _, a in _measured(manifest)]
     return (*map(limit_points, manifests), *(end for bound in bounds for end in (bound.low, bound.high)))
 
 
@@ -46,20 +55,15 @@ def _both(a: Accuracy, manifest: Manifest) -> Table:
     five = None
     if a.top5_fp32_percent is not None and a.top5_int8_percent is not None:
         five = a.top5_fp32_percent - a.top5_int8_percent
+    is_share = a.metric != "mAP"  # of images that are right
+    own = [interval(_interval_of(p, a.images)) if is_share else "" for p in (a.fp32_percent, a.int8_percent)]
     rows = [
-        (
-            "top-1, %",
-            number(a.top1_fp32_percent),
-            number(a.top1_int8_percent),
-            signed(a.top1_drop_points),
-        ),
-        (
-            "95 % intervals",
-            interval(_interval_of(a.top1_fp32_percent, a.images)),
-            interval(_interval_of(a.top1_int8_percent, a.images)),
-            signed_interval(a.top1_drop_interval),
-        ),
+        (f"{a.metric}, %", number(a.fp32_percent), number(a.int8_percent), signed(a.drop_points)),
+        ("95 % intervals", *own, signed_interval(a.drop_interval)),
     ]
+    for m in a.others:
+        drop = f"{signed(m.drop_points)} ({signed_interval(m.drop_interval)})"
+        rows.append((f"{m.name}, %", number(m.fp32_percent), number(m.int8_percent), drop))
     if five is not None:
         rows.append(("top-5, %", number(a.top5_fp32_percent), number(a.top5_int8_percent), signed(five)))
     rows += [
@@ -71,8 +75,7 @@ def _both(a: Accuracy, manifest: Manifest) -> Table:
         f"{a.images:,} images of {a.data}{left_out}; a drop of up to {points(limit_points(manifest))} is allowed",
         columns("", "FP32", a.model, "drop, points"),
         tuple(rows),
-        note="The intervals of top-1 are Wilson's, of each model by itself. INT8 is judged by that of the drop, "
-        "Newcombe's for paired proportions: both models saw the same images.",
+        note=_SHARES.format(metric=a.metric) if is_share else _RANKED,
     )
 
 
@@ -94,26 +97,27 @@ def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
 
 def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
     accuracies, limit = _measured(manifest), limit_points(manifest)
-    rows = [IntervalRow(label, p, a.top1_drop_points, a.top1_drop_interval) for label, p, a in accuracies]
-    title = "Top-1 drop of every measured scheme against the limit"
+    rows = [IntervalRow(label, p, a.drop_points, a.drop_interval) for label, p, a in accuracies]
+    metric = metric_of(manifest)
+    title = f"{titled(metric)} drop of every measured scheme against the limit"
     wide, narrow = intervals(
         f"{name}-drop",
         title,
         rows,
-        axis=Axis("points of top-1 lost; further left is better", ends),
+        axis=Axis(f"points of {metric} lost; further left is better", ends),
         reference=0.0,
         limit=(limit, f"limit {limit:g}"),
         show=signed,
     )
     table = Table(
         "The figures",
-        columns("scheme", "top-1, %", "drop, points", "its 95 % interval", "agreement, %", "SQNR, dB", "images"),
+        columns("scheme", f"{metric}, %", "drop, points", "its 95 % interval", "agreement, %", "SQNR, dB", "images"),
         tuple(
             (
                 label,
-                number(a.top1_int8_percent),
-                signed(a.top1_drop_points),
-                signed_interval(a.top1_drop_interval),
+                number(a.int8_percent),
+                signed(a.drop_points),
+                signed_interval(a.drop_interval),
                 number(a.agreement_percent),
                 number(a.logit_sqnr_db, 1),
                 f"{a.images:,}",

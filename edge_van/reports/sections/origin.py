@@ -54,7 +54,7 @@ def _target(tag: str, engine_set: EngineSet) -> list[Block]:
                 ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
                 size(engine.plan_bytes),
                 number(engine.build_s, 1),
-                signed(None if timing is None else timing.top1_drop_points),
+                signed(None if timing is None else timing.drop_points),
                 ms(None if timing is None else timing.median_ms),
                 ms(None if timing is None else timing.p99_ms),
             )

@@ -11,7 +11,7 @@ from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.reports.figures.planes import Point, scatter
 from edge_van.reports.format import interval, ms, number
-from edge_van.reports.lookup import Runs, models_of, query, run_of, top1_of
+from edge_van.reports.lookup import Runs, level_of, metric_of, models_of, query, run_of, titled
 from edge_van.reports.record import Report, Side
 from edge_van.reports.sections.labels import labels_of, runtime_name
 from edge_van.reports.view import Block, Plot, Table, Text, columns
@@ -19,8 +19,8 @@ from edge_van.reports.view import Block, Plot, Table, Text, columns
 Known = tuple[str, Point, str]
 """A model's label, its point, and what its accuracy is of."""
 CAPTION = (
-    "Upper left is better. Whiskers: FP32's top-1 less the 95 % interval of the drop. They show how sure a model's "
-    "distance to FP32 is, not how sure its top-1 is: that interval stands under Accuracy."
+    "Upper left is better. Whiskers: FP32's {metric} less the 95 % interval of the drop. They show how sure a model's "
+    "distance to FP32 is, not how sure its {metric} is: that interval stands under Accuracy."
 )
 
 
@@ -36,20 +36,27 @@ def plane(side: Side, runs: Runs, name: str, also: Sequence[Point] = ()) -> tupl
     run, (points, unknown) = run_of(side, runs), _points(side, runs)
     blocks: list[Block] = []
     if points:
-        title = "Top-1 over latency"
-        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in points], also=also)
-        heads = ("model", "median, ms", "top-1, %", "FP32's less the drop's 95 % interval", "accuracy is of")
+        metric = metric_of(side.manifest)
+        title = f"{titled(metric)} over latency"
+        wide, narrow = scatter(f"{name}-plane", title, [point for _, point, _ in points], metric=metric, also=also)
+        heads = ("model", "median, ms", f"{metric}, %", "FP32's less the drop's 95 % interval", "accuracy is of")
         table = Table(
             "The figures",
             columns(*heads, text=(0, 4)),
             tuple(
-                (label, ms(p.latency_ms), number(p.top1_percent), interval(p.whisker), source)
-                for label, p, source in points
+                (label, ms(p.latency_ms), number(p.percent), interval(p.whisker), source) for label, p, source in points
             ),
             folded=True,
         )
         blocks.append(
-            Plot(f"{name}-plane", title, wide, narrow, table, CAPTION + (_clock(side) if run is None else ""))
+            Plot(
+                f"{name}-plane",
+                title,
+                wide,
+                narrow,
+                table,
+                CAPTION.format(metric=metric) + (_clock(side) if run is None else ""),
+            )
         )
     else:
         blocks.append(Text("No model has both its accuracy and its latency measured.", "hint"))
@@ -75,11 +82,11 @@ def _points(side: Side, runs: Runs) -> tuple[list[Known], list[str]]:
         if (row := query(run, model.name)) is None:
             continue
         label = labels[model.name].whole
-        if (top1 := top1_of(manifest, model.runtime, model.precision, model.file)) is None:
+        if (level := level_of(manifest, model.runtime, model.precision, model.file)) is None:
             unknown.append(label)
             continue
-        point = Point(model.runtime, model.precision, row.median_ms, top1.percent, top1.interval)
-        points.append((label, point, top1.source))
+        point = Point(model.runtime, model.precision, row.median_ms, level.percent, level.interval)
+        points.append((label, point, level.source))
     return points, unknown
 
 
@@ -93,10 +100,10 @@ def _clock(side: Side) -> str:
 def _of_quantize(manifest: Manifest) -> list[Known]:
     points = []
     for row in () if manifest.latency is None else manifest.latency.rows:
-        top1 = top1_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
-        if top1 is not None:
-            point = Point(row.runtime, row.name, row.median_ms, top1.percent, top1.interval)
-            points.append((f"{runtime_name(row.runtime)} {row.name.upper()}", point, top1.source))
+        level = level_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
+        if level is not None:
+            point = Point(row.runtime, row.name, row.median_ms, level.percent, level.interval)
+            points.append((f"{runtime_name(row.runtime)} {row.name.upper()}", point, level.source))
     return points
 
 
@@ -108,8 +115,8 @@ def _of_engines(manifest: Manifest) -> list[Known]:
         for timing in engines.choice.table:
             if timing.median_ms is None or (accuracy := schemes.get(timing.scheme)) is None:
                 continue
-            drop, base = accuracy.top1_drop_interval, accuracy.top1_fp32_percent
+            drop, base = accuracy.drop_interval, accuracy.fp32_percent
             whisker = Interval(base - drop.high, base - drop.low)
-            point = Point(runtime, timing.scheme, timing.median_ms, accuracy.top1_int8_percent, whisker)
+            point = Point(runtime, timing.scheme, timing.median_ms, accuracy.int8_percent, whisker)
             points.append((f"{timing.scheme} engine, {tag}", point, "the graph computed exactly"))
     return points

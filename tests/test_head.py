@@ -1,0 +1,77 @@
+"""``edge_van.head``: softmax and sigmoid against scipy's, what is no probability, and what a head is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.special import expit
+from scipy.special import softmax as reference
+
+from edge_van.errors import UsageError, VerificationError
+from edge_van.head import Head, sigmoid, softmax
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_softmax_is_scipys(scale: float) -> None:
+    logits = (np.random.default_rng(0).normal(size=(3, 5)) * scale).astype(np.float32)
+    found = softmax(logits)
+    assert found.dtype == np.float64
+    assert np.allclose(found, reference(logits.astype(np.float64), axis=-1), rtol=1e-12, atol=0)
+    assert np.array_equal(found[1], softmax(logits[1]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_no_probabilities(bad: float) -> None:
+    with pytest.raises(VerificationError, match="not finite: run edge-van doctor"):
+        softmax(np.array([[0.0, 1.0], [bad, 1.0]]))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_sigmoid_is_scipys(scale: float) -> None:
+    logits = (np.random.default_rng(0).normal(size=(3, 5)) * scale).astype(np.float32)
+    assert np.allclose(sigmoid(logits), expit(logits.astype(np.float64)), rtol=1e-12, atol=0)
+
+
+@given(st.floats(0.001, 0.999), st.floats(-20, 20))
+def test_the_threshold_is_of_the_probability(threshold: float, logit: float) -> None:
+    probability = float(expit(logit))
+    assume(abs(probability - threshold) > 1e-9)
+    assert bool(Head("sigmoid", threshold).has_label(np.array(logit))) == (probability > threshold)
+
+
+def test_half_is_a_logit_of_nothing() -> None:
+    assert Head("sigmoid").logit_threshold == 0.0
+    assert Head("sigmoid").has_label(np.array([0.0, -0.0, -1e-9])).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("head", "outputs", "task"),
+    [
+        (Head(), 2, "single_label"),
+        (Head("none"), 2, "single_label"),
+        (Head("sigmoid"), 1, "binary"),
+        (Head("sigmoid"), 2, "multi_label"),
+    ],
+)
+def test_the_task_follows(head: Head, outputs: int, task: str) -> None:
+    assert head.task(outputs) == task
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        (("relu", 0.5), "one of softmax, sigmoid, none"),
+        (("sigmoid", 0.0), "over 0 and under 1"),
+        (("sigmoid", 1), "over 0 and under 1"),
+        (("sigmoid", True), "over 0 and under 1"),
+        (("sigmoid", float("nan")), "over 0 and under 1"),
+        (("softmax", 0.4), "leave it out"),
+    ],
+)
+def test_what_no_head_is(fields: tuple[Any, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        Head(*fields)
