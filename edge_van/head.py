@@ -1,18 +1,19 @@
 """``Head``: what a network's outputs are, which says how they are shown and measured.
 
-In: an activation, a threshold. Out: a frozen record that checks itself, the task that follows, probabilities.
+In: an activation, a threshold. Out: a frozen record that checks itself, the task and the answers that follow.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from edge_van.errors import UsageError
 
-from edge_van.errors import UsageError, VerificationError
+if TYPE_CHECKING:  # the command line's --help must not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 Task = Literal["single_label", "binary", "multi_label"]
@@ -69,43 +70,16 @@ class Head:
 
     def has_label(self, logits: NDArray[Any]) -> NDArray[np.bool_]:
         """Of a sigmoid head: which outputs are at or over the threshold, of the shape of ``logits``."""
-        return logits.astype(np.float64) >= self.logit_threshold
+        return logits.astype("float64") >= self.logit_threshold
 
     def choices(self, logits: NDArray[Any]) -> NDArray[np.int64]:
         """What the network says of each image, (N, columns) of logits (N, outputs): two rows are equal where the
         answers are. The highest output's number, or 1 for each label that is over the threshold."""
         if self.activation == "sigmoid":
-            return self.has_label(logits).astype(np.int64)
-        highest: NDArray[np.int64] = logits.argmax(1)[:, None].astype(np.int64)
+            return self.has_label(logits).astype("int64")
+        highest: NDArray[np.int64] = logits.argmax(1)[:, None].astype("int64")
         return highest
 
     def agreement_percent(self, reference: NDArray[Any], other: NDArray[Any]) -> float:
         """Share of images (N, outputs) of which both logits say the same, in percent."""
         return 100.0 * float((self.choices(reference) == self.choices(other)).all(1).mean())
-
-
-def check_finite(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """The logits in float64; ``VerificationError`` where one is not finite."""
-    values = logits.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise VerificationError(
-            "the model returned logits that are not finite: run edge-van doctor BUNDLE, and make the bundle again"
-        )
-    return values
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities along the last axis, (..., classes). ``VerificationError`` for logits that are not finite."""
-    values = check_finite(logits)
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
-    return shares
-
-
-def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities, each output by itself. ``VerificationError`` for logits that are not finite."""
-    values = check_finite(logits)
-    # exp of what is not over 0 alone, which cannot overflow
-    small = np.exp(-np.abs(values))
-    shares: NDArray[np.float64] = np.where(values >= 0, 1.0, small) / (1.0 + small)
-    return shares

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
-from edge_van.head import Head, check_finite, sigmoid, softmax
+from edge_van.head import Head
+from edge_van.tasks.probabilities import check_finite, sigmoid, softmax
 
 
 @dataclass(frozen=True)

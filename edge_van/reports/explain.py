@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.errors import BundleError, DataError, MissingRuntimeError, VerificationError
-from edge_van.head import Head, check_finite, sigmoid, softmax
+from edge_van.head import Head
 from edge_van.images.decode import as_rgb, decode
 from edge_van.images.labelled import Wanted, open_labelled
 from edge_van.images.sets import ImageSet, splits
@@ -27,6 +27,7 @@ from edge_van.reports.pictures import at_least, jpeg
 from edge_van.reports.record import CAMs, Explanation, Flip, TopClass
 from edge_van.runtimes.image_model import open_bundle_model
 from edge_van.statistics import evenly_spread
+from edge_van.tasks.probabilities import check_finite, sigmoid, softmax
 from edge_van.text import one_line, without_folders
 
 Array = NDArray[Any]

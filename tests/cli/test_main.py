@@ -377,7 +377,7 @@ def test_info_of_a_bundle(command: Run, tmp_path: Path) -> None:
     assert "Bundle:" in out
     code, out, _ = command("info", bundle, "--json")
     assert code == 0
-    assert json.loads(out)["schema_version"] == 2
+    assert json.loads(out)["schema_version"] == 3
     for flags in (("--variant", "b0"), ("--dla",), ("--input-size", 64), ("--kernel-size", 21)):
         assert command("info", bundle, *flags)[0] == 2
     code, _, err = command("info", "--dla", "--kernel-size", "7")
