@@ -144,8 +144,9 @@ def main() -> None:
 
             work = Work(reporter)
             prepared = prepare(folded, images, recipe, work)
-            probe = take_probe(test, spec, folded, images, work)
-            exported = export_files(ExportJob(place, spec, prepared, probe, work), recipe, ("tensorrt",))
+            probe = take_probe(test, spec, folded, work)
+            job = ExportJob(place, spec, folded, images, probe, work)
+            exported = export_files(job, prepared, recipe, ("tensorrt",))
             schemes = exported.schemes
             if variant == "b0":
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from edge_van.reports.report import WrittenReport as WrittenReport
     from edge_van.reports.report import report as report
     from edge_van.starting_point import QuantizeOptions as QuantizeOptions
+    from edge_van.resizing import resize as resize
     from edge_van.timing.benchmark import benchmark as benchmark
     from edge_van.timing.record import BenchmarkResult as BenchmarkResult
     from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings
@@ -92,6 +93,7 @@ _HOMES = {
     "reports.collect": ("ReportOptions",),
     "reports.report": ("WrittenReport", "report"),
     "starting_point": ("QuantizeOptions",),
+    "resizing": ("resize",),
     "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
     "timing.benchmark": ("benchmark",),
     "timing.run": ("BenchmarkOptions",),
@@ -150,6 +152,7 @@ __all__ = [
     "predict",
     "quantize",
     "report",
+    "resize",
     "rollback",
     "train",
     "validate",

@@ -30,7 +30,7 @@ from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
-from edge_van.quantization.run import QATJob, prepare, quantized_graphs
+from edge_van.quantization.run import Prepared, QATJob, prepare, quantized_graphs
 from edge_van.quantization.scheme import for_openvino, get_scheme
 from edge_van.starting_point import Data, QuantizeOptions, load_source, open_data
 from edge_van.storage.folders import free_space_check
@@ -78,7 +78,7 @@ def quantize(
         ranges = drawn.images.first(recipe.samples)
         with work.reporter.stage("Folding BatchNorm away"):
             folded, check = fold(source.van, images.spec.size)
-        probe = take_probe(images.held_out, images.spec, folded, ranges, work)
+        probe = take_probe(images.held_out, images.spec, folded, work)
         prepared = prepare(folded, ranges, recipe, work)
         if recipe.method == "qat":
             made_by = [recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.qat]
@@ -87,8 +87,8 @@ def quantize(
             states = stack.enter_context(training_states(writer.output))
             trained_on = drawn.images.first(recipe.qat.images)
             prepared = replace(prepared, qat=QATJob(trained_on, recipe.qat, options.seed, states, key))
-        job = ExportJob(writer.path, images.spec, prepared, probe, work, source.head)
-        exported = export_files(job, recipe, options.targets)
+        job = ExportJob(writer.path, images.spec, folded, ranges, probe, work, source.head)
+        exported = export_files(job, prepared, recipe, options.targets)
         golden = write_golden(job, exported.schemes)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
         warnings = (*source.loaded.warnings, *images.warnings, *range_warnings, *exported.warnings, *evidence.warnings)
@@ -149,16 +149,17 @@ def _calibration(images: Data, recipe: Recipe, seed: int, work: Work) -> tuple[C
     return calibration, warnings
 
 
-def export_files(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
+def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
     parts = [export_fp32(job, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
     if "openvino" in targets:
-        [quantized] = quantized_graphs(job.prepared, (for_openvino(recipe.openvino_scheme),), job.work)
+        [quantized] = quantized_graphs(prepared, (for_openvino(recipe.openvino_scheme),), job.work)
         parts.append(export_int8(job, quantized))
     if "openvino_arm" in targets:
-        [quantized] = quantized_graphs(job.prepared, (get_scheme(ARM_SCHEME_NAME),), job.work)
+        [quantized] = quantized_graphs(prepared, (get_scheme(ARM_SCHEME_NAME),), job.work)
         parts.append(export_arm(job, quantized))
     if "tensorrt" in targets:
         schemes = tuple(map(get_scheme, recipe.tensorrt_schemes))
-        parts.append(export_tensorrt(job, recipe, quantized_graphs(job.prepared, schemes, job.work)))
+        graphs = quantized_graphs(prepared, schemes, job.work)
+        parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized))
     return joined(parts)

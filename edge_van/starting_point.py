@@ -13,18 +13,15 @@ from pathlib import Path
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.recipe import TARGET_NAMES
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
-from edge_van.errors import DataError, UsageError
+from edge_van.errors import UsageError
 from edge_van.head import Head
 from edge_van.images.labelled import Wanted, open_labelled
 from edge_van.images.sets import ImageSet, open_images, splits
-from edge_van.images.stream import StreamStats, stream
+from edge_van.images.stream import require_source_size
 from edge_van.input_spec import InputSpec
 from edge_van.model.channels import with_swapped_colours
 from edge_van.model.van import VAN
 from edge_van.progress import Work
-
-SIZED_IMAGES = 8
-
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -143,8 +140,7 @@ def open_data(
     spec, classes = source.spec, source.spec.classes
     held_out = stack.enter_context(open_labelled(data, Wanted(source.head, source.van.num_classes, classes, labels)))
     training = stack.enter_context(open_images(calibration, classes=classes, labelled=False))
-    if spec.source_size is not None:
-        _require_source_size(held_out, spec)
+    require_source_size(held_out, spec)
     warnings = (*held_out.warnings, *training.warnings)
     if classes is not None:
         return Data(held_out, training, replace(spec, classes=held_out.classes), warnings)
@@ -155,11 +151,3 @@ def open_data(
         f"--classes FILE if they are not"
     )
     return Data(held_out, training, replace(spec, classes=held_out.classes), (*warnings, warning))
-
-
-def _require_source_size(images: ImageSet, spec: InputSpec) -> None:
-    """Images of another size than a camera's are said before any work: the first few tell."""
-    stats, first = StreamStats(), range(min(SIZED_IMAGES, len(images)))
-    if next(stream(images, spec, batch_size=1, indices=list(first), stats=stats), None) is None:
-        broken = stats.broken[0]
-        raise DataError(f"{images.source}: {broken.name} does not do for --source-size: {broken.reason}")

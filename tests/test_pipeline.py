@@ -43,6 +43,7 @@ from edge_van.pipeline import quantize
 from edge_van.progress import SILENT, Advance, Reporter, Work
 from edge_van.quantization import qat
 from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.run import Prepared
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
 from edge_van.starting_point import QuantizeOptions
@@ -417,7 +418,7 @@ def replayed(runs: dict[str, Finished], monkeypatch: pytest.MonkeyPatch) -> None
     """The files and records of a real run stand in for exporting, and latency is measured for a moment."""
     done = runs["json"]
 
-    def export(job: ExportJob, recipe: Recipe, targets: Sequence[str]) -> Exported:
+    def export(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
         with job.work.reporter.stage("Exporting"):
             for entry in done.bundle.manifest.files:
                 with job.place(entry.path).open("wb") as file:

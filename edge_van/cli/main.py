@@ -17,6 +17,7 @@ from edge_van.cli.benchmark import benchmark
 from edge_van.cli.build import build
 from edge_van.cli.deploy import deploy, device
 from edge_van.cli.doctor import doctor
+from edge_van.cli.export import export
 from edge_van.cli.info import info
 from edge_van.cli.predict import predict
 from edge_van.cli.quantize import quantize
@@ -54,7 +55,7 @@ def cli() -> None:
     """Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved."""
 
 
-for verb in (train, quantize, validate, benchmark, report, predict, build, deploy, device, info, doctor):
+for verb in (train, quantize, export, validate, benchmark, report, predict, build, deploy, device, info, doctor):
     cli.add_command(verb)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_van.bundle.layout import FP32_ONNX
-from edge_van.bundle.records import Accuracy, Latency, MetricChange, SchemeResult
+from edge_van.bundle.records import Accuracy, Latency, Manifest, MetricChange
 from edge_van.text import one_line
 
 if TYPE_CHECKING:
@@ -76,28 +76,28 @@ def show_bundle(bundle: Bundle) -> None:
         show_accuracy(manifest.accuracy, classes=False)
     if manifest.latency is not None:
         _show_latency(console, manifest.latency, manifest.machine.cpu)
-    _show_schemes(console, manifest.schemes, manifest.rounded)
+    _show_schemes(console, manifest)
     for warning in manifest.warnings:
         console.print(f"warning: {warning}")
     size = sum(f.size_bytes for f in manifest.files) / 1e6
     console.print(f"Bundle: {bundle.path}  ({len(manifest.files)} files, {size:.1f} MB)", soft_wrap=True)
     command = f"edge-van validate {shlex.quote(str(bundle.path))} --data YOUR_IMAGES"
-    if manifest.accuracy is None and manifest.schemes:
+    if manifest.schemes and manifest.schemes[0].target != "openvino":
         command += f" --scheme {manifest.schemes[0].name}"
     console.print(f"Next:   {command}", soft_wrap=True)  # not broken, so that it can be copied
 
 
-def _show_schemes(console: Console, schemes: Sequence[SchemeResult], rounded: Accuracy | None) -> None:
-    measured = [a for a in (rounded, *(s.accuracy for s in schemes)) if a is not None]
+def _show_schemes(console: Console, manifest: Manifest) -> None:
+    measured = [a for a in (manifest.rounded, *(s.accuracy for s in manifest.schemes)) if a is not None]
     metric = measured[0].metric if measured else Accuracy.metric
     table = _Table(title="Schemes (against FP32 on held-out images, computed exactly)")
     for column in ("file", "INT8 layers, rest", "SQNR dB", "agreement %", f"{metric} drop (95 % interval)", "images"):
         table.add_column(column, justify="left" if column.startswith(("file", "INT8")) else "right", overflow="fold")
-    for s in schemes:
+    for s in manifest.schemes:
         kind = "none" if not s.quantized_layers else f"{s.quantized_layers} {'' if s.symmetric else 'a'}symmetric"
         if "residual" in s.roles:
             kind += " with gate, residual, LayerNorm"
-        drop, images = "see above", s.images
+        drop, images = "-" if manifest.accuracy is None else "see above", s.images
         if (a := s.accuracy) is not None:
             drop, images = _drop(a), a.images
         elif s.target != "openvino":
@@ -105,7 +105,7 @@ def _show_schemes(console: Console, schemes: Sequence[SchemeResult], rounded: Ac
         table.add_row(
             s.file, f"{kind}, {s.float_type}", f"{s.logit_sqnr_db:.1f}", f"{s.agreement_percent:.1f}", drop, str(images)
         )
-    if (a := rounded) is not None:
+    if (a := manifest.rounded) is not None:
         noise, same = f"{a.logit_sqnr_db:.1f}", f"{a.agreement_percent:.1f}"
         table.add_row(f"{FP32_ONNX}, rounded", "none, bfloat16", noise, same, _drop(a), str(a.images))
     console.print(table)

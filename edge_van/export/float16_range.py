@@ -7,18 +7,23 @@ near float16's end; its logits with every tensor rounded to float16.
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from edge_van.errors import VerificationError
 from edge_van.export.precision import LARGEST_FLOAT16
 from edge_van.model.fold import FoldedVAN
+from edge_van.runtimes import open_model
 from edge_van.statistics import sqnr_db
 
 HEADROOM = 2.0
@@ -36,8 +41,8 @@ class LargestActivation:
         """Raise ``VerificationError`` over half of what float16 holds; a value that is no number is over it too."""
         if not self.value * HEADROOM <= LARGEST_FLOAT16:
             raise VerificationError(
-                f"{self.module} reaches {self.value:.3g} on the calibration images, over float16's {LARGEST_FLOAT16:g} "
-                f"with a headroom of {HEADROOM:g}"
+                f"{self.module} reaches {self.value:.3g} on the images that were run, over float16's "
+                f"{LARGEST_FLOAT16:g} with a headroom of {HEADROOM:g}"
             )
 
 
@@ -65,6 +70,32 @@ def largest_activation(model: FoldedVAN, batches: Iterable[Tensor]) -> LargestAc
                 stack.callback(module.register_forward_hook(watch(name)).remove)
         for batch in batches:
             model(batch)
+    return largest
+
+
+def largest_in_file(path: Path, images: Iterable[NDArray[Any]]) -> LargestActivation:
+    """The same of a written graph, of whose network there is no module: every float tensor between its operators.
+
+    ``images`` are batches as the graph takes them. Float16 that has overflowed is infinite, and the largest.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    graph, there = model.graph, {value.name for value in model.graph.output}
+    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
+        if value.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+            graph.output.append(onnx.ValueInfoProto(name=value.name, type=value.type))
+    [taken] = graph.input
+    largest = LargestActivation("", 0.0)
+    with tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
+        everything = Path(scratch) / path.name
+        onnx.save(model, everything)
+        with open_model("onnxruntime", everything, exact=True) as session:
+            for batch in images:
+                for name, values in session.run({taken.name: np.ascontiguousarray(batch)}).items():
+                    value = float(np.abs(values).max())
+                    if name not in there and largest.value <= LARGEST_FLOAT16 and not value <= largest.value:
+                        largest = LargestActivation(name, value)
     return largest
 
 

@@ -1,6 +1,7 @@
 """What every export shares: where files go, what they are made from, and the images they are checked with.
 
-In: a prepared network, held-out images. Out: an ``ExportJob``; each export of it returns an ``Exported``.
+In: a folded network, images to check files with, held-out images. Out: an ``ExportJob``; each export of it returns an
+``Exported``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from edge_van.images.stream import BrokenImage, StreamStats, stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
-from edge_van.quantization.calibration import CalibrationImages
-from edge_van.quantization.run import Prepared
+from edge_van.quantization.calibration import CalibrationImages, normalized
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.statistics import evenly_spread
 
@@ -44,10 +44,7 @@ class Probe:
     broken: tuple[BrokenImage, ...] = ()
 
 
-@torch.no_grad()
-def take_probe(
-    held_out: ImageSet, spec: InputSpec, folded: FoldedVAN, calibration: CalibrationImages, work: Work
-) -> Probe:
+def take_probe(held_out: ImageSet, spec: InputSpec, folded: FoldedVAN, work: Work) -> Probe:
     """Up to ``SQNR_IMAGES`` images, evenly spread over the classes. ``DataError`` where none can be read.
 
     Broken ones are left out, or with ``work.strict`` are a ``DataError``.
@@ -58,8 +55,16 @@ def take_probe(
     pixels = tuple(batch.images for batch in batches)
     if not pixels:
         raise DataError(f"{held_out.source}: none of {len(indices)} images could be read")
-    logits = torch.cat([folded(calibration.normalized(images)) for images in pixels])
-    return Probe(pixels, logits.numpy(), tuple(stats.broken))
+    return probe_of(pixels, spec, folded, tuple(stats.broken))
+
+
+@torch.no_grad()
+def probe_of(
+    pixels: tuple[Pixels, ...], spec: InputSpec, folded: FoldedVAN, broken: tuple[BrokenImage, ...] = ()
+) -> Probe:
+    """Of batches that are there already; ``broken`` are those that were left out."""
+    logits = torch.cat([folded(normalized(images, spec)) for images in pixels])
+    return Probe(pixels, logits.numpy(), broken)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class ExportJob:
 
     place: Callable[[str], Path]
     spec: InputSpec
-    prepared: Prepared
+    folded: FoldedVAN  # the float network that all are compared with
+    images: CalibrationImages
     probe: Probe
     work: Work
     head: Head = field(default_factory=Head)
@@ -76,12 +82,12 @@ class ExportJob:
     @property
     def check_pixels(self) -> Pixels:
         """(``CHECK_IMAGES``, H, W, C): what each file is run on after it is written."""
-        return self.prepared.images.pixels[:CHECK_IMAGES]
+        return self.images.pixels[:CHECK_IMAGES]
 
     @cached_property
     def check_images(self) -> Tensor:
         """The same, normalised: (``CHECK_IMAGES``, C, H, W)."""
-        return self.prepared.images.normalized(self.check_pixels)
+        return self.images.normalized(self.check_pixels)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ In: an ``ExportJob`` and a quantised graph. Out: the files, each run once and co
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.records import SchemeResult
 from edge_van.export.job import Exported, ExportJob, Pixels
 from edge_van.export.onnx import export_onnx, qdq_floor_db
 from edge_van.export.openvino import RESIZE_FLOOR_DB, check_kernels, check_openvino, export_openvino, layers_in_float
@@ -32,7 +35,7 @@ RESIZED_FLOOR_DB, RESIZED_MARGIN_DB, RESIZED_IMAGES = 18.0, 3.0, 32
 
 def export_fp32(job: ExportJob, *, with_openvino: bool) -> Exported:
     """The folded network as ONNX, and as the IR that an INT8 model is compared with."""
-    folded = job.prepared.folded
+    folded = job.folded
     with job.work.reporter.stage("Exporting FP32"):
         export_onnx(folded, job.place(FP32_ONNX), job.check_images)
     if not with_openvino:
@@ -53,13 +56,18 @@ def export_int8(job: ExportJob, quantized: QuantizedVAN) -> Exported:
         path = export_openvino(job.place(OPENVINO_ONNX), job.spec, job.place(INT8_IR))
         _check_int8(job, path, quantized)
         result = scheme_result(job, quantized, OPENVINO_ONNX)
-        _check_kernels(job, path, quantized, result.logit_sqnr_db)
-        left = layers_in_float(path, quantized.layers, as_sent(job.check_pixels[:1], job.spec))
+        check_int8_ir(job, path, lambda images: _logits(quantized.graph, images), result.logit_sqnr_db)
+        return int8_exported(job, path, result, quantized.layers)
+
+
+def int8_exported(job: ExportJob, path: Path, result: SchemeResult, layers: Collection[str]) -> Exported:
+    """The INT8 IR at ``path``, with those of its quantised ``layers`` that this CPU computes in float."""
+    left = layers_in_float(path, layers, as_sent(job.check_pixels[:1], job.spec))
     warnings: tuple[str, ...] = ()
     if left:
         warnings = (
-            f"OpenVINO computes {len(left)} of {len(quantized.layers)} quantised layers in float on this CPU, the "
-            f"first is {left[0]}: the latency here is that of a part in INT8",
+            f"OpenVINO computes {len(left)} of {len(layers)} quantised layers in float on this CPU, the first is "
+            f"{left[0]}: the latency here is that of a part in INT8",
         )
         job.work.warn(warnings)
     return Exported((replace(result, layers_in_float=left),), (ModelFile("int8", "openvino", path),), warnings)
@@ -93,15 +101,25 @@ def _check_ir(job: ExportJob, path: Path, model: torch.nn.Module, floor_db: floa
     check_openvino(path, inputs, _logits(model, images), floor_db=floor_db, exact=exact)
 
 
-def _check_kernels(job: ExportJob, path: Path, quantized: QuantizedVAN, graph_db: float) -> None:
-    """On all the images that the graph was measured on: of a few the noisiest one decides. With the resize inside on
+def check_int8_ir(
+    job: ExportJob,
+    path: Path,
+    graph: Callable[[Tensor], NDArray[np.floating[Any]]],
+    graph_db: float,
+    *,
+    exact: bool = False,
+) -> None:
+    """``graph`` gives the logits of normalised images that the IR's source gives, ``graph_db`` is its SQNR; see
+    ``check_kernels``.
+
+    On all the images that the graph was measured on: of a few the noisiest one decides. With the resize inside on
     fewer, for which the networks have to be run again."""
-    inputs, exact = np.concatenate(job.probe.pixels), job.probe.logits
+    inputs, reference = np.concatenate(job.probe.pixels), job.probe.logits
     if job.spec.source_size is not None:
         inputs, images = _both_ways(job, inputs[:RESIZED_IMAGES])
-        exact = _logits(job.prepared.folded, images)
-        graph_db = sqnr_db(exact, _logits(quantized.graph, images))
-    check_kernels(path, inputs, exact, graph_db)
+        reference = _logits(job.folded, images)
+        graph_db = sqnr_db(reference, graph(images))
+    check_kernels(path, inputs, reference, graph_db, exact=exact)
 
 
 def _both_ways(job: ExportJob, pixels: Pixels) -> tuple[Pixels, Tensor]:
@@ -114,8 +132,8 @@ def _both_ways(job: ExportJob, pixels: Pixels) -> tuple[Pixels, Tensor]:
     inputs = as_sent(pixels, spec)
     if spec.source_size is not None:
         host_spec = replace(spec, source_size=None)
-        pixels = np.stack([decode(_as_file(image, spec), host_spec) for image in inputs])
-    return inputs, job.prepared.images.normalized(pixels)
+        pixels = np.stack([decode(as_file(image, spec), host_spec) for image in inputs])
+    return inputs, job.images.normalized(pixels)
 
 
 @torch.no_grad()
@@ -133,7 +151,7 @@ def as_sent(pixels: Pixels, spec: InputSpec) -> Pixels:
     return np.stack([to_pixels(image, spec) for image in sent])
 
 
-def _as_file(image: Pixels, spec: InputSpec) -> bytes:
+def as_file(image: Pixels, spec: InputSpec) -> bytes:
     """The bytes of an image file that holds these pixels."""
     buffer = io.BytesIO()
     upright = as_image(image, spec)

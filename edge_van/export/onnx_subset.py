@@ -39,13 +39,13 @@ def export_subset(source: Path, quantized: QuantizedVAN, path: Path, check_image
         node.input[1] = f"{name}.float_weight"
         weight = quantized.model.get_parameter(f"{name}.weight").detach().numpy()
         graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
-    _drop_unused(graph)
+    drop_unused(graph)
     finish(proto, path)
     check_quantized(quantized, path, check_images)
     return path
 
 
-def _drop_unused(graph: Any) -> None:
+def drop_unused(graph: Any) -> None:
     """In place: nodes nobody reads any more, then initializers. The nodes are in topological order."""
     read = {output.name for output in graph.output}
     kept = []

@@ -124,20 +124,29 @@ def layers_in_float(path: Path, layers: Iterable[str], image: NDArray[np.uint8])
     return left
 
 
-def check_kernels(path: Path, images: NDArray[np.uint8], exact: NDArray[np.float32], graph_db: float) -> float:
-    """Run the INT8 IR by this CPU's integer kernels on ``images`` (N, H, W, C); the SQNR in dB.
+def check_kernels(
+    path: Path,
+    images: NDArray[np.uint8],
+    reference: NDArray[np.float32],
+    graph_db: float,
+    *,
+    exact: bool = False,
+) -> float:
+    """Run the INT8 IR by this CPU's integer kernels on ``images`` (N, H, W, C), or ``exact`` as it is written; the SQNR
+    in dB.
 
-    It is that against the float network's logits ``exact`` (N, classes), as the graph's ``graph_db`` is: two roundings
-    of a sensitive network need not agree with each other, and either may be the better one. Raises
-    ``VerificationError`` where the kernels are ``KERNELS_MARGIN_DB`` worse.
+    It is that against the float network's logits ``reference`` (N, classes), as the graph's ``graph_db`` is: two
+    roundings of a sensitive network need not agree with each other, and either may be the better one. Raises
+    ``VerificationError`` where the IR is ``KERNELS_MARGIN_DB`` worse.
     """
-    actual = _run_each(path, images, exact=False)
-    wanted, measured = graph_db - KERNELS_MARGIN_DB, sqnr_db(exact, actual)
+    actual = _run_each(path, images, exact=exact)
+    wanted, measured = graph_db - KERNELS_MARGIN_DB, sqnr_db(reference, actual)
     if not measured >= wanted:
+        by = "as it is written" if exact else "by OpenVINO's integer kernels"
+        no_vnni = ". On a CPU without VNNI take an openvino_scheme of 7-bit weights (openvino, asymmetric)"
         raise VerificationError(
-            f"{path.name} run by OpenVINO's integer kernels is {measured:.1f} dB SQNR from the float network, at least "
-            f"{wanted:.1f} were expected: run edge-van doctor. On a CPU without VNNI take an openvino_scheme of 7-bit "
-            f"weights (openvino, asymmetric)"
+            f"{path.name} run {by} is {measured:.1f} dB SQNR from the float network, at least {wanted:.1f} were "
+            f"expected: run edge-van doctor{'' if exact else no_vnni}"
         )
     return measured
 

@@ -6,9 +6,9 @@ In: an ``ExportJob``, quantised graphs. Out: the files, typed and checked, and w
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 from edge_van.bundle.layout import FP32_ONNX, graph_path
@@ -20,17 +20,23 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_subset import export_subset
 from edge_van.export.results import float_result, scheme_result
 from edge_van.export.tensorrt_graphs import float16_floor_db, write_tensorrt_graph
+from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.ptq import QuantizedVAN
 
 
-def export_tensorrt(job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVAN]) -> Exported:
-    """All of a recipe's graphs for TensorRT; the FP32 file must be there.
+def export_tensorrt(job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN) -> Exported:
+    """All of a recipe's graphs for TensorRT, which are of ``equalized``; the FP32 file must be there.
 
     A network that does not fit float16 gets its Q/DQ graphs in float32 and no fp16 graph, each with a warning.
     """
-    # no resize goes into these files
-    export = _TensorRTExport(replace(job, spec=replace(job.spec, source_size=None)), recipe)
-    return joined((*export.quantized(graphs), export.plain("fp16", "float16"), export.plain("fp32", "float32")))
+    quantized = _TensorRTExport(job, recipe).quantized(graphs, equalized)
+    return joined((*quantized, export_plain(job, recipe)))
+
+
+def export_plain(job: ExportJob, recipe: Recipe) -> Exported:
+    """The graphs that quantise nothing; the FP32 file must be there."""
+    export = _TensorRTExport(job, recipe)
+    return joined((export.plain("fp16", "float16"), export.plain("fp32", "float32")))
 
 
 def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
@@ -40,10 +46,12 @@ def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
 
 class _TensorRTExport:
     def __init__(self, job: ExportJob, recipe: Recipe) -> None:
-        self.job, self.recipe = job, recipe
+        # no resize goes into these files
+        self.job, self.recipe = replace(job, spec=replace(job.spec, source_size=None)), recipe
 
-    def quantized(self, graphs: Iterable[QuantizedVAN]) -> list[Exported]:
+    def quantized(self, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN) -> list[Exported]:
         """One file a graph; one with fewer quantised layers than an earlier one is made from that one's file."""
+        largest = cache(lambda: largest_activation(equalized, self.job.images))
         sources: list[tuple[QuantizedVAN, Path]] = []
         exported = []
         with tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
@@ -57,7 +65,7 @@ class _TensorRTExport:
                     else:
                         export_subset(wider, graph, source, self.job.check_images)
                     sources.append((graph, source))
-                    float_type, warnings = self._typed(source, graph)
+                    float_type, warnings = self._typed(source, graph, largest)
                 result = scheme_result(self.job, graph, graph_path(name))
                 exported.append(
                     Exported((replace(result, target="tensorrt", float_type=float_type),), warnings=warnings)
@@ -68,12 +76,12 @@ class _TensorRTExport:
         """A graph that quantises nothing, from the float32 file that is there."""
         unchanged = (float_type, self.recipe.tensorrt_input) == ("float32", "float32")
         file = FP32_ONNX if unchanged else graph_path(name)
-        prepared = self.job.prepared
+        job = self.job
         with self.job.work.reporter.stage(f"Exporting {name}"):
             try:
                 if float_type == "float16":
-                    largest_activation(prepared.folded, prepared.images).require_float16()
-                    check_float16(prepared.folded, self.job.check_images, float16_floor_db(None))
+                    largest_activation(job.folded, job.images).require_float16()
+                    check_float16(job.folded, job.check_images, float16_floor_db(None))
                 if not unchanged:
                     self._write(self.job.place(FP32_ONNX), file, float_type, None)
             except VerificationError as error:
@@ -83,11 +91,9 @@ class _TensorRTExport:
                 return Exported(warnings=self._warned(f"there is no {name} graph: {error}"))
             return Exported((float_result(self.job, name, float_type, file),))
 
-    @cached_property
-    def _largest_equalized(self) -> LargestActivation:
-        return largest_activation(self.job.prepared.equalized, self.job.prepared.images)
-
-    def _typed(self, source: Path, graph: QuantizedVAN) -> tuple[str, tuple[str, ...]]:
+    def _typed(
+        self, source: Path, graph: QuantizedVAN, largest: Callable[[], LargestActivation]
+    ) -> tuple[str, tuple[str, ...]]:
         """Write the scheme's file in the recipe's float type, or in float32 where that does not do.
 
         Which it became, and the warning.
@@ -95,7 +101,7 @@ class _TensorRTExport:
         file, float_type = graph_path(graph.scheme.name), self.recipe.tensorrt_float
         try:
             if float_type == "float16":
-                self._largest_equalized.require_float16()
+                largest().require_float16()
                 check_float16(graph.graph, self.job.check_images, float16_floor_db(graph.logit_sqnr_db))
             self._write(source, file, float_type, graph.logit_sqnr_db)
         except VerificationError as error:

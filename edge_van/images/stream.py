@@ -23,6 +23,7 @@ from edge_van.images.decode import BrokenImageError, Pixels, decode
 from edge_van.images.sets import ImageSet
 from edge_van.input_spec import InputSpec
 
+SIZED_IMAGES = 8
 CHUNK = 16
 """Images one task decodes: enough to hide what a task costs, few enough that closing a stream does not wait."""
 
@@ -96,6 +97,16 @@ def stream(
             )
     run = _Run(images, spec, strict, stats if stats is not None else StreamStats())
     return run.batches(order, batch_size, workers)
+
+
+def require_source_size(images: ImageSet, spec: InputSpec) -> None:
+    """``DataError`` where no image does for the camera of ``spec``: said before any work, the first few tell."""
+    if spec.source_size is None:
+        return
+    stats, first = StreamStats(), range(min(SIZED_IMAGES, len(images)))
+    if next(stream(images, spec, batch_size=1, indices=list(first), stats=stats), None) is None:
+        broken = stats.broken[0]
+        raise DataError(f"{images.source}: {broken.name} does not do for --source-size: {broken.reason}")
 
 
 @dataclass

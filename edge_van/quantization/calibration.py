@@ -30,8 +30,6 @@ class CalibrationImages(Sequence[Tensor]):
     def __init__(self, pixels: NDArray[np.uint8], spec: InputSpec, batch: int) -> None:
         self.pixels = pixels  # (images, H, W, C)
         self._batch, self._spec = batch, spec
-        self._mean = torch.tensor(spec.pixel_mean).view(1, -1, 1, 1)
-        self._std = torch.tensor(spec.pixel_std).view(1, -1, 1, 1)
 
     def __len__(self) -> int:
         return -(-len(self.pixels) // self._batch)
@@ -58,9 +56,14 @@ class CalibrationImages(Sequence[Tensor]):
         return CalibrationImages(self.pixels[:count], self._spec, self._batch)
 
     def normalized(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(N, H, W, C) uint8 to (N, C, H, W) float: (x / 255 - mean) / std."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
-        return (images / 255.0 - self._mean) / self._std
+        return normalized(pixels, self._spec)
+
+
+def normalized(pixels: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """(N, H, W, C) uint8 to (N, C, H, W) float: (x / 255 - mean) / std."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.pixel_mean, spec.pixel_std))
+    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
+    return (images / 255.0 - mean) / std
 
 
 class Calibration(NamedTuple):

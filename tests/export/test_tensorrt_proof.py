@@ -59,9 +59,10 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with open_images(root, labelled=False) as images:
         calibration = load_calibration(images, demo.spec, samples=4, seed=0, batch=4).images
         recipe = replace(load_recipe(), samples=4)
-        probe = take_probe(images, demo.spec, folded, calibration, UNWATCHED)
+        probe = take_probe(images, demo.spec, folded, UNWATCHED)
         prepared = prepare(folded, calibration, recipe, UNWATCHED)
-        found = export_files(ExportJob(place, demo.spec, prepared, probe, UNWATCHED), recipe, ("tensorrt",))
+        job = ExportJob(place, demo.spec, folded, calibration, probe, UNWATCHED)
+        found = export_files(job, prepared, recipe, ("tensorrt",))
     assert found.warnings == ()
     return request.param, (root, {s.name: s for s in found.schemes})
 
