@@ -55,7 +55,7 @@ def resized(folded: FoldedVAN, size: tuple[int, int], *, published: bool) -> Fol
         )
         raise UsageError(
             f"{height}x{width} px needs weights that are not here: kernels were cropped to what {old_height}x"
-            f"{old_width} px can reach and serve {most}, in px. Give such a size, or make this one from the checkpoint: "
+            f"{old_width} px can reach, and serve {most}. Give such a size, or make this one from the checkpoint: "
             f"edge-van quantize --input-size {height}x{width}"
         )
     network = copy.deepcopy(folded)
@@ -64,7 +64,8 @@ def resized(folded: FoldedVAN, size: tuple[int, int], *, published: bool) -> Fol
         for module in network.get_submodule(f"block{s}").modules():
             if isinstance(module, nn.Conv2d):
                 crop_kernel_(module, side)
-    network.kernels_cropped = _cropped(network, _whole_taps(folded, published=published))
+    largest = {kernel.kind: kernel.taps for kernel in sorted(_kernels(folded), key=lambda kernel: kernel.taps)}
+    network.kernels_cropped = _cropped(network, largest | _whole_taps(folded, published=published))
     return network.eval().requires_grad_(False)
 
 
@@ -98,5 +99,4 @@ def _kernels(folded: FoldedVAN) -> Iterator[_Kernel]:
 
 
 def _cropped(folded: FoldedVAN, whole: dict[str, int]) -> int:
-    """Layers with a kernel that is smaller than ``whole`` says; of a kind that is not known, none."""
-    return len({k.layer for k in _kernels(folded) if k.taps < whole.get(k.kind, 0)})
+    return len({kernel.layer for kernel in _kernels(folded) if kernel.taps < whole[kernel.kind]})
