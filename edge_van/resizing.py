@@ -16,8 +16,7 @@ import numpy as np
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import FP32_ONNX
-from edge_van.bundle.manifest import MANIFEST_SCHEMA_VERSION
-from edge_van.bundle.records import CalibrationRecord, Manifest
+from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, CalibrationRecord, Manifest
 from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import UsageError
 from edge_van.evaluation.evidence import Evidence, measure

@@ -13,7 +13,17 @@ import pytest
 
 import edge_van
 
-FUNCTIONS = ("benchmark", "build", "open_bundle", "open_classifier", "predict", "quantize", "report", "validate")
+FUNCTIONS = (
+    "benchmark",
+    "build",
+    "open_bundle",
+    "open_classifier",
+    "predict",
+    "quantize",
+    "report",
+    "resize",
+    "validate",
+)
 MOST_PARAMETERS = 7
 ROOT = Path(edge_van.__file__).parent
 

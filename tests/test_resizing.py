@@ -20,10 +20,15 @@ from edge_van.bundle.bundle import Bundle, open_bundle, update_manifest, verify
 from edge_van.bundle.engine_record import EngineChoice, EngineSet
 from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import ARM_IR, FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.records import SchemeResult
 from edge_van.checkpoint.load import load_checkpoint
 from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.evaluation import evidence
+from edge_van.evaluation.accuracy import Measured, measure_accuracy
 from edge_van.export import resized as resized_module
+from edge_van.export.float16_range import LargestActivation, largest_in_file
+from edge_van.export.job import ExportJob
+from edge_van.export.results import file_result
 from edge_van.pipeline import QuantizeOptions
 from edge_van.progress import Silent, Work
 from edge_van.quantization.calibration import normalized
@@ -109,7 +114,8 @@ def float_logits(root: Path, bundle: Bundle, pixels: np.ndarray) -> np.ndarray:
     """Of the checkpoint itself, BatchNorms and whole kernels, in plain PyTorch."""
     van = load_checkpoint(str(root / "n.safetensors")).van.eval()
     with torch.no_grad():
-        return van(normalized(pixels, bundle.manifest.input_spec)).numpy()
+        result: np.ndarray = van(normalized(pixels, bundle.manifest.input_spec)).numpy()
+    return result
 
 
 def logits(bundle: Bundle, file: str, pixels: np.ndarray) -> np.ndarray:
@@ -282,16 +288,15 @@ def test_what_does_not_fit_the_new_size_is_said(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A graph that float16 does not hold is left out, one whose ranges do not fit is kept with a warning."""
-    measure = resized_module.file_result
-    largest = resized_module.largest_in_file(bundle.file("onnx/model_int8.onnx"), [np.zeros((1, 3, *OLD), np.float32)])
+    largest = largest_in_file(bundle.file("onnx/model_int8.onnx"), [np.zeros((1, 3, *OLD), np.float32)])
     assert 0.0 < largest.value < 1e3
     assert largest.module
 
-    def too_large(path: Path, images: object) -> object:
+    def too_large(path: Path, images: object) -> LargestActivation:
         return replace(largest, value=4e4 if "pointwise" in path.name else largest.value)
 
-    def worse(job: object, scheme: object) -> object:
-        result = measure(job, scheme)  # type: ignore[arg-type]
+    def worse(job: ExportJob, scheme: SchemeResult) -> SchemeResult:
+        result = file_result(job, scheme)
         return replace(result, logit_sqnr_db=24.0) if result.name == "int8" else result
 
     monkeypatch.setattr(resized_module, "largest_in_file", too_large)
@@ -305,9 +310,8 @@ def test_what_does_not_fit_the_new_size_is_said(
 
 
 def test_logits_that_are_noise_are_refused(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = resized_module.file_result
     monkeypatch.setattr(
-        resized_module, "file_result", lambda job, scheme: replace(measure(job, scheme), logit_sqnr_db=5.0)
+        resized_module, "file_result", lambda job, scheme: replace(file_result(job, scheme), logit_sqnr_db=5.0)
     )
     with pytest.raises(VerificationError, match=ADVICE):
         edge_van.resize(bundle, NEW, output=tmp_path / "b")
@@ -347,10 +351,9 @@ def test_the_gate_of_the_command(
     """Where accuracy is measured, the recipe's limit holds as it does for quantize."""
     strict = open_bundle(copied(bundle, tmp_path))
     update_manifest(strict, recipe=replace(strict.manifest.recipe, max_drop_points=0.0))
-    measure = evidence.measure_accuracy
 
-    def worse(*given: object, **options: object) -> object:
-        found = measure(*given, **options)  # type: ignore[arg-type]
+    def worse(*given: Any, **options: Any) -> Measured:
+        found = measure_accuracy(*given, **options)
         return replace(found, accuracy={k: replace(a, top1_drop_points=2.0) for k, a in found.accuracy.items()})
 
     monkeypatch.setattr(evidence, "measure_accuracy", worse)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 
-from edge_van.errors import UsageError
-from edge_van.model.fold import FoldedVAN, crop_kernel_
+from edge_van.errors import UsageError, VerificationError
+from edge_van.model.fold import RELATIVE_TOLERANCE, FoldedVAN, crop_kernel_, relative_error
 from edge_van.model.van import stage_sizes
 
 STRIDES = (4, 8, 16, 32)
@@ -40,11 +41,13 @@ class _Kernel:
         return self.reach <= self.side - 1
 
 
+@torch.no_grad()
 def resized(folded: FoldedVAN, size: tuple[int, int], *, published: bool) -> FoldedVAN:
     """``folded`` for images of ``size`` (height, width), its kernels cropped further where that is exact.
 
     ``published`` says that the kernels had the published sides before the fold cropped them. ``folded`` is left as it
-    was. Raises ``UsageError`` where ``size`` would need taps that the fold for its present size has dropped.
+    was. Raises ``UsageError`` where ``size`` would need taps that the fold for its present size has dropped,
+    ``VerificationError`` if cropping changed the logits by over 1e-4 relative.
     """
     limits = largest_size(folded, published=published)
     if any(limit is not None and side > limit for side, limit in zip(size, limits, strict=True)):
@@ -58,15 +61,22 @@ def resized(folded: FoldedVAN, size: tuple[int, int], *, published: bool) -> Fol
             f"{old_width} px can reach, and serve {most}. Give such a size, or make this one from the checkpoint: "
             f"edge-van quantize --input-size {height}x{width}"
         )
-    network = copy.deepcopy(folded)
+    network = copy.deepcopy(folded).eval().requires_grad_(False)
     network.input_size = size
+    images = torch.randn(2, network.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    expected = network(images)
     for s, side in enumerate(stage_sizes(*size), 1):
         for module in network.get_submodule(f"block{s}").modules():
             if isinstance(module, nn.Conv2d):
                 crop_kernel_(module, side)
     largest = {kernel.kind: kernel.taps for kernel in sorted(_kernels(folded), key=lambda kernel: kernel.taps)}
     network.kernels_cropped = _cropped(network, largest | _whole_taps(folded, published=published))
-    return network.eval().requires_grad_(False)
+    if not (error := relative_error(network(images), expected)) <= RELATIVE_TOLERANCE:  # a NaN fails too
+        raise VerificationError(
+            f"cropped for {size[0]}x{size[1]} px the network differs by {error:.1e} relative, {RELATIVE_TOLERANCE:.0e} "
+            f"is allowed: its weights are too extreme for float32"
+        )
+    return network
 
 
 def largest_size(folded: FoldedVAN, *, published: bool) -> tuple[int | None, int | None]:
