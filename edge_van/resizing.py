@@ -20,6 +20,7 @@ from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, CalibrationRecord, 
 from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import UsageError
 from edge_van.evaluation.evidence import Evidence, measure
+from edge_van.evaluation.gates import NO_VNNI
 from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, Probe, probe_of, take_probe
 from edge_van.export.models import as_file
@@ -177,5 +178,7 @@ def _evidence(job: ExportJob, exported: Exported, held_out: ImageSet | None, man
 
 
 def _earlier(manifest: Manifest) -> tuple[str, ...]:
-    """What was to be known of the old bundle, figures of its size among it, which is said with each."""
-    return tuple(f"at {_px(manifest.input_spec)} px: {warning}" for warning in manifest.warnings)
+    """What was to be known of the old bundle, figures of its size among it, which is said with each; but nothing of the
+    CPU that made it."""
+    said = (warning for warning in manifest.warnings if not warning.endswith(NO_VNNI))
+    return tuple(f"at {_px(manifest.input_spec)} px: {warning}" for warning in said)

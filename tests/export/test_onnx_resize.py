@@ -19,7 +19,7 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.onnx_resize import resized_graph
 from edge_van.export.precision import to_float16, with_uint8_input
 from edge_van.input_spec import InputSpec
-from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.fold import fold
 from edge_van.model.van import VAN
 from edge_van.quantization.ptq import calibrate, convert
 from edge_van.quantization.scheme import SCHEMES
@@ -82,11 +82,12 @@ def test_it_is_the_file_of_the_same_ranges_at_that_size(
     np.testing.assert_array_equal(run(tmp_path / "made.onnx", batch), run(written[size], batch))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_a_float_graph_too(van: VAN, tmp_path: Path, size: tuple[int, int]) -> None:
-    folded: FoldedVAN = fold(van, OLD)[0]
-    export_onnx(folded, tmp_path / "old.onnx", normal_images(2, *OLD))
-    onnx.save(resized_graph(onnx.load(tmp_path / "old.onnx"), OLD, size), tmp_path / "new.onnx")
+@pytest.mark.parametrize(("old", "size"), [(OLD, (33, 50)), ((224, 224), (288, 240))])
+def test_a_float_graph_is_the_checkpoint_at_that_size(
+    van: VAN, tmp_path: Path, old: tuple[int, int], size: tuple[int, int]
+) -> None:
+    export_onnx(fold(van, old)[0], tmp_path / "old.onnx", normal_images(2, *old))
+    onnx.save(resized_graph(onnx.load(tmp_path / "old.onnx"), old, size), tmp_path / "new.onnx")
     batch = normal_images(3, *size)
     with torch.no_grad():
         np.testing.assert_allclose(run(tmp_path / "new.onnx", batch.numpy()), van(batch).numpy(), atol=1e-4)
