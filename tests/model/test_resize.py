@@ -112,6 +112,6 @@ def test_the_published_variants(variant: str) -> None:
 def test_a_network_that_is_no_number_is_refused(folded: FoldedVAN) -> None:
     broken = copy.deepcopy(folded)
     with torch.no_grad():
-        broken.head.weight[0, 0] = float("nan")
+        broken.get_parameter("head.weight")[0, 0] = float("nan")
     with pytest.raises(VerificationError, match="cropped for 32x32 px the network differs by nan"):
         resized(broken, (32, 32), published=True)
