@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
+import openvino as ov
 import pytest
 import torch
 from bundle_samples import ACCURACY
@@ -203,6 +205,37 @@ def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
     assert {row.name for row in manifest.latency.rows} >= {"fp32", "int8"}
     assert "torch" in manifest.versions
     assert str(bundle.path.parent) not in (bundle.path / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["json", "tensorrt", "camera"])
+def test_every_file_says_what_a_stranger_needs(runs: dict[str, Finished], name: str) -> None:
+    bundle = runs[name].bundle
+    spec, models = bundle.manifest.input_spec, {model.file: model for model in bundle.models()}
+    files = [f.path for f in bundle.manifest.files if f.path.endswith((".onnx", ".xml"))]
+    assert files
+    assert set(files) == set(models)
+    for file in files:
+        if file.endswith(".onnx"):
+            proto = onnx.load(bundle.file(file))
+            said = {prop.key.removeprefix("edge_van."): prop.value for prop in proto.metadata_props}
+            taken = tuple(dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim[1:])
+            device = "for TensorRT" if file in TENSORRT_MODELS else "for"
+        else:
+            ir = ov.Core().read_model(bundle.file(file))
+            said, taken = dict(ir.get_rt_info("edge_van").value), tuple(ir.input(0).shape)[1:]
+            device = "by OpenVINO"
+        assert said["input_layout"] == ("NCHW" if models[file].takes == "floats" else "NHWC")
+        assert said["input_type"] == ("float32" if models[file].takes == "floats" else "uint8")
+        assert tuple(json.loads(said["input_size"])) == (taken[1:] if models[file].takes == "floats" else taken[:2])
+        assert said["resize"].startswith("inside" if models[file].takes == "camera" else "before")
+        assert spec.interpolation in said["resize"]
+        assert (tuple(json.loads(said["mean"])), tuple(json.loads(said["std"]))) == (spec.mean, spec.std)
+        assert (said["source_order"], tuple(json.loads(said["classes"]))) == (spec.source_order, spec.classes)
+        assert device in said["made_for"], file
+        assert ("ARM" in said["made_for"]) == (file in ARM_MODELS)
+        if file.endswith(".onnx"):
+            quantised = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+            assert said["made_for"].startswith("Q/DQ") == quantised, file
 
 
 def test_json_is_the_manifest_and_alone_on_stdout(runs: dict[str, Finished]) -> None:

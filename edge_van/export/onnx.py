@@ -6,6 +6,7 @@ In: a ``FoldedVAN`` or a ``QuantizedVAN``. Out: one self-contained ``.onnx`` (op
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from edge_van.errors import VerificationError
+from edge_van.export.metadata import put_in_onnx
 from edge_van.export.onnx_graph import INPUT, OUTPUT, to_onnx
 from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.ptq import QuantizedVAN, capture
@@ -33,14 +35,19 @@ DISTURBANCE = 2.0**-14
 Once one has turned, the rounding behind it is another: how much that is does not hang on the disturbance."""
 
 
-def export_onnx(model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tensor) -> Path:
+def export_onnx(
+    model: FoldedVAN | QuantizedVAN, path: Path, check_images: Tensor, said: Mapping[str, str] | None = None
+) -> Path:
     """Write ``model`` to ``path`` and run the file once, through ONNX Runtime without its graph rewrites.
 
-    ``check_images`` are float (N, 3, H, W), normalised. Raises ``VerificationError`` if the file's logits differ from
-    the model's by over 1e-4 relative (float), or its SQNR falls under the floor (Q/DQ).
+    ``check_images`` are float (N, 3, H, W), normalised. ``said`` is what the file says of itself, of ``described``.
+    Raises ``VerificationError`` if the file's logits differ from the model's by over 1e-4 relative (float), or its SQNR
+    falls under the floor (Q/DQ).
     """
     graph = model.graph if isinstance(model, QuantizedVAN) else capture(model)
-    finish(to_onnx(graph, model.input_size), path)
+    proto = to_onnx(graph, model.input_size)
+    put_in_onnx(proto, said or {})
+    finish(proto, path)
     if isinstance(model, QuantizedVAN):
         check_quantized(model, path, check_images)
     else:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.errors import BundleError, UsageError, VerificationError
+from edge_van.export.metadata import described, put_in_ir
 from edge_van.input_spec import InputSpec
 from edge_van.runtimes import open_model
 from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
@@ -38,8 +39,11 @@ _NUMBERED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 _RESIZE = {"bicubic": "RESIZE_BICUBIC_PILLOW", "bilinear": "RESIZE_BILINEAR_PILLOW", "nearest": "RESIZE_NEAREST"}
 
 
-def export_openvino(onnx_path: Path, spec: InputSpec, path: Path) -> Path:
-    """Convert ``onnx_path`` to an IR at ``path`` (.xml). Raises ``UsageError`` where the resize cannot go inside."""
+def export_openvino(onnx_path: Path, spec: InputSpec, path: Path, made_for: str = "OpenVINO") -> Path:
+    """Convert ``onnx_path`` to an IR at ``path`` (.xml), which says what it is ``made_for``.
+
+    Raises ``UsageError`` where the resize cannot go inside, ``BundleError`` where the IR cannot be written.
+    """
     ov = load_openvino()
     model = ov.convert_model(onnx_path)
     height, width = spec.size
@@ -48,6 +52,7 @@ def export_openvino(onnx_path: Path, spec: InputSpec, path: Path) -> Path:
     model.input(0).set_names({INPUT})
     model.output(0).set_names({OUTPUT})
     _name_stably(model)
+    put_in_ir(model, described(spec, "pixels" if spec.source_size is None else "camera", made_for))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ov.save_model(model, path, compress_to_fp16=False)

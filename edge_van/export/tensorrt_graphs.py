@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import VerificationError
+from edge_van.export.metadata import described, put_in_onnx
 from edge_van.export.precision import to_float16, with_uint8_input
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import exact_graph
@@ -58,6 +59,8 @@ def write_tensorrt_graph(
         model = to_float16(model)
     if input_type == "uint8":
         model = with_uint8_input(model, spec)
+    kind = {"float16": "FP16", "float32": "FP32"}[float_type] if quantized_db is None else "Q/DQ"
+    put_in_onnx(model, described(spec, "pixels" if input_type == "uint8" else "floats", f"{kind} for TensorRT"))
     onnx.checker.check_model(model, full_check=True)
     check_qdq_rules(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
