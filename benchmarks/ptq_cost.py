@@ -19,7 +19,7 @@ from typing import IO, Any
 from common import arguments, write_result
 
 MEASURING = ("Measuring accuracy", "Measuring latency", "Measuring TensorRT's graphs")
-"""Stages that are no part of making the bundle; they come last."""
+"""How stages begin that are no part of making the bundle; they come last."""
 STARTING = "starting"
 
 
@@ -62,11 +62,11 @@ def main() -> None:
         _, stages = timed(quantize)
         quantize_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         checked, validate_stages = timed([*tool, "validate", str(bundle), "--data", str(args.test), "--json"])
-    if missing := [stage for stage in MEASURING if stage not in stages]:
+    if missing := [begin for begin in MEASURING if not any(stage.startswith(begin) for stage in stages)]:
         raise SystemExit(f"edge-van quantize printed no stage {missing}: mend MEASURING")
     content: dict[str, Any] = {
         "quantize_s": sum(stages.values()),
-        "quantize_without_measuring_s": sum(s for stage, s in stages.items() if stage not in MEASURING),
+        "quantize_without_measuring_s": sum(s for stage, s in stages.items() if not stage.startswith(MEASURING)),
         "quantize_stages_s": stages,
         "quantize_peak_gib": quantize_gib,
         "validate_s": sum(validate_stages.values()),

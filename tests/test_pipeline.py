@@ -417,6 +417,29 @@ def test_the_gate_of_latency(command: Run, root: Path, tmp_path: Path) -> None:
     assert verify(open_bundle(tmp_path / "b")) == []
 
 
+@pytest.mark.usefixtures("replayed")
+def test_latency_has_a_bound_that_is_said_before_and_after(
+    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no time at all: one round is made, and whatever reads the bundle can do with that."""
+    monkeypatch.setattr(evidence, "LATENCY_BOUND_S", 0.0)
+    flags = ("quantize", "--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
+    code, out, err = command(*flags, "--output", tmp_path / "b", "--max-drop", 100, "--min-speedup", 0)
+    assert code == 0, err
+    assert "Measuring latency, at most 0 s ..." in err.splitlines()
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert manifest.latency is not None
+    assert (manifest.latency.rounds, manifest.latency.warmup_rounds) == (1, 0)
+    [warning] = [text for text in manifest.warnings if "edge-van benchmark measures it properly" in text]
+    assert warning.startswith(f"latency is of 1 of {MIN_ROUNDS} rounds, too few for an interval of 95 %")
+    assert warning == manifest.latency.notes[0]
+    assert f"warning: {warning}" in err.splitlines()
+    assert "latency is of 1 of" in out
+    assert command("info", tmp_path / "b")[0] == 0
+    code, _, err = command("report", tmp_path / "b")
+    assert code == 0, err
+
+
 def test_doctor_finds_a_flipped_bit(command: Run, runs: dict[str, Finished], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(runs["json"].bundle.path, copy)

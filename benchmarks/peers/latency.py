@@ -24,7 +24,7 @@ from edge_van.bundle.records import Interval
 from edge_van.progress import Terminal
 from edge_van.runtimes import Session
 from edge_van.statistics import paired_ratio
-from edge_van.timing.interleave import sample_rounds
+from edge_van.timing.interleave import Stop, sample_rounds
 from edge_van.timing.latency import query_turn, random_feed, rounded
 from peers.peer import Peer
 
@@ -85,14 +85,8 @@ def time_peers(
             lingering.append(_lingering_cpu_ms(session, feed))
         before = [block() for block in alone]
         with Terminal().stage(f"Timing {len(peers)} models in turns", rounds) as advance:
-            found = sample_rounds(
-                turns,
-                rounds=rounds,
-                min_rounds=min(MIN_ROUNDS, rounds),
-                max_seconds=max_seconds,
-                generator=generator,
-                progress=advance,
-            )
+            stop = Stop(rounds=rounds, min_rounds=min(MIN_ROUNDS, rounds), max_seconds=max_seconds)
+            found = sample_rounds(turns, stop, generator, advance)
         after = [block() for block in alone]
     rows = tuple(
         Row(peer.name, rounded(found.values[:, i]), rounded(np.array([*before[i], *after[i]])), lingering[i])

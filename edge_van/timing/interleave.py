@@ -6,6 +6,7 @@ did meanwhile.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,27 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """When ``sample_rounds`` ends: at the end of the first block, and so with more rounds than asked for at times, in
+    which
+
+    - ``rounds`` undisturbed rounds and ``min_seconds`` are reached;
+    - or ``max_seconds`` are over and ``min_rounds``, of either kind, are there;
+    - or it is hopeless: over ``MOST_LOST`` times ``rounds`` were disturbed, and ``min_seconds`` are over;
+    - or there are ``MOST_ROUNDS``.
+
+    Whatever is there, nothing is begun any more once ``bound_seconds`` are over; only the first round is always made
+    whole, however long it takes.
+    """
+
+    rounds: int
+    min_rounds: int
+    max_seconds: float
+    min_seconds: float = 0.0
+    bound_seconds: float = math.inf
+
+
+@dataclass(frozen=True)
 class _Block:
     first: int  # the number of its first round
     rows: list[list[float]]
@@ -52,65 +74,62 @@ class _Block:
 
 def sample_rounds(
     measure: Sequence[Callable[[], float]],
-    *,
-    rounds: int,
-    min_rounds: int,
-    max_seconds: float,
+    stop: Stop,
     generator: np.random.Generator,
-    min_seconds: float = 0.0,
     progress: Advance | None = None,
 ) -> Rounds:
-    """Call every one of ``measure`` once a round, in a new random order each round.
+    """Call every one of ``measure`` once a round, in a new random order each round, until ``stop`` says so.
 
-    A fixed order would always have the same one find the caches as the same other one left them. It stops at the end of
-    the first block, and so with more rounds than asked for at times, in which
+    A fixed order would always have the same one find the caches as the same other one left them.
 
-    - ``rounds`` undisturbed rounds and ``min_seconds`` are reached;
-    - or ``max_seconds`` are over and ``min_rounds``, of either kind, are there;
-    - or it is hopeless: over ``MOST_LOST`` times ``rounds`` were disturbed, and ``min_seconds`` are over;
-    - or there are ``MOST_ROUNDS``.
-
-    Where undisturbed rounds are missing then, the least disturbed ones are kept in their place: up to ``rounds``, but
-    none for the sake of ``rounds`` once ``max_seconds`` are over and ``min_rounds`` undisturbed ones are there.
+    Where undisturbed rounds are missing at the end, the least disturbed ones are kept in their place: up to ``rounds``,
+    but none for the sake of ``rounds`` once ``max_seconds`` are over and ``min_rounds`` undisturbed ones are there.
     Whether a block of rounds was disturbed is judged by other processes, the hypervisor and throttling, never by the
     values themselves: throwing away slow rounds would flatter whatever is slow at times.
     """
     clean: list[_Block] = []
     disturbed: list[_Block] = []
     begin = time.perf_counter()
-    reported = 0
+    deadline = begin + stop.bound_seconds
+    rounds, min_seconds, reported = stop.rounds, stop.min_seconds, 0
     while True:
         kept, lost = _count(clean), _count(disturbed)
         seconds = time.perf_counter() - begin
         enough = kept >= rounds and seconds >= min_seconds
-        out_of_time = seconds >= max_seconds and kept + lost >= min_rounds
+        out_of_time = seconds >= stop.max_seconds and kept + lost >= stop.min_rounds
+        at_bound = seconds >= stop.bound_seconds and kept + lost > 0
         hopeless = lost > MOST_LOST * rounds and kept + lost >= rounds and seconds >= min_seconds
-        if enough or out_of_time or hopeless or kept + lost >= MOST_ROUNDS:
+        if enough or out_of_time or at_bound or hopeless or kept + lost >= MOST_ROUNDS:
             break
         # on a machine that stays busy it takes twice the rounds
         share = min(max(kept, (kept + lost) // 2) / rounds, seconds / min_seconds if min_seconds else 1.0, 1.0)
         if progress is not None:  # with nothing new too: it is where an interrupt is noticed
             progress(int(share * rounds) - reported if int(share * rounds) > reported else 0)
             reported = max(int(share * rounds), reported)
-        block = _block(measure, generator, kept + lost)
+        block = _block(measure, generator, kept + lost, deadline)
         (disturbed if block.interference.disturbed else clean).append(block)
     if progress is not None and reported < rounds:
         progress(rounds - reported)
     # what is disturbed anyway loses nothing by being more of it
-    return _chosen(clean, disturbed, rounds if kept < min_rounds or seconds < max_seconds else 0)
+    return _chosen(clean, disturbed, rounds if kept < stop.min_rounds or seconds < stop.max_seconds else 0)
 
 
 def _count(blocks: Iterable[_Block]) -> int:
     return sum(len(block.rows) for block in blocks)
 
 
-def _block(measure: Sequence[Callable[[], float]], generator: np.random.Generator, first: int) -> _Block:
+def _block(
+    measure: Sequence[Callable[[], float]], generator: np.random.Generator, first: int, deadline: float
+) -> _Block:
+    """A round that the deadline breaks off is not kept: of the block there may be none then, unless it is the first."""
     before = reading()
     stop = time.perf_counter() + BLOCK_S
     rows: list[list[float]] = []
-    while not rows or time.perf_counter() < stop:
+    while not rows or time.perf_counter() < min(stop, deadline):
         row = [0.0] * len(measure)
         for i in generator.permutation(len(measure)):
+            if (first or rows) and time.perf_counter() >= deadline:
+                return _Block(first, rows, between(before, reading()))
             row[i] = measure[i]()
         rows.append(row)
     return _Block(first, rows, between(before, reading()))

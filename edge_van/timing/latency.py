@@ -5,6 +5,7 @@ In: model files and the runtimes to open them with. Out: a ``Latency`` record wi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,10 +23,14 @@ from edge_van.runtimes import Session
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.statistics import paired_ratio
 from edge_van.timing.interference import Cause
-from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.interleave import Rounds, Stop, sample_rounds
 
 MIN_ROUNDS = 100
 WARMUP_ROUNDS = 10
+WARMUP_SHARE = 0.25
+"""Of a bound on the whole, what opening and warming up may take before the rest of the warm-up is left out."""
+LEAST_ROUNDS = 6
+"""Fewer have no interval of 95 %, see ``paired_ratio``."""
 LEAD_MS = 10.0
 """Threads of torch's OpenMP (libgomp) spin for 7 ms after a run, seen on two cores; OpenVINO's and, as they are set
 here, ONNX Runtime's for less than one."""
@@ -44,11 +49,16 @@ CAUSES: Mapping[Cause, str] = {
 
 @dataclass(frozen=True)
 class RunLength:
-    """A run stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once ``MIN_ROUNDS`` are done."""
+    """A run stops at ``rounds`` and ``min_seconds``, or after ``max_seconds`` once ``MIN_ROUNDS`` are done.
+
+    ``bound_seconds`` are of the whole, opening the models and the warm-up included: then nothing more is begun, however
+    few rounds there are. All models are opened and the first round is made nevertheless, however long they take.
+    """
 
     rounds: int = 300
     min_seconds: float = 0.0
     max_seconds: float = 60.0
+    bound_seconds: float = math.inf
 
 
 def measure_latency(
@@ -66,7 +76,8 @@ def measure_latency(
     ``lead_ms`` as in ``query_turn``: ``LEAD_MS`` where the models are of several engines; OpenVINO's threads alone
     need none. ``ratio`` of a row is the median over the rounds of baseline time / its time in the same round, with the
     interval of ``paired_ratio``. Rounds that other work on the machine disturbed are measured again; see
-    ``timing.interleave``. The record says how many rounds there were in the end.
+    ``timing.interleave``. The record says how many rounds there were in the end; its first note is that of
+    ``cut_short``, where the bound left fewer than ``MIN_ROUNDS``.
 
     Raises ``UsageError`` for an unknown baseline or repeated names.
     """
@@ -78,30 +89,46 @@ def measure_latency(
             f"got {names}, baseline {baseline!r}, {length.rounds} rounds"
         )
     generator = np.random.default_rng(seed)
+    begin = time.perf_counter()
     with ExitStack() as stack:
         sessions: list[Session] = []
         turns: list[Callable[[], float]] = []
         for model in models:
             session = stack.enter_context(model.open(threads=threads))
-            turn = query_turn(session, random_feed(session, generator), lead_ms)
-            for _ in range(WARMUP_ROUNDS):
-                turn()
+            turns.append(query_turn(session, random_feed(session, generator), lead_ms))
             sessions.append(session)
-            turns.append(turn)
-        rounds = sample_rounds(
-            turns,
-            rounds=length.rounds,
-            min_rounds=MIN_ROUNDS,
-            min_seconds=length.min_seconds,
-            max_seconds=length.max_seconds,
-            generator=generator,
-            progress=progress,
-        )
+        warmups = _warmed_up(turns, begin + WARMUP_SHARE * length.bound_seconds)
+        left = length.bound_seconds - (time.perf_counter() - begin)
+        stop = Stop(length.rounds, MIN_ROUNDS, min(length.max_seconds, left), length.min_seconds, left)
+        rounds = sample_rounds(turns, stop, generator, progress)
         used = threads or sessions[names.index(baseline)].threads or 0
     base = rounds.values[:, names.index(baseline)]
     rows = tuple(_row(model, rounds.values[:, i], base) for i, model in enumerate(models))
-    notes = _notes(rows, baseline, rounds)
-    return Latency(1, used, WARMUP_ROUNDS, len(rounds.values), baseline, rows, load_average(), notes)
+    cut = cut_short(len(rounds.values), length)
+    notes = (*cut, *_notes(rows, baseline, rounds))
+    return Latency(1, used, warmups, len(rounds.values), baseline, rows, load_average(), notes)
+
+
+def cut_short(rounds: int, length: RunLength) -> tuple[str, ...]:
+    """What to say of a run of so few ``rounds`` that only its bound can have ended it; nothing of any other."""
+    if rounds >= MIN_ROUNDS:
+        return ()
+    interval = f", too few for an interval of 95 % ({LEAST_ROUNDS} have one)" if rounds < LEAST_ROUNDS else ""
+    return (
+        f"latency is of {rounds} of {length.rounds} rounds{interval}: more did not fit into the "
+        f"{length.bound_seconds:g} s that it may take, the machine is slow or busy. edge-van benchmark measures it "
+        f"properly",
+    )
+
+
+def _warmed_up(turns: Sequence[Callable[[], float]], deadline: float) -> int:
+    """How often every one of ``turns`` was run: ``WARMUP_ROUNDS``, fewer where the clock passes ``deadline``."""
+    for done in range(WARMUP_ROUNDS):
+        for turn in turns:
+            if time.perf_counter() >= deadline:
+                return done
+            turn()
+    return WARMUP_ROUNDS
 
 
 def query_turn(session: Session, feed: dict[str, NDArray[Any]], lead_ms: float) -> Callable[[], float]:

@@ -22,7 +22,7 @@ from edge_van.progress import Reporter
 from edge_van.timing.conditions import conditions_of
 from edge_van.timing.doubts import doubts_of
 from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
-from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.interleave import Rounds, Stop, sample_rounds
 from edge_van.timing.latency import LEAD_MS, query_turn
 from edge_van.timing.layers import profile_layers
 from edge_van.timing.models import TimedModel, bundle_names, identity, timed_models
@@ -245,15 +245,13 @@ class _Run:
                 for turn in turns:
                     for _ in range(warmup_runs):
                         turn()
-                rounds = sample_rounds(
-                    turns,
+                stop = Stop(
                     rounds=wanted,
                     min_rounds=min(least, wanted),
                     min_seconds=self._settings.min_duration_s / parts,
                     max_seconds=self._settings.max_duration_s,
-                    generator=self._generator,
-                    progress=advance,
                 )
+                rounds = sample_rounds(turns, stop, self._generator, advance)
         except Exception as error:
             if self._strict:
                 raise

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_van.timing import interleave
 from edge_van.timing.interference import Interference
-from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.interleave import Rounds, Stop, sample_rounds
 
 CLEAN, LOADED, WORSE = (Interference(1.0, 2, cores, 0.0, None) for cores in (0.0, 0.6, 1.2))
 HOT = Interference(1.0, 2, 0.0, 0.0, 1)
@@ -34,7 +34,13 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Interference]], No
     return use
 
 
-def count_up(rounds: int = 5, min_rounds: int = 1, max_seconds: float = 1e9, **options: Any) -> Rounds:
+def count_up(
+    rounds: int = 5,
+    min_rounds: int = 1,
+    max_seconds: float = 1e9,
+    progress: Callable[[int], None] | None = None,
+    **limits: float,
+) -> Rounds:
     """Each thing returns how often it was measured, so that a row's value is the number of its round."""
     calls = [0, 0]
 
@@ -44,11 +50,9 @@ def count_up(rounds: int = 5, min_rounds: int = 1, max_seconds: float = 1e9, **o
 
     return sample_rounds(
         [lambda: measure(0), lambda: measure(1)],
-        rounds=rounds,
-        min_rounds=min_rounds,
-        max_seconds=max_seconds,
-        generator=np.random.default_rng(0),
-        **options,
+        Stop(rounds, min_rounds, max_seconds, **limits),
+        np.random.default_rng(0),
+        progress,
     )
 
 
@@ -135,16 +139,35 @@ def test_the_least_duration_goes_on_beyond_the_rounds(blocks: Callable[[list[Int
     assert len(count_up(rounds=2, min_seconds=0.05).values) > 2
 
 
+def test_a_bound_leaves_what_is_there_also_where_that_is_little(blocks: Callable[[list[Interference]], None]) -> None:
+    """It outweighs the least number of rounds and the least duration; of what there is everything is kept."""
+    blocks([LOADED, CLEAN])
+    told: list[int] = []
+    found = count_up(rounds=100, min_rounds=50, min_seconds=1e9, bound_seconds=0.0, progress=told.append)
+    assert found.values.tolist() == [[1, 1]]
+    assert (found.kept_disturbed, found.discarded, sum(told)) == (1, 0, 100)
+
+
+@pytest.mark.parametrize("block_s", [0.0, 100.0])
+def test_a_round_that_the_bound_breaks_off_is_not_kept(monkeypatch: pytest.MonkeyPatch, block_s: float) -> None:
+    now = [0.0]
+
+    def measure() -> float:
+        now[0] += 4.0
+        return 1.0
+
+    monkeypatch.setattr(interleave, "BLOCK_S", block_s)
+    monkeypatch.setattr(interleave.time, "perf_counter", lambda: now[0])
+    stop = Stop(100, 50, 1e9, bound_seconds=19.0)
+    found = sample_rounds([measure] * 3, stop, np.random.default_rng(0))
+    assert found.values.shape == (1, 3)  # 12 s a round: the third turn of the second would begin at 20 s
+    found = sample_rounds([measure] * 3, replace(stop, bound_seconds=21.0), np.random.default_rng(0))
+    assert found.values.shape == (2, 3)
+
+
 @pytest.mark.alone
 def test_a_real_run_reports_every_wanted_round_once() -> None:
     done: list[int] = []
-    found = sample_rounds(
-        [lambda: 1.0],
-        rounds=50,
-        min_rounds=1,
-        max_seconds=5.0,
-        generator=np.random.default_rng(0),
-        progress=done.append,
-    )
+    found = sample_rounds([lambda: 1.0], Stop(50, 1, 5.0), np.random.default_rng(0), done.append)
     assert len(found.values) >= 50
     assert sum(done) == 50

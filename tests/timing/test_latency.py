@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,20 +16,23 @@ import msgspec
 import numpy as np
 import openvino as ov
 import pytest
+from bundle_samples import MANIFEST
 from hypothesis import given
 from hypothesis import strategies as st
 from openvino import opset13 as ops
 from scipy.stats import binom
 
+from edge_van.bundle.manifest import check_consistent
 from edge_van.bundle.records import Interval, Latency, LatencyRow
 from edge_van.errors import BundleError, UsageError
 from edge_van.runtimes import Session, model_file
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.statistics import paired_ratio
+from edge_van.timing import interleave
 from edge_van.timing import latency as benchmark
 from edge_van.timing.interference import Interference
 from edge_van.timing.interleave import Rounds
-from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, RunLength, measure_latency
+from edge_van.timing.latency import MIN_ROUNDS, WARMUP_ROUNDS, RunLength, cut_short, measure_latency
 
 pytestmark = pytest.mark.alone
 
@@ -159,6 +164,89 @@ def test_time_stops_the_run_but_not_before_the_least_rounds(chains: tuple[Path, 
     candidates = [ModelFile("small", "openvino", chains[0])]
     latency = measure_latency(candidates, baseline="small", length=RunLength(10**6, max_seconds=0.0), threads=1)
     assert MIN_ROUNDS <= latency.rounds == len(latency.rows[0].samples_ms) < 10**6
+
+
+class Clock:
+    """Stands in for ``time.perf_counter``: opening a model and running it take so long, and nothing else any time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, open_s: float, run_s: float) -> None:
+        self.now = 0.0
+        open_model: Callable[..., Session] = model_file.open_model
+
+        def slow(runtime: str, path: Path, **options: Any) -> Session:
+            session = open_model(runtime, path, **options)
+            run = session.run
+            self.now += open_s
+
+            def run_slowly(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                self.now += run_s
+                return run(feed)
+
+            session.run = run_slowly  # type: ignore[method-assign]
+            return session
+
+        monkeypatch.setattr(model_file, "open_model", slow)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+def bounded(chains: tuple[Path, Path], bound_s: float) -> tuple[Latency, RunLength]:
+    """A real run of two models by ``Clock``; its record is one that a manifest takes."""
+    models = [ModelFile(name, "openvino", chains[0]) for name in ("fp32", "int8")]
+    length = RunLength(300, 10.0, bound_seconds=bound_s)
+    latency = measure_latency(models, baseline="fp32", length=length, threads=1)
+    check_consistent(replace(MANIFEST, latency=latency), "manifest.json")
+    assert msgspec.json.decode(msgspec.json.encode(latency), type=Latency) == latency
+    assert {len(row.samples_ms) for row in latency.rows} == {latency.rounds}
+    return latency, length
+
+
+@pytest.mark.parametrize(
+    ("open_s", "run_s", "rounds", "warmups", "end_s"),
+    [
+        # a turn is two runs and a round two turns; after 2 s of opening seven turns begin within 30 s
+        (1.0, 2.0, 11, 3, 122.0),
+        (1.0, 6.0, 3, 1, 122.0),
+        # 60 s of opening leave no warm-up
+        (30.0, 1.0, 15, 0, 120.0),
+        # what is begun is not broken off, and one round is always made: one turn of warm-up, and two
+        (1.0, 100.0, 1, 0, 602.0),
+        (70.0, 1.0, 1, 0, 144.0),
+    ],
+)
+def test_a_bound_holds_for_the_whole_run(
+    monkeypatch: pytest.MonkeyPatch,
+    chains: tuple[Path, Path],
+    open_s: float,
+    run_s: float,
+    rounds: int,
+    warmups: int,
+    end_s: float,
+) -> None:
+    clock = Clock(monkeypatch, open_s, run_s)
+    latency, length = bounded(chains, 120.0)
+    assert (latency.rounds, latency.warmup_rounds, clock.now) == (rounds, warmups, end_s)
+    assert clock.now <= max(120.0 + 2 * run_s, 2 * open_s + 6 * run_s)
+    assert latency.notes[:1] == cut_short(rounds, length)
+    assert latency.notes[0].startswith(f"latency is of {rounds} of 300 rounds")
+    assert ("too few for an interval of 95 % (6 have one)" in latency.notes[0]) == (rounds < 6)
+    assert "the 120 s that it may take" in latency.notes[0]
+    assert latency.notes[0].endswith("edge-van benchmark measures it properly")
+    assert [row.ratio for row in latency.rows] == [1.0, 1.0]
+    assert {row.median_ms for row in latency.rows} == {1e3 * run_s}
+
+
+@pytest.mark.parametrize(("run_s", "least"), [(0.001, 300), (0.3, MIN_ROUNDS)])
+def test_a_run_within_its_bound_is_as_without(
+    monkeypatch: pytest.MonkeyPatch, chains: tuple[Path, Path], run_s: float, least: int
+) -> None:
+    """The second takes over ``max_seconds`` for the least rounds, which the bound leaves time for."""
+    clock = Clock(monkeypatch, 1.0, run_s)
+    monkeypatch.setattr(interleave, "between", lambda *_: Interference(1.0, 2, 0.0, 0.0, None))
+    latency, length = bounded(chains, 200.0)
+    assert latency.rounds >= least
+    assert (latency.warmup_rounds, cut_short(latency.rounds, length)) == (WARMUP_ROUNDS, ())
+    assert latency.notes == ()
+    assert clock.now < 200
 
 
 def test_feeds_fit_the_models_dtype_and_a_free_batch_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from edge_van.runtimes.onnxruntime import ONNXRuntimeSession
 from edge_van.statistics import paired_ratio
 from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter
-from edge_van.timing.interleave import Rounds, sample_rounds
+from edge_van.timing.interleave import Rounds, Stop, sample_rounds
 from edge_van.timing.models import timed_models
 from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
@@ -193,9 +193,9 @@ def test_a_model_that_fails_on_the_way_costs_its_scenario_alone(
 def test_offlines_batch_sizes_share_its_least_duration(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
-    def sampled(*arguments: Any, min_seconds: float, **options: Any) -> Rounds:
-        asked.append(min_seconds)
-        return sample_rounds(*arguments, min_seconds=0.0, **options)
+    def sampled(turns: Any, stop: Stop, *arguments: Any) -> Rounds:
+        asked.append(stop.min_seconds)
+        return sample_rounds(turns, replace(stop, min_seconds=0.0), *arguments)
 
     monkeypatch.setattr("edge_van.timing.run.sample_rounds", sampled)
     settings = replace(SETTINGS, scenarios=("single_stream", "offline"), batches=(1, 2, 4), min_duration_s=6.0)
