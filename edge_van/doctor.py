@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 
 from edge_van.bundle.bundle import open_bundle, verify
 from edge_van.bundle.manifest import MANIFEST_NAME
+from edge_van.bundle.whole import require_fitting
 from edge_van.errors import BundleError
 from edge_van.machine import has_vnni, this_cpu
 from edge_van.version import __version__
@@ -85,6 +86,10 @@ def inspect_bundle(path: Path) -> list[Check]:
         Check("manifest", "ok", str(manifest.schema_version), f"{manifest.variant}, made {manifest.created}", None)
     ]
     if not problems:
+        try:
+            require_fitting(bundle)
+        except BundleError as error:
+            return [*checks, Check("manifest", "broken", None, str(error), "make or copy the bundle again")]
         return [
             *checks,
             Check("files", "ok", None, f"{len(manifest.files)} files, {size_mib:.1f} MiB, all sound", None),

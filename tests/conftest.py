@@ -1,5 +1,6 @@
 """What several tests share: small VANs that run in milliseconds, with norms as far spread as a trained net's."""
 
+import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -105,6 +106,22 @@ def small_disk(disk_of: Callable[[int], Path]) -> Path:
 
 
 @pytest.fixture
+def read_only_mount() -> Iterator[Callable[[Path], None]]:
+    """A function that makes a folder a file system of its own that nobody can write to, root neither."""
+    mounted: list[Path] = []
+
+    def make(folder: Path) -> None:
+        for options in (["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", str(folder)]):
+            if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+                pytest.skip("mounting a folder read-only needs root")
+            mounted[:] = [folder]
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
 def ordinary_user(tmp_path: Path) -> Iterator[None]:
     """Root may do anything anywhere, so a test that root runs becomes nobody for a while."""
     if os.getuid() != 0:
@@ -116,6 +133,23 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
     os.setresuid(65534, 65534, 0)
     yield
     os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def permissions_hold() -> Iterator[None]:
+    """Also for root, who stays the owner of its files: as ``ordinary_user``, but Python's own files can still be read.
+
+    Without CAP_DAC_OVERRIDE in the effective set of this thread; see capabilities(7), capset(2).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    kept, dropped = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    if libc.capget(header, kept) or libc.capget(header, dropped):
+        pytest.skip("this system has no capabilities to drop")
+    dropped[0] &= ~(1 << 1)
+    assert libc.capset(header, dropped) == 0, os.strerror(ctypes.get_errno())
+    yield
+    assert libc.capset(header, kept) == 0
 
 
 @pytest.fixture(scope="session")

@@ -60,12 +60,18 @@ class Bundle:
         """
         fitting = [m for m in self.models() if (m.runtime, m.precision) == (runtime, precision) and not m.is_engine]
         if not fitting:
+            self.require_files()
             there = ", ".join(dict.fromkeys(f"{m.runtime} {m.precision}" for m in self.models() if not m.is_engine))
             raise UsageError(
                 f"{self.path} has no {precision} model for {runtime}; it has {there or 'none'}: choose another, or "
                 f"make the bundle for that target too"
             )
         return min(fitting, key=lambda m: (m.scheme == ARM_SCHEME_NAME) != is_arm())
+
+    def require_files(self) -> None:
+        """``BundleError`` for a manifest that lists no file at all, which none that edge-van wrote does."""
+        if not self.manifest.files:
+            raise BundleError(f"the bundle {self.path} is damaged: its manifest lists no file: copy the bundle again")
 
     def check(self, *relative: str) -> None:
         """Compare these listed files with their size and sha256; ``BundleError`` for the first that differs."""

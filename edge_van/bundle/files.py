@@ -67,8 +67,11 @@ def strangers(root: Path, listed: Collection[str]) -> list[str]:
     return [name for name, _ in walk(root) if name not in listed and not is_own(name)]
 
 
-def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None) -> FileProblem | None:
-    """How ``root / name`` differs from its ``entry`` in the manifest; None stands for not listed or not there."""
+def problem_of(
+    root: Path, name: str, entry: FileEntry | None, info: os.stat_result | None, *, hashed: bool = True
+) -> FileProblem | None:
+    """How ``root / name`` differs from its ``entry`` in the manifest; None stands for not listed or not there. Not
+    ``hashed`` its content is not looked at."""
     shown = name.encode("utf-8", "replace").decode()  # a name on disk need not be UTF-8, a report must be
     if entry is not None and info is None:
         return FileProblem(shown, "missing", f"{shown} is listed but not there: copy the bundle again")
@@ -83,6 +86,8 @@ def problem_of(root: Path, name: str, entry: FileEntry | None, info: os.stat_res
     if info.st_size != entry.size_bytes:
         detail = f"{shown} has {info.st_size} bytes, the manifest says {entry.size_bytes}: copy the bundle again"
         return FileProblem(shown, "size", detail)
+    if not hashed:
+        return None
     try:
         actual = file_entry(root, name)
     except OSError as error:

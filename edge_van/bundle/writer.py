@@ -5,8 +5,6 @@ In: an output folder, files, a ``Manifest``. Out: a ``Bundle`` on disk, or an er
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -18,7 +16,7 @@ from edge_van.bundle.manifest import MANIFEST_NAME, check_relative, encoded, lis
 from edge_van.bundle.records import Manifest
 from edge_van.errors import BundleError, UsageError
 from edge_van.input_spec import is_utf8
-from edge_van.storage.folders import clear_errors, is_being_written, write_durably
+from edge_van.storage.folders import clear_errors, is_being_written, require_writable, write_durably
 from edge_van.storage.new_folder import NewFolder
 from edge_van.text import one_line
 
@@ -89,10 +87,10 @@ class BundleWriter:
         parent = next((p for p in out.parents if p.exists()), out)  # the root has none
         if not parent.is_dir():
             raise UsageError(f"{out} cannot be made, {parent} is a file: choose another --output")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "not writable", str(parent))
         if out.exists() or out.is_symlink():
             self._check_replaceable(out)
+            require_writable(out)  # else its files could not be removed once it is replaced
+        require_writable(parent, out)
 
     def _check_alone(self) -> None:
         """Minutes of work would only end in the refusal to replace what the other has put there."""

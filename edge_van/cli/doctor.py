@@ -30,7 +30,8 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
 
         show_checks(checks)
     # what is not installed may not be needed, but a bundle needs every file it lists
-    failed = [c.name for c in checks if c.status == "broken" or (bundle is not None and c.status != "ok")]
+    failed = [c for c in checks if c.status == "broken" or (bundle is not None and c.status != "ok")]
     if failed:
         kind, of = (MissingRuntimeError, "") if bundle is None else (BundleError, f" of {bundle}")
-        raise kind(f"{len(failed)} checks{of} failed: {', '.join(failed[:5])}")
+        names, mend = ", ".join(c.name for c in failed[:5]), next((f"; {c.fix}" for c in failed if c.fix), "")
+        raise kind(f"{len(failed)} checks{of} failed: {names}{mend}")

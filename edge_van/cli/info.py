@@ -35,10 +35,12 @@ def info(
         if dla or (variant, input_size, kernel_size) != (None, None, None):
             raise UsageError("info tells of a BUNDLE or of the variants: leave the other flags out")
         from edge_van.bundle.bundle import open_bundle
+        from edge_van.bundle.whole import require_whole
         from edge_van.cli.tables import show_bundle
 
         opened = open_bundle(bundle)
         print_json(opened.manifest) if as_json else show_bundle(opened)
+        require_whole(opened)  # what was measured is shown all the same
         return
     if dla and kernel_size is not None:
         raise UsageError("--dla reports on the network as it is, with the LKA of 21: leave --kernel-size out")

@@ -22,6 +22,7 @@ from edge_van.bundle.layout import PLAN_NAME, engines_folder
 from edge_van.bundle.manifest import read_manifest
 from edge_van.bundle.models import tensorrt_schemes
 from edge_van.bundle.records import Manifest, SchemeResult
+from edge_van.bundle.whole import require_fitting
 from edge_van.engines.choice import choose_engine
 from edge_van.engines.target import EnginesOptions, Target, find_target
 from edge_van.engines.tensorrt import BuildOptions, build_engine
@@ -29,9 +30,7 @@ from edge_van.engines.trtexec import build_engine_with_trtexec, time_engine
 from edge_van.errors import BundleError, EdgeVanError, UsageError
 from edge_van.progress import UNWATCHED, Advance, Reporter, Work
 from edge_van.runtimes.model_file import ModelFile
-from edge_van.storage.folders import (
-    clear_errors,
-)
+from edge_van.storage.folders import clear_errors, require_writable
 from edge_van.storage.json_format import encode
 from edge_van.storage.new_folder import NewFolder
 from edge_van.timing.latency import RunLength, measure_latency
@@ -57,10 +56,13 @@ def build(
     listed even where other schemes failed: those are in ``failed``, and it is the caller's to end with an error.
 
     Raises the first failure where nothing was built, ``MissingRuntimeError`` where nothing can build here,
-    ``BundleError`` for a bundle without TensorRT graphs or with a damaged one.
+    ``BundleError`` for a bundle that cannot be written, without TensorRT graphs or with a damaged one.
     """
     bundle, options, reporter = as_bundle(bundle), options or EnginesOptions(), work.reporter
+    require_writable(bundle.path)
     schemes = _schemes(bundle, options.schemes)
+    bundle.check(*{s.file for s in schemes.values()})
+    require_fitting(bundle)
     target = find_target(options)
     settings = BuildOptions(
         runtime=target.runtime,
@@ -69,7 +71,6 @@ def build(
         timing_cache=options.timing_cache,
         allow_fallback=options.allow_fallback,
     )
-    bundle.check(*{s.file for s in schemes.values()})
     tag = target.folder(settings.compute_capabilities)
     output = bundle.path / engines_folder(tag)
     with NewFolder(output, one_at_a_time=True) as new:  # each build keeps what the one before it made

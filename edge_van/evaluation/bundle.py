@@ -13,6 +13,7 @@ from pathlib import Path
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.models import BundleModel, engine_of, models_of
 from edge_van.bundle.records import Accuracy
+from edge_van.bundle.whole import require_fitting
 from edge_van.errors import UsageError
 from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.images.labelled import Wanted, open_labelled
@@ -58,6 +59,7 @@ def validate(
     finite.
     """
     bundle = as_bundle(bundle)
+    require_fitting(bundle)
     manifest = bundle.manifest
     options = options or ValidateOptions()
     head = manifest.head.with_threshold(options.threshold)

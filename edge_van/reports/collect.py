@@ -18,6 +18,7 @@ from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.bundle.records import Manifest
+from edge_van.bundle.whole import require_whole
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.progress import Reporter
 from edge_van.reports import IMAGE_LIMIT
@@ -104,6 +105,7 @@ def collect(subjects: Sequence[Path], options: ReportOptions, reporter: Reporter
 def _open(path: Path) -> _Subject:
     if path.is_dir():
         bundle = open_bundle(path)
+        require_whole(bundle)
         there = path / BENCHMARK_NAME
         measured = there.exists() or there.is_symlink()  # a link that leads nowhere is an error to be told
         return _Subject(path, bundle, read_benchmark(there) if measured else None)

@@ -5,8 +5,6 @@ In: a folder and the three files' bytes. Out: their paths.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +13,7 @@ from edge_van.bundle.layout import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edge_van.errors import UsageError
 from edge_van.reports.record import REPORT_FORMAT, REPORT_KIND
 from edge_van.storage.files import locked, replace_files
-from edge_van.storage.folders import clear_errors, make_parents, raised_on_termination
+from edge_van.storage.folders import clear_errors, make_parents, raised_on_termination, require_writable
 from edge_van.storage.json_format import kind_of
 
 GENERATOR = "edge-van report"
@@ -39,8 +37,7 @@ def check_output(folder: Path) -> None:
         there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         if not there.is_dir():
             raise UsageError(f"{folder} cannot be made, {there} is a file: choose another --output")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "not writable", str(there))
+        require_writable(there, folder)
         for path in (folder / name for name in NAMES):
             if not path.is_symlink() and not path.exists():
                 continue

@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,12 +25,13 @@ from edge_van.errors import BundleError
 
 STALE_AFTER_S = 24 * 3600.0
 
+_WRITABLE = "choose a folder you may write to, or a copy in one"
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
-    errno.EACCES: "permission denied; choose a folder you may write to",
-    errno.EPERM: "not permitted; choose a folder you may write to",
-    errno.EROFS: "the file system is read-only; choose a folder you may write to",
+    errno.EACCES: f"permission denied; {_WRITABLE}",
+    errno.EPERM: f"not permitted; {_WRITABLE}",
+    errno.EROFS: f"the file system is read-only; {_WRITABLE}",
     errno.EFBIG: "the file is larger than the file system or a limit allows; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.ENOTEMPTY: "something else was put there meanwhile; move it away and run again",
@@ -70,6 +72,21 @@ def _as_bundle_error(error: OSError, output: Path) -> BundleError:
     at = f" (at {error.filename})" if error.filename else ""
     advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
     return BundleError(f"{output} cannot be written{at}: {advice}")
+
+
+def require_writable(folder: Path, output: Path | None = None) -> None:
+    """``BundleError``, before any work, where no file can be made in ``folder``; it names ``output``, by default that
+    folder. What every command says of a bundle that is read-only.
+
+    A file without a name is made: root may do anything by the permissions, on a read-only disk and in /proc too.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        output = output or folder
+        named = None if folder.absolute() == output.absolute() else str(folder)  # not that of the file
+        raise _as_bundle_error(OSError(error.errno, error.strerror, named), output) from error
 
 
 def free_space_check(path: Path, needed_bytes: int) -> None:

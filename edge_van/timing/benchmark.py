@@ -5,7 +5,6 @@ In: bundles, ``BenchmarkOptions``. Out: a ``BenchmarkResult``, also as a file th
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.files import replace_file
-from edge_van.storage.folders import raised_on_termination
+from edge_van.storage.folders import raised_on_termination, require_writable
 from edge_van.text import without_folders
 from edge_van.timing.gate import require_same_conditions, require_same_models
 from edge_van.timing.models import identity, timed_models
@@ -86,7 +85,8 @@ def check_libraries() -> None:
 
 
 def check_output(output: Path, baseline: Path | None = None, *, force: bool = False) -> None:
-    """``UsageError``, before minutes of work, for an output that is in the way or cannot be written.
+    """``UsageError``, before minutes of work, for an output that is in the way; ``BundleError`` where it cannot be
+    written.
 
     ``baseline`` is the file of the result that this one will be compared with, which it must not replace; ``force``
     allows to replace a file that is no result.
@@ -96,13 +96,7 @@ def check_output(output: Path, baseline: Path | None = None, *, force: bool = Fa
     if output.exists() and not output.is_file():
         what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
         raise UsageError(f"--output {output} {what}: give a file's path")
-    try:
-        with tempfile.TemporaryFile(dir=output.parent):  # what permissions do not tell: /proc, a read-only mount
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{output.parent} cannot be written to ({error.strerror}): give another file with --output"
-        ) from error
+    require_writable(output.parent)
     if baseline is not None and output.exists() and output.samefile(baseline):
         raise UsageError(
             f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "

@@ -104,6 +104,7 @@ def timed_models(
     models: list[TimedModel] = []
     skipped: list[Skipped] = []
     for bundle, name in zip(bundles, bundle_names(bundles), strict=True):
+        bundle.require_files()
         prefix = f"{name}/" if len(bundles) > 1 else ""
         for runtime in TIMED_RUNTIMES if runtimes is None else runtimes:
             try:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_van.bundle.records import Manifest
-from edge_van.errors import EdgeVanError
+from edge_van.errors import BundleError, EdgeVanError
 from edge_van.progress import SILENT, Advance, Reporter
 from edge_van.runtimes import Session
+from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.text import single_line
 from edge_van.timing.latency import random_feed
 from edge_van.timing.models import TimedModel
@@ -44,6 +45,7 @@ class OpenedModels:
         """``caches``: by the model's name, where ``measure_startup`` left what it compiled."""
         self.settings, self._reporter = settings, reporter
         self._caches = caches or {}
+        self._manifests = dict(zip(names, manifests, strict=True))
         self._resize_inside = {
             name for name, m in zip(names, manifests, strict=True) if m.input_spec.source_size is not None
         }
@@ -70,7 +72,10 @@ class OpenedModels:
     def load(
         self, models: Sequence[TimedModel], advance: Advance, skipped: list[Skipped], *, strict: bool
     ) -> list[TimedModel]:
-        """Open every model for one image and run it once; those that fail are skipped, or with ``strict`` an error."""
+        """Open every model for one image and run it once; those that fail are skipped, or with ``strict`` an error.
+
+        ``BundleError`` for one whose input or classes are others than its manifest says.
+        """
         left = []
         for model in models:
             try:
@@ -81,10 +86,21 @@ class OpenedModels:
                     raise
                 skipped.append(Skipped(model.name, reason(error)))
             else:
+                self._require_fitting(model, session)
                 self._single[model.name] = session
                 left.append(model)
             advance(1)
         return left
+
+    def _require_fitting(self, model: TimedModel, session: Session) -> None:
+        manifest = self._manifests[model.bundle]
+        NormalizedSession(session, manifest.input_spec)
+        classes = session.outputs[0].shape[-1]
+        if classes not in (None, manifest.num_classes):
+            raise BundleError(
+                f"{model.file} gives {classes} logits an image, its manifest says {manifest.num_classes} classes: make "
+                f"or copy the bundle again"
+            )
 
     def feed(self, session: Session, batch: int) -> Feed:
         return random_feed(session, np.random.default_rng(self.settings.seed), batch)

@@ -5,6 +5,7 @@ Nothing of edge-van is replaced: these are inputs, as ``edge-van benchmark`` and
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import numpy as np
 from bundle_samples import MANIFEST
 
 from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet, PrecisionRow, SchemeTiming
-from edge_van.bundle.records import Accuracy, ClassChange, Interval, Latency, LatencyRow, Manifest, SchemeResult
+from edge_van.bundle.records import (
+    Accuracy,
+    ClassChange,
+    FileEntry,
+    Interval,
+    Latency,
+    LatencyRow,
+    Manifest,
+    SchemeResult,
+)
 from edge_van.input_spec import InputSpec
 from edge_van.statistics import paired_ratio
 from edge_van.timing.record import (
@@ -44,6 +54,10 @@ MODELS = (  # runtime, precision, file, MB, median ms
     ("torch", "fp32", "onnx/model.onnx", 15.2, 14.1),
     ("torch_compile", "fp32", "onnx/model.onnx", 15.2, 5.10),
 )
+
+
+LISTED = FileEntry("listed", 0, hashlib.sha256(b"").hexdigest())
+"""A bundle lists a file at least; this one is no model."""
 
 
 def times_ms(median: float, count: int, seed: int) -> np.ndarray:
@@ -256,6 +270,7 @@ def manifest(*, drop: float = 0.05, half: float = 0.45, created: str = MANIFEST.
         "accuracy": accuracy(drop, half),
         "latency": latency(),
         "engines": engines(),
+        "files": (LISTED,),
     }
     return replace(MANIFEST, **{**fields, **changes})
 
@@ -267,11 +282,12 @@ DOUBT = Doubt("other_load", "single_stream", (), "other processes took 9 % of th
 
 
 def bundle_folder(folder: Path, content: Manifest, result: BenchmarkResult | None = None) -> Path:
-    """A bundle as far as a report reads it: its manifest, and its benchmark."""
+    """A bundle as far as a report reads it: its manifest, the file that it lists, and its benchmark."""
     from edge_van.bundle.manifest import encoded
     from edge_van.timing.record import encode_benchmark
 
     folder.mkdir(parents=True)
+    (folder / LISTED.path).touch()
     (folder / "manifest.json").write_bytes(encoded(content))
     if result is not None:
         (folder / "benchmark.json").write_bytes(encode_benchmark(result))

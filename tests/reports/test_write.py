@@ -96,8 +96,9 @@ def test_what_is_no_report_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not is_report(path)
 
 
-def test_a_folder_that_cannot_be_written_is_said_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
+@pytest.mark.usefixtures("permissions_hold")
+def test_a_folder_that_cannot_be_written_is_said_early(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
     for folder in (tmp_path, tmp_path / "new" / "folder"):
         with pytest.raises(BundleError, match=r"permission denied; choose a folder you may write to"):
             check_output(folder)
