@@ -27,9 +27,11 @@ with suppress(ImportError):  # from Pillow 11.3 on
     from PIL import AvifImagePlugin  # noqa: F401
 
 from edge_van.errors import DataError
+from edge_van.images.quiet import silence_libtiff
 from edge_van.input_spec import InputSpec
 from edge_van.text import single_line
 
+silence_libtiff()
 MAX_PIXELS = 178_956_970
 """Where Pillow takes an image for a decompression bomb; applied to the image as stored and as resized."""
 

@@ -22,6 +22,7 @@ from edge_van.runtimes.base import Kernel, Session, TensorInfo
 from edge_van.runtimes.onnx_file import read_onnx
 from edge_van.runtimes.stage_map import add_onnx_output, check_stage
 from edge_van.runtimes.telemetry import switch_off_telemetry
+from edge_van.text import single_line
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
 
@@ -52,6 +53,7 @@ class ONNXRuntimeSession(Session):
         """``spin`` False: its threads sleep as soon as a run is over, instead of spinning for a while."""
         check_stage(stage_map)
         ort = _load()
+        self._name = path.name
         if Version(ort.__version__) < ROUNDS_FLOAT16_FROM and _quantises_float16(path):
             raise MissingRuntimeError(
                 f"ONNX Runtime {ort.__version__} truncates where {path.name} rounds float16 to int8: its logits are "
@@ -59,7 +61,7 @@ class ONNXRuntimeSession(Session):
                 f'tensorrt_float = "float32" in the recipe'
             )
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised; written to standard error too, they would be said twice
         if not spin:
             options.add_session_config_entry("session.force_spinning_stop", "1")
         self._profile_folder = tempfile.TemporaryDirectory(prefix="edge-van-profile-") if profile else None
@@ -74,13 +76,19 @@ class ONNXRuntimeSession(Session):
         try:
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BundleError(f"ONNX Runtime cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
+            last = str(error).strip().splitlines()[-1]
+            raise BundleError(f"ONNX Runtime cannot load {path.name}: {last}; make or copy the bundle again") from error
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_info(value) for value in self._session.get_outputs())
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [info.name for info in self.outputs]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, feed), strict=True))
+        except Exception as error:  # classes of its own, one a status, with no base but this
+            raise BundleError(
+                f"ONNX Runtime cannot run {self._name}: {single_line(error, 300)}: make or copy the bundle again"
+            ) from error
 
     def profile(self, feed: dict[str, np.ndarray], *, warmup: int, runs: int) -> list[Kernel]:
         """Once only: ONNX Runtime writes its profile when it is ended, and cannot begin another."""

@@ -78,6 +78,7 @@ class OpenVINOSession(Session):
             config["LP_TRANSFORMS_MODE"] = False  # leaves the quantisers in the graph
         if chosen.cache_dir is not None:
             config["CACHE_DIR"] = chosen.cache_dir
+        _check_format(path)
         try:
             model = core.read_model(path)
             if chosen.batch is not None:
@@ -86,7 +87,8 @@ class OpenVINOSession(Session):
                 add_openvino_output(model, chosen.stage_map)
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot load {path.name}: {str(error).strip().splitlines()[-1]}") from error
+            last = str(error).strip().splitlines()[-1]
+            raise BundleError(f"OpenVINO cannot load {path.name}: {last}; make or copy the bundle again") from error
         self._begin()
 
     def _begin(self) -> None:
@@ -196,6 +198,23 @@ def load_openvino() -> Any:
     except ImportError as error:
         raise MissingRuntimeError("OpenVINO is not installed: pip install 'edge-van[openvino]'") from error
     return openvino
+
+
+def _check_format(path: Path) -> None:
+    """``BundleError`` for a file that is none of its name's format, found by the reader of that format alone.
+
+    OpenVINO would try those of all formats, of which TensorFlow's writes its own lines to standard error.
+    """
+    from openvino.frontend import FrontEndManager
+
+    kind, called = ("onnx", "ONNX file") if path.suffix == ".onnx" else ("ir", "OpenVINO IR of a known version")
+    if not path.is_file():
+        what = "is not there"
+    elif FrontEndManager().load_by_framework(kind).supported(path):
+        return
+    else:
+        what = f"is no {called}"
+    raise BundleError(f"OpenVINO cannot load {path.name}: it {what}: make or copy the bundle again")
 
 
 def _info(port: Any, unnamed: str) -> TensorInfo:
