@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from edge_van.reports.collect import ReportOptions as ReportOptions
     from edge_van.reports.report import WrittenReport as WrittenReport
     from edge_van.reports.report import report as report
-    from edge_van.starting_point import QuantizeOptions as QuantizeOptions
     from edge_van.resizing import resize as resize
+    from edge_van.starting_point import QuantizeOptions as QuantizeOptions
     from edge_van.timing.benchmark import benchmark as benchmark
     from edge_van.timing.record import BenchmarkResult as BenchmarkResult
     from edge_van.timing.record import BenchmarkSettings as BenchmarkSettings

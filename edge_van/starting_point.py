@@ -23,6 +23,7 @@ from edge_van.model.channels import with_swapped_colours
 from edge_van.model.van import VAN
 from edge_van.progress import Work
 
+
 @dataclass(frozen=True)
 class QuantizeOptions:
     """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``, ``activation``
