@@ -27,7 +27,8 @@ from edge_van.export.models import as_file
 from edge_van.export.resized import export_resized
 from edge_van.images.decode import decode
 from edge_van.images.draw import fingerprint, hashes
-from edge_van.images.sets import ImageSet, open_images, splits
+from edge_van.images.labelled import Wanted, open_labelled
+from edge_van.images.sets import ImageSet, splits
 from edge_van.images.stream import require_source_size
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine, versions
@@ -56,6 +57,7 @@ def resize(
     input_size: tuple[int, int],
     *,
     data: str | Path | None = None,
+    labels: str | Path | None = None,
     output: str | Path | None = None,
     force: bool = False,
     work: Work = UNWATCHED,
@@ -63,13 +65,16 @@ def resize(
     """Make a new bundle for images of ``input_size`` (height, width); ``bundle`` stays as it is.
 
     Weights and ranges are those of ``bundle``: no image is needed. ``data`` are labelled images, a folder or zip of
-    ``<class>/<image>``, on which accuracy and latency are measured as ``quantize`` does; without, the new bundle has
-    neither. ``output`` is by default the old folder's name and the size, beside it. Engines are not taken along.
+    ``<class>/<image>`` or one with a file of ``labels``, on which accuracy and latency are measured as ``quantize``
+    does; without, the new bundle has neither. ``output`` is by default the old folder's name and the size, beside it.
+    Engines are not taken along.
 
     A larger size needs kernels that were not cropped for the old one. Raises ``UsageError`` with the sizes there are
     for one that is not, ``BundleError`` for a damaged bundle or one without its ONNX files, ``DataError``,
     ``VerificationError`` where a file's logits are another network's.
     """
+    if labels is not None and data is None:
+        raise UsageError("--labels says what is true of the images of --data: give them, too")
     bundle = as_bundle(bundle)
     manifest = bundle.manifest
     spec = manifest.input_spec.with_overrides(size=input_size)
@@ -80,12 +85,12 @@ def resize(
         if spec == manifest.input_spec:
             raise UsageError(f"{bundle.path} is for {_px(spec)} px already: give another --input-size, or copy it")
         network = _network(bundle, spec)
-        held_out = None if data is None else stack.enter_context(_held_out(Path(data), manifest, work))
+        held_out = None if data is None else stack.enter_context(_held_out(Path(data), labels, manifest, work))
         free_space_check(writer.output, sum(entry.size_bytes for entry in manifest.files))
         stack.enter_context(writer)
         images = _images(bundle, spec, network, held_out, work)
         pixels = CalibrationImages(np.concatenate(images.probe.pixels), spec, manifest.recipe.batch)
-        job = ExportJob(writer.path, spec, network, pixels, images.probe, work)
+        job = ExportJob(writer.path, spec, network, pixels, images.probe, work, manifest.head)
         exported = export_resized(job, bundle)
         golden = write_golden(job, exported.schemes)
         evidence = _evidence(job, exported, images.held_out, manifest)
@@ -131,9 +136,10 @@ def _network(bundle: Bundle, spec: InputSpec) -> FoldedVAN:
     return resized(folded, spec.size, published=bundle.manifest.variant in VARIANTS)
 
 
-def _held_out(data: Path, manifest: Manifest, work: Work) -> ImageSet:
-    spec = manifest.input_spec
-    images = open_images(splits(data)[0], classes=spec.classes, num_classes=manifest.num_classes)
+def _held_out(data: Path, labels: str | Path | None, manifest: Manifest, work: Work) -> ImageSet:
+    given = None if labels is None else Path(labels)
+    wanted = Wanted(manifest.head, manifest.num_classes, manifest.input_spec.classes, given)
+    images = open_labelled(splits(data)[0], wanted)
     work.warn(images.warnings)
     return images
 

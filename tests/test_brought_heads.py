@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import openvino
 import pytest
 import torch
 from cli_samples import run
@@ -24,6 +26,7 @@ import edge_van
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
 from edge_van.checkpoint.load import load_checkpoint
+from edge_van.errors import UsageError
 from edge_van.evaluation import evidence
 from edge_van.head import Head
 from edge_van.model.van import VAN
@@ -244,3 +247,21 @@ def test_the_heat_map_of_the_other_class_is_that_of_the_negative(binary: Made, t
     gradient = np.broadcast_to(weights[0][None, :, None, None], (1, 256, 1, 1))
     assert np.allclose(own, grad_cam(maps[:1], gradient), atol=0.02)
     assert np.allclose(other, grad_cam(maps[:1], -gradient), atol=0.02)
+
+
+def test_another_size_keeps_the_head(several: Made, tmp_path: Path) -> None:
+    made = edge_van.resize(several.bundle, (48, 48), data=several.data, output=tmp_path / "b48")
+    manifest = made.manifest
+    assert manifest.head == Head("sigmoid", THRESHOLD)
+    assert manifest.accuracy is not None
+    assert (manifest.accuracy.metric, manifest.accuracy.images) == ("mAP", len(several.truth))
+    assert manifest.accuracy.fp32_percent > 60
+    for file in ("onnx/model_fp32.onnx", "onnx/model_openvino.onnx"):
+        said = {p.key: p.value for p in onnx.load(made.file(file), load_external_data=False).metadata_props}
+        assert json.loads(said["edge_van.input_size"]) == [48, 48]
+        assert said["edge_van.outputs"] == "a logit for each label: sigmoid, there from 0.4 on"
+    ir = dict(openvino.Core().read_model(made.file("openvino/model.xml")).get_rt_info("edge_van").value)
+    assert json.loads(ir["input_size"]) == [48, 48]
+    assert ir["outputs"] == "a logit for each label: sigmoid, there from 0.4 on"
+    with pytest.raises(UsageError, match="give them, too"):
+        edge_van.resize(several.bundle, (48, 48), labels=several.data / "labels.csv", output=tmp_path / "x")

@@ -232,6 +232,7 @@ def test_every_file_says_what_a_stranger_needs(runs: dict[str, Finished], name: 
         assert (tuple(json.loads(said["mean"])), tuple(json.loads(said["std"]))) == (spec.mean, spec.std)
         assert (said["source_order"], tuple(json.loads(said["classes"]))) == (spec.source_order, spec.classes)
         assert device in said["made_for"], file
+        assert said["outputs"] == "a logit for each class: softmax", file
         assert ("ARM" in said["made_for"]) == (file in ARM_MODELS)
         if file.endswith(".onnx"):
             quantised = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)

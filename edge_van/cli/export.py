@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import FilePath, Sizes, print_json
+from edge_van.cli.types import LABELS_HELP, FilePath, Sizes, print_json
 from edge_van.progress import Terminal, Work
 
 _PATH = FilePath()
@@ -21,6 +21,7 @@ _PATH = FilePath()
 @click.argument("bundle", type=_PATH)
 @click.option("--input-size", type=Sizes(), required=True, help="What the network shall see.")
 @click.option("--data", type=_PATH, help="Labelled images (folder or zip, one folder a class) to measure accuracy on.")
+@click.option("--labels", type=_PATH, help=LABELS_HELP)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
 @click.option("--output", type=_PATH, help="The new bundle's folder.  [default: BUNDLE_HxW]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edge_van.bundle.records import SchemeResult
 from edge_van.errors import DataError
+from edge_van.export.metadata import outputs_of
 from edge_van.head import Head
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage, StreamStats, stream
@@ -78,6 +79,11 @@ class ExportJob:
     probe: Probe
     work: Work
     head: Head = field(default_factory=Head)
+
+    @property
+    def outputs(self) -> str:
+        """What every file says of its logits."""
+        return outputs_of(self.head, self.probe.logits.shape[1])
 
     @property
     def check_pixels(self) -> Pixels:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_van.bundle.models import Takes
+from edge_van.head import Head
 from edge_van.input_spec import InputSpec
 
 NAMESPACE = "edge_van"
@@ -19,7 +20,27 @@ _FROM_ONNX = "framework"
 """Where OpenVINO's converter puts an ONNX file's metadata, which is of another input than the IR's."""
 
 
-def described(spec: InputSpec, takes: Takes, made_for: str) -> dict[str, str]:
+MADE_FOR = {
+    "openvino": "Q/DQ for x86 CPUs, by OpenVINO",
+    "openvino_arm": "Q/DQ for ARM CPUs, by OpenVINO",
+    "tensorrt": "Q/DQ for TensorRT",
+}
+"""Of the explicit graphs of each target."""
+IR_MADE_FOR = {
+    "openvino": "INT8 for x86 CPUs, by OpenVINO",
+    "openvino_arm": "INT8 for ARM CPUs, by OpenVINO",
+}
+
+
+def outputs_of(head: Head, outputs: int) -> str:
+    """What the logits become, in words."""
+    if head.activation == "sigmoid":
+        of = "one logit, of the last class; the other has its negative" if outputs == 1 else "a logit for each label"
+        return f"{of}: sigmoid, there from {head.threshold:g} on"
+    return f"a logit for each class: {'softmax' if head.activation == 'softmax' else 'the highest, no probabilities'}"
+
+
+def described(spec: InputSpec, takes: Takes, made_for: str, outputs: str | None = None) -> dict[str, str]:
     """By key, what a file that ``takes`` such images expects and gives.
 
     input_layout, input_type   "NCHW" and "float32", or "NHWC" and "uint8"
@@ -27,7 +48,8 @@ def described(spec: InputSpec, takes: Takes, made_for: str) -> dict[str, str]:
     source_order               of the channels, as they come
     mean, std                  JSON, one number a channel as they come, of values scaled to 0..1
     value_range, resize        what is done to the pixels before the file, and what inside
-    classes                    JSON list in the order of the logits; not there where they are not known
+    classes                    JSON list in the order of the logits, of one logit two; not there if they are not known
+    outputs                    ``outputs``, of ``outputs_of``; not there where it is None
     made_for                   ``made_for``: the precision and the device
     """
     if takes != "camera":
@@ -48,6 +70,8 @@ def described(spec: InputSpec, takes: Takes, made_for: str) -> dict[str, str]:
         "resize": _geometry(spec),
         "made_for": made_for,
     }
+    if outputs is not None:
+        said["outputs"] = outputs
     return said if spec.classes is None else {**said, "classes": json.dumps(spec.classes)}
 
 
@@ -73,10 +97,12 @@ def _pixels(size: tuple[int, int]) -> str:
 
 
 def put_in_onnx(model: Any, said: Mapping[str, str]) -> None:
-    """In place: the ``metadata_props`` of a ModelProto, in place of those that are there."""
+    """In place: the ``metadata_props`` of a ModelProto, in place of those that are there; what its outputs are, where
+    ``said`` does not say it, stays."""
     import onnx
 
-    onnx.helper.set_model_props(model, {f"{NAMESPACE}.{key}": text for key, text in said.items()})
+    there = {prop.key: prop.value for prop in model.metadata_props if prop.key == f"{NAMESPACE}.outputs"}
+    onnx.helper.set_model_props(model, there | {f"{NAMESPACE}.{key}": text for key, text in said.items()})
 
 
 def put_in_ir(model: Any, said: Mapping[str, str]) -> None:

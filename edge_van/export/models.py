@@ -20,7 +20,7 @@ from torch import Tensor
 from edge_van.bundle.layout import ARM_IR, ARM_ONNX, FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import SchemeResult
 from edge_van.export.job import Exported, ExportJob, Pixels
-from edge_van.export.metadata import described
+from edge_van.export.metadata import IR_MADE_FOR, MADE_FOR, described
 from edge_van.export.onnx import export_onnx, qdq_floor_db
 from edge_van.export.openvino import RESIZE_FLOOR_DB, check_kernels, check_openvino, export_openvino, layers_in_float
 from edge_van.export.results import scheme_result
@@ -42,7 +42,8 @@ def export_fp32(job: ExportJob, *, with_openvino: bool) -> Exported:
     if not with_openvino:
         return Exported()
     with job.work.reporter.stage("Exporting FP32 to OpenVINO"):
-        path = export_openvino(job.place(FP32_ONNX), job.spec, job.place(FP32_IR), "FP32 for CPUs, by OpenVINO")
+        said = "FP32 for CPUs, by OpenVINO"
+        path = export_openvino(job.place(FP32_ONNX), job.spec, job.place(FP32_IR), said, job.outputs)
         _check_ir(job, path, folded)
     models = [ModelFile("fp32", "openvino", path)]
     if has_bf16():
@@ -53,10 +54,10 @@ def export_fp32(job: ExportJob, *, with_openvino: bool) -> Exported:
 def export_int8(job: ExportJob, quantized: QuantizedVAN) -> Exported:
     """OpenVINO's scheme as explicit Q/DQ ONNX and as IR; layers that this CPU computes in float are named."""
     with job.work.reporter.stage(f"Exporting {quantized.scheme.name} to OpenVINO"):
-        said = _said(job, "Q/DQ for x86 CPUs, by OpenVINO")
+        said = _said(job, MADE_FOR["openvino"])
         export_onnx(quantized, job.place(OPENVINO_ONNX), job.check_images, said)
-        made_for = "INT8 for x86 CPUs, by OpenVINO"
-        path = export_openvino(job.place(OPENVINO_ONNX), job.spec, job.place(INT8_IR), made_for)
+        made_for = IR_MADE_FOR["openvino"]
+        path = export_openvino(job.place(OPENVINO_ONNX), job.spec, job.place(INT8_IR), made_for, job.outputs)
         _check_int8(job, path, quantized)
         result = scheme_result(job, quantized, OPENVINO_ONNX)
         check_int8_ir(job, path, lambda images: _logits(quantized.graph, images), result.logit_sqnr_db)
@@ -79,16 +80,16 @@ def int8_exported(job: ExportJob, path: Path, result: SchemeResult, layers: Coll
 def export_arm(job: ExportJob, quantized: QuantizedVAN) -> Exported:
     """ARM's scheme as ONNX and as IR, checked as it is written: its integer kernels are another CPU's."""
     with job.work.reporter.stage(f"Exporting {quantized.scheme.name}"):
-        said = _said(job, "Q/DQ for ARM CPUs, by OpenVINO")
+        said = _said(job, MADE_FOR["openvino_arm"])
         export_onnx(quantized, job.place(ARM_ONNX), job.check_images, said)
-        made_for = "INT8 for ARM CPUs, by OpenVINO"
-        path = export_openvino(job.place(ARM_ONNX), job.spec, job.place(ARM_IR), made_for)
+        made_for = IR_MADE_FOR["openvino_arm"]
+        path = export_openvino(job.place(ARM_ONNX), job.spec, job.place(ARM_IR), made_for, job.outputs)
         _check_int8(job, path, quantized)
     return Exported((replace(scheme_result(job, quantized, ARM_ONNX), target="openvino_arm"),))
 
 
 def _said(job: ExportJob, made_for: str) -> dict[str, str]:
-    return described(job.spec, "floats", made_for)
+    return described(job.spec, "floats", made_for, job.outputs)
 
 
 def _check_int8(job: ExportJob, path: Path, quantized: QuantizedVAN) -> None:

@@ -39,8 +39,10 @@ _NUMBERED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 _RESIZE = {"bicubic": "RESIZE_BICUBIC_PILLOW", "bilinear": "RESIZE_BILINEAR_PILLOW", "nearest": "RESIZE_NEAREST"}
 
 
-def export_openvino(onnx_path: Path, spec: InputSpec, path: Path, made_for: str = "OpenVINO") -> Path:
-    """Convert ``onnx_path`` to an IR at ``path`` (.xml), which says what it is ``made_for``.
+def export_openvino(
+    onnx_path: Path, spec: InputSpec, path: Path, made_for: str = "OpenVINO", outputs: str | None = None
+) -> Path:
+    """Convert ``onnx_path`` to an IR at ``path`` (.xml), which says what it is ``made_for`` and what ``outputs`` are.
 
     Raises ``UsageError`` where the resize cannot go inside, ``BundleError`` where the IR cannot be written.
     """
@@ -52,7 +54,7 @@ def export_openvino(onnx_path: Path, spec: InputSpec, path: Path, made_for: str 
     model.input(0).set_names({INPUT})
     model.output(0).set_names({OUTPUT})
     _name_stably(model)
-    put_in_ir(model, described(spec, "pixels" if spec.source_size is None else "camera", made_for))
+    put_in_ir(model, described(spec, "pixels" if spec.source_size is None else "camera", made_for, outputs))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ov.save_model(model, path, compress_to_fp16=False)

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import ARM_IR, FP32_IR, INT8_IR
+from edge_van.bundle.models import Takes
 from edge_van.bundle.records import SchemeResult
 from edge_van.engines.qdq_rules import check_qdq_rules
 from edge_van.errors import VerificationError
 from edge_van.export.float16_range import largest_in_file
 from edge_van.export.job import Exported, ExportJob, joined
+from edge_van.export.metadata import IR_MADE_FOR, MADE_FOR, described, put_in_onnx
 from edge_van.export.models import check_int8_ir, export_fp32, int8_exported
 from edge_van.export.onnx import finish
 from edge_van.export.onnx_graph import INPUT, OUTPUT
@@ -61,6 +63,8 @@ def _quantized(job: ExportJob, bundle: Bundle, scheme: SchemeResult) -> Exported
         model = resized_graph(read_onnx(bundle.file(scheme.file)), old, job.spec.size)
         if scheme.target == "tensorrt":
             check_qdq_rules(model)
+        takes: Takes = "pixels" if _takes_bytes(model) else "floats"
+        put_in_onnx(model, described(job.spec, takes, MADE_FOR[scheme.target], job.outputs))
         finish(model, path)
         if scheme.float_type == "float16":
             try:
@@ -80,7 +84,7 @@ def _quantized(job: ExportJob, bundle: Bundle, scheme: SchemeResult) -> Exported
 
 
 def _export_ir(job: ExportJob, onnx: Path, file: str, result: SchemeResult) -> Path:
-    path = export_openvino(onnx, job.spec, job.place(file))
+    path = export_openvino(onnx, job.spec, job.place(file), IR_MADE_FOR[result.target], job.outputs)
     check_int8_ir(job, path, lambda images: _logits(onnx, images), result.logit_sqnr_db, exact=True)
     return path
 
@@ -92,11 +96,14 @@ def _logits(path: Path, images: Tensor) -> NDArray[np.floating[Any]]:
 
 def _inputs(job: ExportJob, model: Any) -> Iterator[NDArray[Any]]:
     """The images of the check one by one, as the graph takes them."""
+    images = job.check_pixels if _takes_bytes(model) else job.check_images.numpy()
+    return (images[i : i + 1] for i in range(len(images)))
+
+
+def _takes_bytes(model: Any) -> bool:
     from onnx import TensorProto
 
-    takes_bytes = model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-    images = job.check_pixels if takes_bytes else job.check_images.numpy()
-    return (images[i : i + 1] for i in range(len(images)))
+    return bool(model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8)
 
 
 def _judged(

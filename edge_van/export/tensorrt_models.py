@@ -61,7 +61,7 @@ class _TensorRTExport:
                     source = Path(scratch) / f"{name}.onnx"
                     wider = next((p for g, p in sources if _is_part(graph, g)), None)
                     if wider is None:
-                        export_onnx(graph, source, self.job.check_images)
+                        export_onnx(graph, source, self.job.check_images, {"outputs": self.job.outputs})
                     else:
                         export_subset(wider, graph, source, self.job.check_images)
                     sources.append((graph, source))

@@ -124,6 +124,8 @@ def _check_options(subjects: Sequence[_Subject], options: ReportOptions) -> None
             f"--data {options.data} was given without a bundle whose models could run its images: give a bundle's "
             f"folder, or leave --data out"
         )
+    if options.labels is not None and options.data is None:
+        raise UsageError(f"--labels {options.labels} says what is true of the images of --data: give them, too")
     images = options.data is not None or any(_demo_images(bundle.manifest) for bundle in bundles)
     if options.image_limit != IMAGE_LIMIT and not images:
         raise UsageError(
