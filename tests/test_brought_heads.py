@@ -256,7 +256,7 @@ def test_another_size_keeps_the_head(several: Made, tmp_path: Path) -> None:
     assert manifest.accuracy is not None
     assert (manifest.accuracy.metric, manifest.accuracy.images) == ("mAP", len(several.truth))
     assert manifest.accuracy.fp32_percent > 60
-    for file in ("onnx/model_fp32.onnx", "onnx/model_openvino.onnx"):
+    for file in ("onnx/model.onnx", "onnx/model_openvino.onnx"):
         said = {p.key: p.value for p in onnx.load(made.file(file), load_external_data=False).metadata_props}
         assert json.loads(said["edge_van.input_size"]) == [48, 48]
         assert said["edge_van.outputs"] == "a logit for each label: sigmoid, there from 0.4 on"
