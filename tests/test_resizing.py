@@ -213,7 +213,7 @@ def test_with_images_all_is_measured_as_quantize_does(measured: Bundle, bundle: 
     assert not [w for w in manifest.warnings if "not measured" in w or "golden" in w or "is not known" in w]
     assert manifest.calibration == bundle.manifest.calibration  # the images are those that it left out
     again = edge_van.validate(measured, root / "data")
-    assert again.top1_int8_percent == manifest.accuracy.top1_int8_percent
+    assert again.int8_percent == manifest.accuracy.int8_percent
 
 
 def test_other_images_may_have_set_the_ranges(bundle: Bundle, root: Path, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_the_gate_of_the_command(
 
     def worse(*given: Any, **options: Any) -> Measured:
         found = measure_accuracy(*given, **options)
-        return replace(found, accuracy={k: replace(a, top1_drop_points=2.0) for k, a in found.accuracy.items()})
+        return replace(found, accuracy={k: replace(a, drop_points=2.0) for k, a in found.accuracy.items()})
 
     monkeypatch.setattr(evidence, "measure_accuracy", worse)
     code, out, err = command("export", strict.path, "--input-size", "32", "--data", root / "data")
