@@ -6,19 +6,21 @@ In: a path, a network's ``Head``, the number of its outputs and its class names.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_van.errors import DataError, UsageError
 from edge_van.head import Head
 from edge_van.images.label_files import SUFFIXES, LabelFile, parse_labels
 from edge_van.images.labels import listed, matched_names
+from edge_van.images.sets import SUFFIXES as IMAGE_SUFFIXES
 from edge_van.images.sets import ImageItem, ImageSet, open_images
 
-MAX_BYTES = 1024 * 2**20
+MAX_BYTES = 512 * 2**20
 _NAMES = ("labels", "metadata", "annotations", "_annotations", "_classes")
 """Of a file of labels that is found by itself, in the folder of the images or at the root of their archive."""
 
@@ -30,7 +32,15 @@ class Wanted:
     head: Head
     outputs: int
     classes: tuple[str, ...] | None = None
-    labels: Path | None = None
+    labels: str | Path | None = None
+
+    @property
+    def is_multi_label(self) -> bool:
+        return self.head.task(self.outputs) == "multi_label"
+
+    @property
+    def is_binary(self) -> bool:
+        return self.head.task(self.outputs) == "binary"
 
 
 def open_labelled(path: Path, wanted: Wanted) -> ImageSet:
@@ -39,39 +49,42 @@ def open_labelled(path: Path, wanted: Wanted) -> ImageSet:
     One class an image comes from its folder, or from ``wanted.labels``. Two classes of a single output likewise; where
     nothing names them the folders' names in order do, the output's own class last. Several labels an image come from a
     file: ``wanted.labels``, or one called labels, metadata or annotations (.csv, .tsv, .json, .jsonl) with the images,
-    or one called as the archive, beside it. Images without a row are left out, with a warning.
+    or one called as the archive, beside it. Such a file also serves where there are no class folders. Images without a
+    row are left out, with a warning.
 
     Raises ``DataError`` for what cannot be read or does not fit, ``UsageError`` for a path that is not there.
     """
-    task = wanted.head.task(wanted.outputs)
-    found = _given(wanted.labels) if wanted.labels is not None else None
-    if task == "single_label" and found is None:
-        return open_images(path, classes=wanted.classes, num_classes=wanted.outputs)
-    if task == "binary" and found is None:
-        return _two_folders(path, wanted.classes)
-    found = found or _found(path)
-    if found is None:
+    if wanted.labels is not None:
+        return _from_file(path, _given(Path(wanted.labels)), wanted)
+    if not wanted.is_multi_label:
+        try:
+            return _two_folders(path, wanted) if wanted.is_binary else _folders(path, wanted)
+        except DataError as error:
+            if "class folders" not in str(error) or (found := _found(path)) is None:
+                raise
+            return _from_file(path, found, wanted)
+    open_images(path, labelled=False).close()  # what is wrong with the images is said before what is with their labels
+    if (found := _found(path)) is None:
         raise DataError(
             f"{path} has no file of labels, and a network of {wanted.outputs} labels needs one: give --labels FILE, or "
             f"put labels.csv or labels.json beside the images"
         )
-    called, content = found
-    images = open_images(path, labelled=False)
-    try:
-        table = parse_labels(content, called)
-        return _with_truth(images, table, called, wanted)
-    except BaseException:
-        images.close()
-        raise
+    return _from_file(path, found, wanted)
 
 
-def _two_folders(path: Path, classes: tuple[str, ...] | None) -> ImageSet:
+def _folders(path: Path, wanted: Wanted) -> ImageSet:
+    return open_images(path, classes=wanted.classes, num_classes=wanted.outputs)
+
+
+def _two_folders(path: Path, wanted: Wanted) -> ImageSet:
     """The images of two class folders; of one name that is known, that folder is the output's own class."""
+    classes = wanted.classes
     if classes is None or len(classes) == 2:
         return open_images(path, classes=classes, num_classes=2)
     images = open_images(path, num_classes=2)
     there = images.classes or ()
-    position = matched_names(there, classes).get(there[0]), matched_names(there, classes).get(there[1])
+    matched = matched_names(there, classes)
+    position = matched.get(there[0]), matched.get(there[1])
     if position == (None, 0):
         return images
     if position == (0, None):
@@ -88,6 +101,8 @@ def _given(labels: Path) -> tuple[str, bytes]:
     if not labels.name.lower().endswith(SUFFIXES):
         raise UsageError(f"{labels} has none of the suffixes of label files ({' '.join(SUFFIXES)}): rename it")
     try:
+        if (size := labels.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{labels} has {size} bytes, over the limit of {MAX_BYTES}: it is no file of labels")
         return labels.name, labels.read_bytes()
     except FileNotFoundError as error:
         raise UsageError(f"{labels} is not there: give the file of the labels") from error
@@ -97,12 +112,11 @@ def _given(labels: Path) -> tuple[str, bytes]:
 
 def _found(path: Path) -> tuple[str, bytes] | None:
     """(name, content) of a file of labels in the folder or archive, or beside the archive under its name."""
-    names = [f"{stem}{suffix}" for stem in _NAMES for suffix in SUFFIXES]
+    names = {f"{stem}{suffix}" for stem in _NAMES for suffix in SUFFIXES}
     if path.is_dir():
-        there = [path / name for name in names if (path / name).is_file()]
+        there = sorted(path / name for name in names if (path / name).is_file())
     else:
-        inside = _in_archive(path, names)
-        if inside is not None:
+        if (inside := _in_archive(path, names)) is not None:
             return inside
         there = [beside for suffix in SUFFIXES if (beside := path.with_suffix(suffix)).is_file()]
     if len(there) > 1:
@@ -112,24 +126,39 @@ def _found(path: Path) -> tuple[str, bytes] | None:
     return _given(there[0]) if there else None
 
 
-def _in_archive(path: Path, names: Sequence[str]) -> tuple[str, bytes] | None:
-    """At the root, or in the one folder that is there; the archive itself is checked where its images are read."""
+def _in_archive(path: Path, names: set[str]) -> tuple[str, bytes] | None:
+    """At the root, or in the one folder that is there. As images are, it is unpacked only from what can be bounded."""
     try:
         with zipfile.ZipFile(path) as archive:
-            roots = {entry.partition("/")[0] for entry in archive.namelist()}
-            wrapped = f"{roots.pop()}/" if len(roots) == 1 else ""
-            there = [i for i in archive.infolist() if i.filename in names or i.filename.removeprefix(wrapped) in names]
+            entries = {info.filename.replace("\\", "/").removeprefix("./"): info for info in archive.infolist()}
+            seen = {name: i for name, i in entries.items() if not name.startswith((".", "__MACOSX/"))}
+            roots = {name.partition("/")[0] for name in seen if not name.endswith("/") or "/" in name[:-1]}
+            wrapped = f"{next(iter(roots))}/" if len(roots) == 1 else ""
+            there = [i for name, i in seen.items() if name in names or name.removeprefix(wrapped) in names]
             if not there:
                 return None
             if len(there) > 1:
                 raise DataError(f"{path} has several files of labels: give one with --labels FILE")
-            if there[0].file_size > MAX_BYTES:
-                raise DataError(
-                    f"{path}: {there[0].filename} unpacks to over {MAX_BYTES} bytes: it is no file of labels"
-                )
-            return PurePosixPath(there[0].filename).name, archive.read(there[0])
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError):
-        return None  # what is wrong with it is said where its images are read
+            [info] = there
+            if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{path} has {info.filename} encrypted, or neither stored nor deflated: pack it again")
+            if info.file_size > MAX_BYTES:
+                raise DataError(f"{path}: {info.filename} unpacks to over {MAX_BYTES} bytes: it is no file of labels")
+            return PurePosixPath(info.filename.replace("\\", "/")).name, archive.read(info)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises anything, from zlib's own to UnicodeDecodeError
+        raise DataError(f"{path}: its file of labels cannot be read ({str(error)[:80]}); pack it again") from error
+
+
+def _from_file(path: Path, found: tuple[str, bytes], wanted: Wanted) -> ImageSet:
+    called, content = found
+    images = open_images(path, labelled=False)
+    try:
+        return _with_truth(images, parse_labels(content, called, wanted.classes or ()), called, wanted)
+    except BaseException:
+        images.close()
+        raise
 
 
 def _with_truth(images: ImageSet, table: LabelFile, called: str, wanted: Wanted) -> ImageSet:
@@ -139,7 +168,7 @@ def _with_truth(images: ImageSet, table: LabelFile, called: str, wanted: Wanted)
         first = next(iter(table.rows), "no image")
         raise DataError(
             f"{called} names none of the {len(images)} images of {images.source} ({images.items[0].name}; there: "
-            f"{first}): give the file that belongs to them"
+            f"{first}): give the file that belongs to them, with their folders or with none"
         )
     warnings = list(images.warnings)
     if missing := len(images) - len(kept):
@@ -149,51 +178,69 @@ def _with_truth(images: ImageSet, table: LabelFile, called: str, wanted: Wanted)
         warnings.append(f"{called} has {absent} rows for which there is no image")
     truth = [table.rows[rows[i] or ""] for i in kept]
     classes, positions = _classes(table, called, wanted, warnings)
+    names = [images.items[i].name for i in kept]
     numbers = [sorted(positions[label] for label in labels) for labels in truth]
-    labels, targets = _truth(numbers, [images.items[i].name for i in kept], called, wanted, len(classes))
-    items = tuple(ImageItem(images.items[i].name, label) for i, label in zip(kept, labels, strict=True))
+    if wanted.is_binary and table.ordered and len(table.names) == 1:  # a 0 in the only column is the other class
+        [own] = positions.values()
+        numbers = [[own] if there else [1 - own] for there in numbers]
+    elif wanted.is_binary and len(positions) == 1:
+        numbers = [there or [0] for there in numbers]
+    seen = {number for there in numbers for number in there}
+    if unseen := [name for i, name in enumerate(classes) if i not in seen]:
+        warnings.append(
+            f"{called}: no image has {len(unseen)} of the {len(classes)} labels ({listed(unseen)}): what is measured "
+            f"on it says nothing of these"
+        )
+    labels, targets = _truth(numbers, names, called, wanted, len(classes))
+    items = tuple(ImageItem(name, label) for name, label in zip(names, labels, strict=True))
     return replace(images, items=items, classes=classes, targets=targets, warnings=tuple(warnings))
 
 
 def _rows_of(images: ImageSet, table: LabelFile) -> list[str | None]:
-    """The row of each image: by its path, else by its file name where only one image has it, else without a suffix."""
-    spelt = [
-        {name: name for name in table.rows},
-        _once({row: PurePosixPath(row).name for row in table.rows}),
-        _once({row: PurePosixPath(row).stem for row in table.rows}),
-    ]
-    names = [item.name for item in images.items]
-    ways = [names, [PurePosixPath(n).name for n in names], [PurePosixPath(n).stem for n in names]]
-    found: list[str | None] = [None] * len(names)
-    for way, keys in zip(ways, spelt, strict=True):
-        often: dict[str, int] = {}
-        for key in way:
-            often[key] = often.get(key, 0) + 1
-        for i, key in enumerate(way):
-            if found[i] is None and often[key] == 1:
-                found[i] = keys.get(key)
-    return found
+    """The row of each image: of its path, or of the end of it, with or without the suffix.
+
+    A row that names folders the image is not in is another image's, train/1.jpg none of those of val/.
+    """
+    home = images.source.resolve()
+    above = (home.with_suffix("") if home.suffix.lower() == ".zip" else home).parts
+    ends: dict[tuple[str, ...], list[int]] = {}
+    for i, item in enumerate(images.items):
+        parts = _bare(item.name)
+        for start in range(len(parts)):
+            ends.setdefault(parts[start:], []).append(i)
+    found: list[str | None] = [None] * len(images)
+    often: Counter[int] = Counter()
+    for row in table.rows:
+        parts = _bare(row)
+        matches = ends.get(parts, [])
+        if not matches:  # the row may begin further up than the set
+            tails = (k for k in range(1, len(parts)) if parts[:k] == above[-k:] and parts[k:] in ends)
+            cut = next(tails, None)
+            matches = (
+                [] if cut is None else [i for i in ends[parts[cut:]] if _bare(images.items[i].name) == parts[cut:]]
+            )
+        if len(matches) > 1:  # of several ends the whole path
+            matches = [i for i in matches if _bare(images.items[i].name) == parts]
+        for i in matches:
+            found[i] = row
+            often[i] += 1
+    return [row if often[i] == 1 else None for i, row in enumerate(found)]
 
 
-def _once(keys: dict[str, str]) -> dict[str, str]:
-    """{key: row}, without the keys that several rows have."""
-    found: dict[str, str] = {}
-    several = set()
-    for row, key in keys.items():
-        if key in found:
-            several.add(key)
-        found[key] = row
-    return {key: row for key, row in found.items() if key not in several}
+def _bare(name: str) -> tuple[str, ...]:
+    """The parts of a path, without an image's suffix."""
+    *folders, base = (part for part in name.split("/") if part not in ("", "."))
+    suffix = next((s for s in IMAGE_SUFFIXES if base.lower().endswith(s) and len(s) < len(base)), "")
+    return (*folders, base[: len(base) - len(suffix)])
 
 
 def _classes(
     table: LabelFile, called: str, wanted: Wanted, warnings: list[str]
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """(names in the order of the answers, {label of the file: its number})."""
-    binary = wanted.head.task(wanted.outputs) == "binary"
     known = wanted.classes
     if known is None:
-        wants = 2 if binary and len(table.names) == 2 and not table.ordered else wanted.outputs
+        wants = 2 if wanted.is_binary and len(table.names) == 2 else wanted.outputs
         if len(table.names) != wants:
             raise DataError(
                 f"{called} has {len(table.names)} labels ({listed(table.names)}), the head {wanted.outputs} outputs: "
@@ -206,32 +253,32 @@ def _classes(
             f"{called} has labels that are none of the network's: {listed(strange)}; its own are {listed(known)}: "
             f"rename them, or give the names in the order of the outputs with --classes FILE"
         )
-    if binary and len(known) == 1:
+    if other := [f"{label} for {known[i]}" for label, i in found.items() if label != known[i]]:
+        warnings.append(f"{called}: labels were matched to classes with other capitals or letters: {listed(other)}")
+    if wanted.is_binary and len(known) == 1:
         return (f"not {known[0]}", known[0]), dict.fromkeys(found, 1)
-    there = {label for labels in table.rows.values() for label in labels}
-    if unseen := [name for i, name in enumerate(known) if i not in {found[label] for label in there}]:
-        warnings.append(
-            f"{called}: no image has {len(unseen)} of the {len(known)} labels ({listed(unseen)}): what is measured on "
-            f"it says nothing of these"
-        )
     return tuple(known), found
 
 
 def _truth(
     numbers: list[list[int]], names: list[str], called: str, wanted: Wanted, classes: int
-) -> tuple[list[int | None], np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None]:
+) -> tuple[list[int | None], npt.NDArray[np.bool_] | None]:
     """(a class an image, None), or (None an image, bool (images, outputs)) of a network of several labels."""
-    if wanted.head.task(wanted.outputs) == "multi_label":
+    if wanted.is_multi_label:
         targets = np.zeros((len(numbers), classes), np.bool_)
         for row, there in zip(targets, numbers, strict=True):
             row[there] = True
+        if not targets.any():
+            raise DataError(f"{called} gives none of the {len(names)} images a label: there is nothing to measure")
         return [None] * len(numbers), targets
-    if wanted.outputs == 1 and not any(0 in there for there in numbers):  # a row without the label is the other class
-        numbers = [there or [0] for there in numbers]
     for name, there in zip(names, numbers, strict=True):
         if len(there) != 1:
+            several = (
+                ""
+                if wanted.is_binary
+                else "give --head sigmoid with the checkpoint if an image may have several, else "
+            )
             raise DataError(
-                f"{called} gives {name} {len(there)} labels, and the network chooses one class: give --head sigmoid "
-                f"with the checkpoint if an image may have several, else mend it"
+                f"{called} gives {name} {len(there)} labels, and the network chooses one class: {several}mend it"
             )
     return [there[0] for there in numbers], None

@@ -140,7 +140,7 @@ def _class_folders(path: Path, names: list[str], labelled: bool) -> list[str] | 
     if other is None:
         raise DataError(
             f"{path} holds its images without class folders ({names[0]}); labels come from the folders, expected "
-            "<class>/<image>: sort the images into a folder per class"
+            "<class>/<image>: sort the images into a folder per class, or give a file of labels with --labels"
         )
     raise DataError(
         f"{path} has images at different depths ({names[0]}, {other}); expected <class>/<image>: move the strays "

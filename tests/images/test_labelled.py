@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,12 +129,112 @@ def test_it_is_found_with_the_images(pictures: Path, place: str) -> None:
     assert {Path(image).name: labels for image, labels in found.items()} == TRUTH
 
 
-def test_names_may_be_without_their_folder_or_suffix(pictures: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "val/", "./", "val\\"])
+@pytest.mark.parametrize("suffix", [".png", "", ".JPG"])
+def test_names_may_be_without_their_folder_or_suffix(pictures: Path, prefix: str, suffix: str) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_text(columns({prefix + image.removesuffix(".png") + suffix: there for image, there in TRUTH.items()}))
+    assert read(pictures, Wanted(SIGMOID, 3, None, file))[0] == TRUTH
+    path = shutil.move(pictures, pictures.parent / "deep" / "er" / "val")
+    found = read(pictures.parent / "deep", Wanted(SIGMOID, 3, None, file))[0]
+    assert found == {f"er/val/{image}": there for image, there in TRUTH.items()}, path
+
+
+def test_rows_of_another_folder_are_other_images(pictures: Path) -> None:
+    """train/a.png is not val's a.png, and case.left no suffix of case.png."""
     file = pictures.parent / "labels.csv"
     file.write_text(columns({f"train/{image}": there for image, there in TRUTH.items()}))
+    with pytest.raises(DataError, match="names none of the 4 images"):
+        open_labelled(pictures, Wanted(SIGMOID, 3, None, file))
+    file.write_text(columns({image.replace(".png", ".left"): there for image, there in TRUTH.items()}))
+    with pytest.raises(DataError, match="names none of the 4 images"):
+        open_labelled(pictures, Wanted(SIGMOID, 3, None, file))
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / folder / "0.png")
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps({"x/0.png": ["cat"], "y/0.png": ["dog"]}))
+    assert read(tmp_path / "val", Wanted(SIGMOID, 2, None, file))[0] == {"x/0.png": {"cat"}, "y/0.png": {"dog"}}
+    file.write_text(json.dumps({"0.png": ["cat"], "1.png": ["dog"]}))
+    with pytest.raises(DataError, match="names none of the 2 images"):
+        open_labelled(tmp_path / "val", Wanted(SIGMOID, 2, None, file))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",file_name,labels\n0,b.png,dog cat\n1,a.png,cat\n2,d.png,bird\n3,c.png,\n",  # pandas' own numbers
+        "id,file_name,labels\na.png,b.png,dog cat\nb.png,a.png,cat\nc.png,d.png,bird\nd.png,c.png,\n",
+        "split,labels,image\nval,dog cat,b.png\nval,cat,a.png\nval,bird,d.png\nval,,c.png\n",
+        "image;labels\nb.png;dog cat\na.png;cat\nd.png;bird\nc.png;\n",  # a spreadsheet's in much of Europe
+        "image,label\r\nb.png,dog\r\nb.png,cat\r\na.png,cat\r\nd.png,bird\r\nc.png,\r\n",  # a row a label
+    ],
+)
+def test_the_image_is_where_its_name_says(pictures: Path, text: str) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_bytes(text.encode())
     assert read(pictures, Wanted(SIGMOID, 3, None, file))[0] == TRUTH
-    file.write_text(columns({image.removesuffix(".png"): there for image, there in TRUTH.items()}))
-    assert read(pictures, Wanted(SIGMOID, 3, None, file))[0] == TRUTH
+
+
+def test_a_name_that_holds_separators_is_one(pictures: Path) -> None:
+    known = ("tench, Tinca tinca", "traffic light", "car")
+    file = pictures.parent / "labels.csv"
+    file.write_text('image,label\na,"tench, Tinca tinca"\nb,traffic light\nc,car\nd,car\n')
+    with open_labelled(pictures, Wanted(Head(), 3, known, file)) as images:
+        assert [item.label for item in images.items] == [0, 1, 2, 2]
+    file.write_text('image,labels\na,"tench, Tinca tinca"\nb,traffic light;car\nc,traffic light\nd,\n')
+    found, _ = read(pictures, Wanted(SIGMOID, 3, known, file))
+    assert found == {"a.png": {known[0]}, "b.png": {known[1], "car"}, "c.png": {known[1]}, "d.png": set()}
+
+
+@pytest.mark.parametrize("way", ["macOS", "Windows", "both"])
+def test_archives_of_other_systems(pictures: Path, way: str) -> None:
+    path = pictures.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        between = "/" if way == "macOS" else "\\"
+        for image in TRUTH:
+            archive.write(pictures / image, f"set{between}{image}")
+        archive.writestr(f"set{between}labels.csv", columns(TRUTH))
+        if way != "Windows":
+            archive.writestr("__MACOSX/set/._labels.csv", b"x")
+    found, _ = read(path, Wanted(SIGMOID, 3))
+    assert {Path(image).name: labels for image, labels in found.items()} == TRUTH
+
+
+@pytest.mark.parametrize("method", ["bzip2", "damaged"])
+def test_a_file_of_labels_in_an_archive_that_cannot_be_trusted(pictures: Path, method: str) -> None:
+    path = pictures.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in TRUTH:
+            archive.write(pictures / image, image)
+        kind = zipfile.ZIP_BZIP2 if method == "bzip2" else zipfile.ZIP_DEFLATED
+        archive.writestr("labels.csv", columns(TRUTH) * 50, kind)
+        offset = archive.getinfo("labels.csv").header_offset
+    if method == "damaged":
+        content = bytearray(path.read_bytes())
+        content[offset + 45] ^= 0xFF
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"pack it again"):
+        open_labelled(path, Wanted(SIGMOID, 3))
+
+
+def test_a_file_with_the_images_does_for_one_class_and_for_two(pictures: Path) -> None:
+    (pictures / "labels.csv").write_text("image,label\na,cat\nb,dog\nc,dog\nd,cat\n")
+    with open_labelled(pictures, Wanted(Head(), 2, ("dog", "cat"))) as images:
+        assert [item.label for item in images.items] == [1, 0, 0, 1]
+    with open_labelled(pictures, Wanted(SIGMOID, 1, ("dog", "cat"))) as images:
+        assert [item.label for item in images.items] == [1, 0, 0, 1]
+    (pictures / "labels.csv").unlink()
+    with pytest.raises(DataError, match="--labels"):
+        open_labelled(pictures, Wanted(Head(), 2, ("dog", "cat")))
+
+
+def test_a_path_that_is_not_there_is_said_first(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        open_labelled(tmp_path / "nope", Wanted(SIGMOID, 3))
 
 
 def test_what_is_missing_on_one_side_is_said(pictures: Path) -> None:
@@ -169,6 +270,14 @@ def test_labels_are_matched_in_other_capitals(pictures: Path) -> None:
         ("labels.csv", 'image,cat\n"a.png,1\n', "cannot be read"),
         ("labels.csv", b"image,cat\n\xff\xfe,1\n", "no UTF-8 text"),
         ("labels.csv", "image,cat,dog,bird\n,1,0,1\n", "without an image"),
+        ("labels.csv", "image,cat,dog,bird\na.png,1,0,\n", "'' where 0 or 1"),
+        ("labels.csv", "image,cat,dog,bird\na.png,1,0,-1\n", "both 0 and -1"),
+        ("labels.csv", "a.png,1,0,1\nb.png,1,0,1\n", "begins with an image"),
+        ("labels.csv", ",cat,dog,bird\na.png,1,0,1\n", "its first column has no name"),
+        ("labels.csv", columns({image: set() for image in TRUTH}), "none of the 4 images a label"),
+        ("labels.json", '{"a.png": ["cat"], "a.png": ["dog"]}', "'a.png' is there twice"),
+        ("labels.json", coco(TRUTH).replace('"id": 3', '"id": 2'), "two images of one id"),
+        ("labels.json", coco(TRUTH).replace('"image_id": 1', '"image_id": 9'), "of which one is not there"),
         ("labels.json", "{", "cannot be read"),
         ("labels.json", "[]", "no entries"),
         ("labels.json", "3", "no entries"),
@@ -269,6 +378,9 @@ def test_folders_that_are_not_the_outputs_are_said(tmp_path: Path) -> None:
         ("image,label\na,good one\nb,bad\nc,bad\nd,good one\n", None, [1, 0, 0, 1], ("bad", "good one")),
         ("image,label\na,good\nb,bad\nc,bad\nd,good\n", ("good", "bad"), [0, 1, 1, 0], ("good", "bad")),
         ("image,labels\na,defect\nb,\nc,\nd,defect\n", None, [1, 0, 0, 1], ("not defect", "defect")),
+        ("image,ok\na,0\nb,1\nc,1\nd,0\n", ("ok", "defect"), [1, 0, 0, 1], ("ok", "defect")),
+        ("image,ok\na,0\nb,0\nc,0\nd,0\n", ("ok", "defect"), [1, 1, 1, 1], ("ok", "defect")),
+        ("image,ok,defect\na,0,1\nb,1,0\nc,1,0\nd,0,1\n", ("ok", "defect"), [1, 0, 0, 1], ("ok", "defect")),
     ],
 )
 def test_two_classes_from_a_file(
@@ -279,6 +391,13 @@ def test_two_classes_from_a_file(
     with open_labelled(pictures, Wanted(SIGMOID, 1, classes, file)) as images:
         assert [item.label for item in images.items] == expected
         assert images.classes == names
+
+
+def test_of_two_flags_one_must_be_there(pictures: Path) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_text("image,ok,defect\na,0,0\nb,0,1\nc,0,1\nd,1,0\n")
+    with pytest.raises(DataError, match=r"gives a.png 0 labels, and the network chooses one class: mend it"):
+        open_labelled(pictures, Wanted(SIGMOID, 1, ("ok", "defect"), file))
 
 
 def test_one_class_an_image_from_a_file(pictures: Path) -> None:
