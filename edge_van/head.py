@@ -40,13 +40,19 @@ class Head:
         if not number or not 0.0 < self.threshold < 1.0:
             raise UsageError(f"a threshold is a probability over 0 and under 1; got {self.threshold!r}")
         if self.activation != "sigmoid" and self.threshold != HALF:
-            raise UsageError(
-                f"a threshold is that of --head sigmoid, a head of {self.activation} has none: leave it out"
-            )
+            raise UsageError(self._without_threshold)
+
+    @property
+    def _without_threshold(self) -> str:
+        return f"a threshold is that of --head sigmoid, a head of {self.activation} has none: leave it out"
 
     def with_threshold(self, threshold: float | None) -> Head:
-        """A copy with another threshold; itself for None."""
-        return self if threshold is None else replace(self, threshold=threshold)
+        """A copy with another threshold; itself for None. ``UsageError`` for a head that has none."""
+        if threshold is None:
+            return self
+        if self.activation != "sigmoid":
+            raise UsageError(self._without_threshold)
+        return replace(self, threshold=threshold)
 
     def task(self, outputs: int) -> Task:
         """Of a network with so many outputs; a ``UsageError`` where this head cannot stand behind them."""
@@ -60,7 +66,8 @@ class Head:
         return "single_label"
 
     def names_fit(self, names: int, outputs: int) -> bool:
-        """Whether so many class names do: one an output, or of one output those of both classes, its own last."""
+        """Whether so many class names do: one an output, or of one output those of both classes, its own last, or its
+        own alone."""
         return names == outputs or (names == 2 and outputs == 1)
 
     @property

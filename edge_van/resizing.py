@@ -137,8 +137,7 @@ def _network(bundle: Bundle, spec: InputSpec) -> FoldedVAN:
 
 
 def _held_out(data: Path, labels: str | Path | None, manifest: Manifest, work: Work) -> ImageSet:
-    given = None if labels is None else Path(labels)
-    wanted = Wanted(manifest.head, manifest.num_classes, manifest.input_spec.classes, given)
+    wanted = Wanted(manifest.head, manifest.num_classes, manifest.input_spec.classes, labels)
     images = open_labelled(splits(data)[0], wanted)
     work.warn(images.warnings)
     return images

@@ -26,8 +26,8 @@ from edge_van.progress import Work
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``, ``activation``
-    and ``threshold`` those of the ``Head``; ``labels`` is a file of what is true of the images to measure on."""
+    """What of a quantisation is seldom asked for. ``spec_overrides`` are fields of the ``InputSpec``, ``head``
+    and ``threshold`` make the ``Head``; ``labels`` is a file of what is true of the images to measure on."""
 
     variant: str | None = None  # None: what the checkpoint's tensors say
     targets: tuple[str, ...] = TARGET_NAMES
@@ -35,9 +35,9 @@ class QuantizeOptions:
     seed: int = 0
     use_ema: bool = True
     force: bool = False  # replace a bundle that is there
-    activation: str | None = None  # None: what the checkpoint says
+    head: str | None = None  # its activation; None: what the checkpoint says
     threshold: float | None = None
-    labels: Path | None = None
+    labels: str | Path | None = None
 
     def __post_init__(self) -> None:
         unknown = [t for t in self.targets if t not in TARGET_NAMES]
@@ -85,7 +85,7 @@ def load_source(checkpoint: str | None, options: QuantizeOptions, work: Work) ->
         loaded = load_checkpoint(asset(DEMO_CHECKPOINT))
     else:
         by_hand = [name for name, value in options.spec_overrides.items() if value is not None]
-        by_hand += ["head"] if options.activation is not None else []
+        by_hand += ["head"] if options.head is not None else []
         loaded = load_checkpoint(str(checkpoint), variant=options.variant, use_ema=options.use_ema, by_hand=by_hand)
     van = loaded.van
     overrides = {"source_order": InputSpec.source_order, **_given(options.spec_overrides, van.in_channels)}
@@ -97,7 +97,10 @@ def load_source(checkpoint: str | None, options: QuantizeOptions, work: Work) ->
         )
     if spec.swaps_channels:
         van = with_swapped_colours(van)
-    head = (loaded.head if options.activation is None else Head(options.activation)).with_threshold(options.threshold)
+    head = loaded.head
+    if options.head not in (None, head.activation):
+        head = Head(str(options.head))
+    head = head.with_threshold(options.threshold)
     head.task(van.num_classes)
     if spec.classes is not None and not head.names_fit(len(spec.classes), van.num_classes):
         raise UsageError(f"{len(spec.classes)} class names for a head of {van.num_classes} classes")
@@ -120,7 +123,7 @@ def _given(overrides: Mapping[str, object], channels: int) -> dict[str, object]:
 
 
 def open_data(
-    source: Source, data: Path | None, calibration: Path | None, labels: Path | None, stack: ExitStack
+    source: Source, data: Path | None, calibration: Path | None, labels: str | Path | None, stack: ExitStack
 ) -> Data:
     """``data`` may hold train/ and val/ (or test/) side by side; ``labels`` is a file of what is true of the latter."""
     if data is not None:

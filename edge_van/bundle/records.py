@@ -45,13 +45,14 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class MetricChange:
-    """A further metric beside the one that a gate asks for, both on the same images; the drop is in points."""
+    """A metric of both models on the same images; the drop is in points. A gate asks for those that are ``gated``."""
 
     name: str  # "F1", "average precision", "exact match"
     fp32_percent: float
     int8_percent: float
     drop_points: float
     drop_interval: Interval
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,18 @@ class Accuracy:
     """What the percentages and the drop are of: "top-1"; "accuracy", of two classes told apart by a threshold; "mAP",
     the mean over the labels of their average precision."""
     others: tuple[MetricChange, ...] = ()
+
+    @property
+    def gated(self) -> tuple[MetricChange, ...]:
+        """The metrics that a gate asks for, that of the task first."""
+        shares = self.fp32_percent, self.int8_percent
+        own = MetricChange(self.metric, *shares, self.drop_points, self.drop_interval, gated=True)
+        return (own, *(m for m in self.others if m.gated))
+
+    @property
+    def worst(self) -> MetricChange:
+        """Of these the one that fell most."""
+        return max(self.gated, key=lambda m: m.drop_points)
 
     def most_changed(self) -> list[ClassChange]:
         """The classes, the one whose recall changed most first."""

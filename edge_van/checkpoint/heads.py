@@ -6,9 +6,10 @@ In: the content of a weights file, the JSON beside it, the number of outputs. Ou
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ _OF_PROBLEM = {"single_label_classification": "softmax", "multi_label_classifica
 _OF_TASK = {"multiclass": "softmax", "singlelabel": "softmax", "multilabel": "sigmoid", "binary": "sigmoid"}
 """torchmetrics' ``task``, which training scripts keep among their settings."""
 _PLACES = ("hyper_parameters", "hparams", "args", "config", "cfg", "meta", "")
-_MM_HEAD = re.compile(r"""\btype=['"](?:mmpretrain\.|mmcls\.)?(MultiLabel\w*Head|CSRAClsHead)['"]""")
-_MM_THRESHOLD = re.compile(r"\bthr=(0?\.\d+)\b")
+_DEEPER = ("", "config", "cfg", "model", "hparams", "task")
+_SIGMOIDS = ("MultiLabelLinearClsHead", "MultiLabelClsHead")
+"""mmpretrain's heads of several labels whose weights are a linear layer's."""
+_LONGEST_CONFIG = 4 * 2**20
 _ADVICE = "edge-van measures answers that are right or wrong. If the outputs are those of classes, say it with --head"
 
 
@@ -37,26 +40,46 @@ class FoundHead:
     warning: str | None = None
 
 
-def find_head(content: Any, path: Path, sidecar: Mapping[str, Any], layout: str, outputs: int) -> FoundHead:
+@dataclass(frozen=True)
+class About:
+    """A checkpoint: what its file at ``path`` holds, the JSON beside it, whose names its tensors have."""
+
+    content: Any
+    path: Path
+    sidecar: Mapping[str, Any]
+    layout: str
+
+
+def head_in_any_case(about: About, outputs: int) -> FoundHead:
+    """As ``find_head``, where the caller knows better: nothing is refused, and there is nothing to say."""
+    try:
+        return FoundHead(find_head(about, outputs).head)
+    except CheckpointError:
+        return FoundHead(Head())
+
+
+def find_head(about: About, outputs: int) -> FoundHead:
     """Of a network with so many outputs: what the JSON beside it says, its config.json, its settings; else a softmax,
     or for a single output a sigmoid. A ``CheckpointError``: a regression, and what contradicts itself."""
+    content, path, sidecar = about.content, about.path, about.sidecar
     config_file = path.with_name("config.json")
     found: FoundHead | None
-    if "head" in sidecar or "threshold" in sidecar:
-        found = _said(
-            sidecar.get("head", "sigmoid"), sidecar.get("threshold", Head.threshold), f"the JSON beside {path}"
-        )
-    elif layout.startswith("huggingface") and config_file.is_file():
+    if sidecar.get("head") is not None:
+        found = _said(sidecar["head"], None, f"the JSON beside {path}")
+    elif about.layout.startswith("huggingface") and config_file.is_file():
         found = _hugging_face(read_json(config_file), config_file, outputs)
     else:
         found = _of_settings(content, path, outputs) or _of_mmpretrain(content, path)
     if found is None and outputs == 1:
-        return FoundHead(
+        found = FoundHead(
             Head("sigmoid"),
             warning=f"{path.name} has a single output and does not say what it is: taken for the logit of one class "
-            f"against another, with a sigmoid and the threshold 0.5 (--threshold)",
+            f"against another, with a sigmoid (--head) and a threshold (--threshold)",
         )
     found = found or FoundHead(Head())
+    if sidecar.get("threshold") is not None:
+        where = f"the JSON beside {path}"
+        found = replace(found, head=_said(found.head.activation, sidecar["threshold"], where).head)
     try:
         found.head.task(outputs)
     except UsageError as error:
@@ -66,7 +89,8 @@ def find_head(content: Any, path: Path, sidecar: Mapping[str, Any], layout: str,
 
 def _said(activation: Any, threshold: Any, where: str) -> FoundHead:
     try:
-        return FoundHead(Head(str(activation), threshold))
+        head = Head(str(activation)).with_threshold(threshold)
+        return FoundHead(head, _note(head.activation, where))
     except UsageError as error:
         raise CheckpointError(f"{where} does not fit: {error}") from error
 
@@ -92,36 +116,86 @@ def _hugging_face(config: Mapping[str, Any], where: Path, outputs: int) -> Found
 def _of_settings(content: Any, path: Path, outputs: int) -> FoundHead | None:
     """Two classes have two outputs, and a softmax, or one."""
     for place in _PLACES:
-        held = entries_of(entries_of(content).get(place) if place else content)
-        problem, task = held.get("problem_type"), held.get("task")
-        where = f"{place}.".removeprefix(".")
-        if isinstance(problem, str) and (problem in _OF_PROBLEM or problem == "regression"):
-            said, activation, name = problem, _OF_PROBLEM.get(problem), f"{where}problem_type"
-        elif isinstance(task, str) and (short := re.sub("[-_ ]", "", task.lower())) in (*_OF_TASK, "regression"):
-            said, activation, name = task, _OF_TASK.get(short), f"{where}task"
-            if short == "binary" and outputs > 1:
-                activation = "softmax"
-        else:
-            continue
-        if activation is None:
-            raise CheckpointError(f"{path} says {name} {printable(said)!r}: {_ADVICE} softmax|sigmoid|none")
-        return FoundHead(Head(activation), _note(activation, f"{name} of {printable(path.name)}"))
+        for deeper in _DEEPER:
+            held = entries_of(entries_of(content).get(place) if place else content)
+            held = entries_of(held.get(deeper)) if deeper else held
+            where = ".".join(part for part in (place, deeper) if part)
+            if (said := _setting(held, outputs)) is None:
+                continue
+            name, value, activation = said
+            if activation is None:
+                raise CheckpointError(
+                    f"{path} says {where}.{name} {printable(value)!r}: {_ADVICE} softmax|sigmoid|none"
+                )
+            return FoundHead(Head(activation), _note(activation, f"{where}.{name} of {printable(path.name)}"))
     return None
 
 
+def _setting(held: Mapping[Any, Any], outputs: int) -> tuple[str, str, str | None] | None:
+    """(what it is called, what it says, the activation or None for a regression), where ``held`` says either."""
+    problem, task = held.get("problem_type"), held.get("task")
+    if isinstance(problem, str) and (problem in _OF_PROBLEM or problem == "regression"):
+        return "problem_type", problem, _OF_PROBLEM.get(problem)
+    short = re.sub("[-_ ]|classification$", "", task.lower()) if isinstance(task, str) else ""
+    if short == "binary" and outputs > 1:
+        return "task", str(task), "softmax"
+    return ("task", str(task), _OF_TASK.get(short)) if short in (*_OF_TASK, "regression") else None
+
+
 def _of_mmpretrain(content: Any, path: Path) -> FoundHead | None:
-    """Its config is kept as the text of a Python file, which is read and never run."""
-    config = entries_of(entries_of(content).get("meta")).get("cfg", entries_of(content).get("cfg"))
-    if not isinstance(config, str) or not (head := _MM_HEAD.search(config)):
-        return None
-    if head[1] == "CSRAClsHead":
+    """Its config is a dictionary, or kept as the text of a Python file, which is parsed and never run."""
+    meta = entries_of(entries_of(content).get("meta"))
+    texts = (meta.get("cfg"), meta.get("config"), entries_of(content).get("cfg"))
+    head = next((head for text in texts if (head := _head_in(text)) is not None), {})
+    kind = str(head.get("type", "")).rpartition(".")[2]
+    if kind == "CSRAClsHead":
         raise CheckpointError(
             f"{path} was trained with mmpretrain's CSRAClsHead, which is no linear head: not supported"
         )
-    given = _MM_THRESHOLD.search(config)
-    threshold = float(given[1]) if given else Head.threshold
-    where = f"{head[1]} in meta.cfg of {printable(path.name)}"
-    return FoundHead(Head("sigmoid", threshold), _note("sigmoid", where))
+    if kind not in _SIGMOIDS:
+        return None
+    threshold, top_k = head.get("thr"), head.get("topk")
+    where = f"{kind} in the config of {printable(path.name)}"
+    if threshold is None and top_k is not None:
+        warning = f"{where} takes the {top_k} highest labels, edge-van those from a threshold on: give --threshold"
+        return FoundHead(Head("sigmoid"), _note("sigmoid", where), warning)
+    try:
+        return FoundHead(Head("sigmoid").with_threshold(threshold), _note("sigmoid", where))
+    except UsageError as error:
+        raise CheckpointError(f"{where}: {error}; give --head sigmoid --threshold") from error
+
+
+def _head_in(config: Any) -> Mapping[str, Any] | None:
+    """The ``head`` of the ``model`` in an mmpretrain config; None where there is none that can be read."""
+    if isinstance(config, Mapping):
+        return entries_of(entries_of(config.get("model")).get("head")) or None
+    if not isinstance(config, str) or len(config) > _LONGEST_CONFIG:
+        return None
+    try:
+        body = ast.parse(config).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    models = [
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "model" for t in node.targets)
+    ]
+    head = _entry(models[-1], "head") if models else None
+    return None if head is None else {key: _value(_entry(head, key)) for key in ("type", "thr", "topk")}
+
+
+def _entry(node: ast.expr, key: str) -> ast.expr | None:
+    """What ``dict(key=...)`` or ``{"key": ...}`` has there."""
+    if isinstance(node, ast.Call):
+        return next((keyword.value for keyword in node.keywords if keyword.arg == key), None)
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return next((value for k, value in pairs if isinstance(k, ast.Constant) and k.value == key), None)
+    return None
+
+
+def _value(node: ast.expr | None) -> Any:
+    return node.value if isinstance(node, ast.Constant) else None
 
 
 def _note(activation: str, where: str) -> str | None:

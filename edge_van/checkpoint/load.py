@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edge_van.checkpoint.class_names import find_class_names
 from edge_van.checkpoint.file import read_weights, sniff
-from edge_van.checkpoint.heads import FoundHead, find_head
+from edge_van.checkpoint.heads import About, find_head, head_in_any_case
 from edge_van.checkpoint.hub import fetch_official
 from edge_van.checkpoint.names import named_state
 from edge_van.checkpoint.preprocessing import (
@@ -102,7 +102,7 @@ def load_checkpoint(
     ``use_ema`` takes averaged weights where the file has them. ``by_hand`` are the fields of the spec that the caller
     puts in place afterwards: no warning for what the checkpoint does not say of them, and where they are all that a
     preprocessor_config.json says (``preprocessing.FLAGS``), that file is not read. With "head" among them nothing that
-    the checkpoint says of its head is.
+    the checkpoint says of its head is refused or warned of.
 
     A ``UsageError``: no such path or variant, or another variant than the file's. A ``CheckpointError``: the file is
     damaged, unsafe, not a VAN, or lacks a classification head.
@@ -141,9 +141,8 @@ def load_checkpoint(
     if spec.classes is None and "classes" not in by_hand:
         spec, said = _with_class_names(spec, file.content, van.num_classes, path)
         notes = (*notes, *said)
-    found = FoundHead(Head())
-    if "head" not in by_hand:
-        found = find_head(file.content, path, sidecar, state.layout, van.num_classes)
+    about = About(file.content, path, sidecar, state.layout)
+    found = (head_in_any_case if "head" in by_hand else find_head)(about, van.num_classes)
     return LoadedCheckpoint(
         van=van,
         variant=name,

@@ -48,7 +48,7 @@ _PATH = FilePath()
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Classes an image, at most those there are.",
+    help="Classes an image, at most those there are; of several labels all that it has.",
 )
 @click.option(
     "--grad-cam", type=_PATH, metavar="DIR", help="Write a heat map over each image: what speaks for its first class."

@@ -89,8 +89,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     options = QuantizeOptions(
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
         spec_overrides=overrides,
-        activation=flags["head"],
-        **{k: flags[k] for k in ("variant", "seed", "use_ema", "force", "threshold", "labels")},
+        **{k: flags[k] for k in ("variant", "seed", "use_ema", "force", "head", "threshold", "labels")},
     )
     if flags["min_speedup"] is not None and "openvino" not in options.targets:
         raise UsageError(

@@ -82,7 +82,8 @@ def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptio
         flags["--threshold"] = None if options.threshold is None else str(options.threshold)
         words = ["edge-van", "predict", str(bundle.path), str(image), *_given(flags)]
         return [*words, "--grad-cam", "heat_maps"]
-    words = ["edge-van", "validate", str(bundle.path), "--data", "YOUR_IMAGES"]
+    threshold = {"--threshold": None if options.threshold is None else str(options.threshold)}
+    words = ["edge-van", "validate", str(bundle.path), "--data", "YOUR_IMAGES", *_given(threshold)]
     if options.engine is not None:
         return [*words, *_given({"--engine": options.engine, "--scheme": options.scheme})]
     return [*words, *_given({"--scheme": _scheme_to_validate(bundle, model)})]

@@ -134,7 +134,7 @@ class OpenVINOMaker(Maker):
         fits = name != "fp16" or any(scheme.float_type == "float16" for scheme in self.manifest.schemes)
         if not fits or rounded is None or golden is None or golden.rounded_floor_db is None:
             return None, UNMEASURED_FLOOR_DB
-        return rounded.drop_points, golden.rounded_floor_db
+        return rounded.worst.drop_points, golden.rounded_floor_db
 
 
 class TrtexecMaker(Maker):
@@ -255,7 +255,7 @@ def _drop(manifest: Manifest, name: str) -> float | None:
     accuracy = None if scheme is None else scheme.accuracy
     if name == "openvino" and accuracy is None:
         accuracy = manifest.accuracy
-    return None if accuracy is None else accuracy.drop_points
+    return None if accuracy is None else accuracy.worst.drop_points
 
 
 def _active(runtime: str, precision: str, scheme: str | None, file: str, hint: str | None) -> str:

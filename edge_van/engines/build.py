@@ -221,7 +221,7 @@ def _choose(
     for scheme in bundle.manifest.schemes:
         if scheme.name not in timed and scheme.name not in failed:
             continue
-        drop = None if scheme.accuracy is None else scheme.accuracy.drop_points
+        drop = None if scheme.accuracy is None else scheme.accuracy.worst.drop_points
         median, p99 = times.ms.get(scheme.name, (None, None))
         table.append(SchemeTiming(scheme.name, drop, median, p99, notes.get(scheme.name, "")))
     timed_by = (

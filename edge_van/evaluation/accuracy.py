@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from edge_van.bundle.records import Accuracy
 from edge_van.errors import DataError, UsageError
 from edge_van.head import Head
@@ -55,7 +57,7 @@ def measure_accuracy(
     stats = StreamStats()
     outputs = fp32.num_classes or len(images.classes)
     tallies = {name: tally_of(head or Head(), outputs) for name in others}
-    indices = evenly_spread(len(images), len(images) if limit is None else limit)
+    indices = _spread(images, len(images) if limit is None else limit)
     inference_s, done = 0.0, 0
     start = time.perf_counter()
     with work.reporter.stage(title, len(indices)) as advance:
@@ -89,6 +91,14 @@ def measure_accuracy(
     records = {name: _record(tally, data, images.classes, took) for name, tally in tallies.items()}
     doubt = next((doubt for _, doubt in records.values()), None)  # of FP32, so the same of all
     return Measured({name: record for name, (record, _) in records.items()}, tuple(stats.broken), doubt)
+
+
+def _spread(images: ImageSet, limit: int) -> list[int]:
+    """Evenly over all images, those of several labels in the order of their first, so that each has its share."""
+    if images.targets is None:
+        return evenly_spread(len(images), limit)
+    order = np.argsort(np.where(images.targets.any(1), images.targets.argmax(1), -1), kind="stable")
+    return sorted(order[evenly_spread(len(images), limit)].tolist())
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,9 @@ def validate(
     manifest = bundle.manifest
     options = options or ValidateOptions()
     head = manifest.head.with_threshold(options.threshold)
-    given = None if options.labels is None else Path(options.labels)
     with ExitStack() as stack:
         held_out, _ = splits(Path(data))
-        wanted = Wanted(head, manifest.num_classes, manifest.input_spec.classes, given)
+        wanted = Wanted(head, manifest.num_classes, manifest.input_spec.classes, options.labels)
         images = stack.enter_context(open_labelled(held_out, wanted))
         work.warn(images.warnings)
         reference, model = _pair(bundle, scheme, engine)

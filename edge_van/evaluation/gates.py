@@ -29,7 +29,7 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
     tensorrt = [s for s in manifest.schemes if s.target == "tensorrt" and s.quantized_layers]
     measured = [s.accuracy for s in tensorrt if s.accuracy is not None]
     if measured:
-        accuracy_gate(min(measured, key=lambda a: a.drop_points), max_drop_points)
+        accuracy_gate(min(measured, key=lambda a: a.worst.drop_points), max_drop_points)
     if min_speedup is None:
         return
     if manifest.latency is None:
@@ -38,35 +38,40 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
 
 
 def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:
-    """``AccuracyGateError`` where the metric drops by more than ``max_drop_points``."""
-    if accuracy.drop_points > max_drop_points:
+    """``AccuracyGateError`` where a gated metric drops by more than ``max_drop_points``."""
+    worst = accuracy.worst
+    if worst.drop_points > max_drop_points:
         raise AccuracyGateError(
-            f"{accuracy.model} loses {accuracy.drop_points:.2f} points of {accuracy.metric} "
-            f"(95 % interval {accuracy.drop_interval.low:.2f} to {accuracy.drop_interval.high:.2f}), "
+            f"{accuracy.model} loses {worst.drop_points:.2f} points of {worst.name} "
+            f"(95 % interval {worst.drop_interval.low:.2f} to {worst.drop_interval.high:.2f}), "
             f"{max_drop_points:g} are allowed: {ACCURACY_ADVICE}"
         )
 
 
 def over_limit(accuracy: Accuracy, max_drop_points: float) -> str | None:
     """The warning that stands in a manifest for a drop over the limit; None for one within it."""
-    if accuracy.drop_points <= max_drop_points:
+    worst = accuracy.worst
+    if worst.drop_points <= max_drop_points:
         return None
-    return f"{accuracy.model} loses {accuracy.drop_points:.2f} points, {max_drop_points:g} are allowed"
+    return f"{accuracy.model} loses {worst.drop_points:.2f} points of {worst.name}, {max_drop_points:g} are allowed"
 
 
 def doubts(accuracy: Accuracy, max_drop_points: float) -> str | None:
     """What to know of a drop within the limit that these images cannot tell from one over it; None if they can."""
-    low, high = accuracy.drop_interval.low, accuracy.drop_interval.high
-    if not accuracy.drop_points <= max_drop_points < high:
+    if accuracy.worst.drop_points > max_drop_points:
+        return None
+    unsure = max(accuracy.gated, key=lambda m: m.drop_interval.high)
+    low, high = unsure.drop_interval.low, unsure.drop_interval.high
+    if high <= max_drop_points:
         return None
     # the interval's half width goes down with the square root of the number of images
-    room = max_drop_points - accuracy.drop_points
+    room = max_drop_points - unsure.drop_points
     needed = "more"
     if room > SMALLEST_ROOM:
         needed = f"about {ceil(accuracy.images * ((high - low) / 2 / room) ** 2 / 100) * 100:,}"
     return (
         f"{accuracy.images:,} images do not show that {accuracy.model} loses at most {max_drop_points:g} "
-        f"{'point' if max_drop_points == 1 else 'points'} (95 % interval "
+        f"{'point' if max_drop_points == 1 else 'points'} of {unsure.name} (95 % interval "
         f"{low:+.2f} to {high:+.2f}): {needed} would be needed"
     )
 

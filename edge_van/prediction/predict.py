@@ -193,8 +193,9 @@ class _Run:
         data, spec = source.read(), self.opened.spec
         pixels = decode(data, spec)
         logits, maps = self.opened.logits_and_maps(pixels[None])
-        scores = rank(logits[0], self.names, self.options.top_k, self.head)
         labels = labels_of(logits[0], self.names, self.head)
+        # none of the labels that the image has is left out
+        scores = rank(logits[0], self.names, max(self.options.top_k, len(labels or ())), self.head)
         heat_map, blank = None, False
         if self.cam is not None and source.grad_cam is not None and maps is not None:
             try:

@@ -35,7 +35,8 @@ def class_names(bundle: Bundle) -> tuple[str, ...]:
     """Of all answers in their order, numbered where the bundle names none: one a logit, but two of a single one."""
     manifest = bundle.manifest
     count = 2 if is_binary(bundle) else manifest.num_classes
-    return manifest.input_spec.classes or tuple(f"class {i}" for i in range(count))
+    names = manifest.input_spec.classes or tuple(f"class {i}" for i in range(count))
+    return names if len(names) == count else (f"not {names[0]}", *names)
 
 
 def is_binary(bundle: Bundle) -> bool:

@@ -41,7 +41,7 @@ class ReportOptions:
     data: Path | None = None  # labelled images; None: the demo's for the demo, none for any other bundle
     image_limit: int = IMAGE_LIMIT  # images that flips are looked for among, evenly over all
     cam_limit: int = CAM_LIMIT  # images whose Grad-CAMs are compared
-    labels: Path | None = None  # a file of what is true of the images; None: folders, or one that is found with them
+    labels: str | Path | None = None  # a file of what is true of the images; None: what is found with them
 
     def __post_init__(self) -> None:
         if self.data is not None and not isinstance(self.data, Path):
@@ -284,7 +284,7 @@ def _command(subjects: Sequence[Path], options: ReportOptions) -> str:
     if options.data is not None:
         words += ["--data", file_name(options.data)]
     if options.labels is not None:
-        words += ["--labels", file_name(options.labels)]
+        words += ["--labels", file_name(Path(options.labels))]
     if options.image_limit != IMAGE_LIMIT:
         words += ["--limit", str(options.image_limit)]
     return one_line(shlex.join(words))

@@ -64,7 +64,13 @@ class _Candidate:
 
 
 def explain(
-    bundle: Bundle, data: Path, reporter: Reporter, *, labels: Path | None = None, image_limit: int, cam_limit: int
+    bundle: Bundle,
+    data: Path,
+    reporter: Reporter,
+    *,
+    labels: str | Path | None = None,
+    image_limit: int,
+    cam_limit: int,
 ) -> Explanation:
     """Run OpenVINO's FP32 and INT8 over up to ``image_limit`` images, evenly over all of ``data``.
 

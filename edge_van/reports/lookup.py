@@ -52,7 +52,7 @@ def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
     measured = [s for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
     active = {engine_set.choice.active for engine_set in manifest.engines.values()}
     chosen = [s for s in measured if s.name in active] or measured
-    return min(chosen, key=lambda s: s.accuracy.drop_points if s.accuracy else 0.0) if chosen else None
+    return min(chosen, key=lambda s: s.accuracy.worst.drop_points if s.accuracy else 0.0) if chosen else None
 
 
 def shipped_accuracy(manifest: Manifest) -> Accuracy | None:

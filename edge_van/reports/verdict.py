@@ -69,10 +69,10 @@ def _against(manifest: Manifest | None, accuracy: Accuracy | None, speed: Speed 
     reasons = []
     if manifest is not None and accuracy is None:
         reasons.append("Accuracy was never measured: run edge-van quantize again with --data.")
-    if manifest is not None and accuracy is not None and accuracy.drop_points > (limit := limit_points(manifest)):
+    if manifest is not None and accuracy is not None and accuracy.worst.drop_points > (limit := limit_points(manifest)):
         reasons.append(
-            f"{accuracy.model} loses {number(accuracy.drop_points)} points of {accuracy.metric}, over the limit of "
-            f"{points(limit)}."
+            f"{accuracy.model} loses {number(accuracy.worst.drop_points)} points of {accuracy.worst.name}, over the "
+            f"limit of {points(limit)}."
         )
     if speed is not None and speed.interval.high < 1.0:
         reasons.append(
@@ -145,7 +145,7 @@ def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:
 def _tensorrt(manifest: Manifest) -> list[str]:
     """A device takes the fastest of these graphs that is within the limit, so one is enough."""
     measured = [s.accuracy for s in manifest.schemes if s.quantized_layers and s.accuracy is not None]
-    best = min((a.drop_points for a in measured), default=0.0)
+    best = min((a.worst.drop_points for a in measured), default=0.0)
     if best <= (limit := limit_points(manifest)):
         return []
     return [

@@ -77,7 +77,9 @@ class Tally(ABC):
         return to_db(self._signal, self._noise)
 
 
-def change(name: str, fp32: float, int8: float, drop: tuple[float, float, float]) -> MetricChange:
-    """Of shares, 0 to 1, and a drop with its interval in points."""
+def change(
+    name: str, fp32: float, int8: float, drop: tuple[float, float, float], *, gated: bool = False
+) -> MetricChange:
+    """Of shares, 0 to 1, and a drop with its interval in points; ``gated`` where a gate asks for it."""
     points, low, high = drop
-    return MetricChange(name, 100.0 * fp32, 100.0 * int8, points, Interval(low, high))
+    return MetricChange(name, 100.0 * fp32, 100.0 * int8, points, Interval(low, high), gated)

@@ -48,5 +48,6 @@ class BinaryTally(Tally):
             for name, (first, second) in kinds.items():
                 shares = [of_all(of, self.images) for of in (first, second)]
                 others.append(change(name, shares[0], shares[1], paired_bootstrap(first, second, self.images)))
-        always = max(truth.mean(), 1.0 - truth.mean())
-        return Figures(metric, 100.0 * float(always), tuple(others), classes=self._counts.changes(names))
+        share = float(truth.mean())
+        always = max(share, 1.0 - share) if 0.0 < share < 1.0 else 0.0  # of one class alone chance says nothing
+        return Figures(metric, 100.0 * always, tuple(others), classes=self._counts.changes(names))

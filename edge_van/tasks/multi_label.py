@@ -39,7 +39,8 @@ class MultiLabelTally(Tally):
         chosen = [self.head.has_label(logits) for logits in (first, second)]
         exact = [(said == truth).all(1) for said in chosen]
         others = (
-            self._change("F1, micro", *(micro_f1(said, truth) for said in chosen)),
+            # what a product acts on: a ranking may stay whole while every probability moves over the threshold
+            self._change("F1, micro", *(micro_f1(said, truth) for said in chosen), gated=True),
             self._change("F1, macro", *(macro_f1(said, truth) for said in chosen)),
             self._change("label accuracy", *(_label_accuracy(said == truth) for said in chosen)),
             change("exact match", float(exact[0].mean()), float(exact[1].mean()), paired_drop_interval(*exact)),
@@ -50,9 +51,9 @@ class MultiLabelTally(Tally):
         chance = 100.0 * float(truth[:, there].mean())
         return Figures(metric, chance, others, classes=_classes(names, truth, chosen))
 
-    def _change(self, name: str, fp32: Metric, int8: Metric) -> MetricChange:
+    def _change(self, name: str, fp32: Metric, int8: Metric, *, gated: bool = False) -> MetricChange:
         shares = [of_all(metric, self.images) for metric in (fp32, int8)]
-        return change(name, shares[0], shares[1], paired_bootstrap(fp32, int8, self.images))
+        return change(name, shares[0], shares[1], paired_bootstrap(fp32, int8, self.images, self.outputs), gated=gated)
 
 
 def _label_accuracy(right: NDArray[np.bool_]) -> Metric:

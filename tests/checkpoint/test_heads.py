@@ -18,6 +18,8 @@ from edge_van.head import Head
 from edge_van.model.van import VAN
 
 SIGMOID = Head("sigmoid")
+MM = "model = dict(type='ImageClassifier', head=dict({}))\nval_evaluator = dict(type='MultiLabelMetric', thr=0.8)\n"
+"""A config as mmpretrain keeps it: another ``thr`` is in it, and not the head's."""
 
 
 def state(outputs: int) -> dict[str, torch.Tensor]:
@@ -80,9 +82,24 @@ def test_what_answers_no_question_of_classes_is_refused(
         ({"hyper_parameters": {"task": "binary"}}, Head(), ""),  # two classes and two outputs
         ({"hyper_parameters": {"task": "detect cats"}}, Head(), ""),
         ({"args": {"task": 3, "problem_type": ["x"]}}, Head(), ""),
+        (
+            {"hyper_parameters": {"config": {"problem_type": "multi_label_classification"}}},
+            SIGMOID,
+            "hyper_parameters.c",
+        ),
+        ({"args": {"task": "multilabel_classification"}}, SIGMOID, "args.task"),
         ({"meta": {"cfg": "model = dict(head=dict(type='LinearClsHead'))"}}, Head(), ""),
-        ({"meta": {"cfg": "head=dict(type='MultiLabelLinearClsHead', thr=0.3)"}}, Head("sigmoid", 0.3), "MultiLabelL"),
-        ({"meta": {"cfg": 'head=dict(\n type="mmpretrain.MultiLabelClsHead")'}}, SIGMOID, "MultiLabelClsHead"),
+        ({"meta": {"cfg": MM.format("type='MultiLabelLinearClsHead', thr=0.3")}}, Head("sigmoid", 0.3), "MultiLabelL"),
+        ({"meta": {"config": MM.format("type='mmcls.MultiLabelClsHead'")}}, SIGMOID, "MultiLabelClsHead"),
+        ({"meta": {"cfg": 'model = {"head": {"type": "MultiLabelClsHead"}}'}}, SIGMOID, "MultiLabelClsHead"),
+        (
+            {"meta": {"cfg": {"model": {"head": {"type": "MultiLabelClsHead", "thr": 0.2}}}}},
+            Head("sigmoid", 0.2),
+            "Mult",
+        ),
+        ({"meta": {"cfg": "# head=dict(type='MultiLabelClsHead')\n" + MM.format("type='LinearClsHead'")}}, Head(), ""),
+        ({"meta": {"cfg": "model = dict("}}, Head(), ""),
+        ({"meta": {"cfg": "(" * 10_000}}, Head(), ""),
         ({"meta": {"cfg": b"MultiLabelClsHead"}}, Head(), ""),
     ],
 )
@@ -107,7 +124,8 @@ def test_two_classes_of_one_output(tmp_path: Path) -> None:
     [
         {"hyper_parameters": {"task": "regression"}},
         {"args": {"problem_type": "regression"}},
-        {"meta": {"cfg": "head=dict(type='CSRAClsHead', num_heads=1)"}},
+        {"meta": {"cfg": MM.format("type='CSRAClsHead', num_heads=1")}},
+        {"meta": {"cfg": MM.format("type='MultiLabelClsHead', thr=2")}},
     ],
 )
 def test_settings_of_what_is_not_supported_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -118,8 +136,28 @@ def test_the_json_beside_the_file_comes_first(tmp_path: Path) -> None:
     path = saved(tmp_path / "v.pth", {"state_dict": state(4), "args": {"task": "regression"}})
     (tmp_path / "v.json").write_text(json.dumps({"head": "sigmoid", "threshold": 0.25}))
     assert load_checkpoint(path).head == Head("sigmoid", 0.25)
+    assert load_checkpoint(path, by_hand=("head",)).head == Head("sigmoid", 0.25)
     (tmp_path / "v.json").write_text(json.dumps({"head": "none"}))
     assert load_checkpoint(path).head == Head("none")
-    for wrong in ({"head": "tanh"}, {"threshold": 2}, {"head": "softmax", "threshold": 0.2}, {"threshold": "high"}):
+    sigmoid = {"head": "sigmoid"}
+    for wrong in ({"head": "tanh"}, {**sigmoid, "threshold": 2}, {**sigmoid, "threshold": "high"}):
         (tmp_path / "v.json").write_text(json.dumps(wrong))
         assert "does not fit" in refused(path)
+
+
+def test_a_threshold_alone_is_none_of_a_softmax(tmp_path: Path) -> None:
+    path = saved(tmp_path / "v.pth", state(4))
+    (tmp_path / "v.json").write_text(json.dumps({"threshold": 0.5}))
+    assert "a head of softmax has none" in refused(path)
+    (tmp_path / "v.json").write_text(json.dumps({"head": None, "threshold": None}))
+    assert load_checkpoint(path).head == Head()
+    one = saved(tmp_path / "w.pth", state(1))
+    (tmp_path / "w.json").write_text(json.dumps({"threshold": 0.2}))
+    assert load_checkpoint(one).head == Head("sigmoid", 0.2)
+
+
+def test_labels_by_their_rank_are_said(tmp_path: Path) -> None:
+    content = {"state_dict": state(4), "meta": {"cfg": MM.format("type='MultiLabelClsHead', topk=3")}}
+    loaded = load_checkpoint(saved(tmp_path / "v.pth", content))
+    assert loaded.head == SIGMOID
+    assert said(loaded, "takes the 3 highest labels")

@@ -74,7 +74,7 @@ def test_what_these_images_cannot_tell() -> None:
     assert doubts(drop(0.5, 0.5), 1.0) is None
     found = doubts(drop(0.5, 1.0), 1.0)
     assert found is not None
-    assert found.startswith("1,000 images do not show that INT8 loses at most 1 point (95 %")
+    assert found.startswith("1,000 images do not show that INT8 loses at most 1 point of top-1 (95 %")
     assert "(95 % interval -0.50 to +1.50): about 4,000 would be needed" in found
     assert (doubts(drop(1.0, 0.1), 1.0) or "").endswith("more would be needed")
     for room in (1e-300, 1e-9, 0.009):  # no set of images is so large, and a number of them says nothing

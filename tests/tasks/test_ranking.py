@@ -64,7 +64,14 @@ def test_a_resample_is_the_images_that_often(size: tuple[int, int, int, int]) ->
 def test_two_models_that_say_the_same_differ_by_nothing() -> None:
     scores, truth = drawn(200, 4, 0, 10**6)
     metric = mean_average_precision(scores, truth)
-    assert paired_bootstrap(metric, metric, 200) == (0.0, 0.0, 0.0)
+    assert paired_bootstrap(metric, metric, 200) == (0.0, -1.5, 1.5)  # what three in 200 images leave open
+
+
+def test_a_few_perfect_images_prove_little() -> None:
+    truth = np.array([True, False, True, False])
+    metric = average_precision(truth.astype(np.float64), truth)
+    drop, low, high = paired_bootstrap(metric, metric, 4)
+    assert (drop, low, high) == (0.0, -75.0, 75.0)
 
 
 def test_the_interval_holds_the_drop_of_all_images_as_often_as_it_says() -> None:

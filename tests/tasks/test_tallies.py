@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, hamming_loss
 
-from edge_van.bundle.records import MetricChange
-from edge_van.errors import DataError, UsageError, VerificationError
+from edge_van.bundle.records import Accuracy, MetricChange
+from edge_van.errors import AccuracyGateError, DataError, UsageError, VerificationError
+from edge_van.evaluation.gates import accuracy_gate, doubts, over_limit
 from edge_van.head import Head
 from edge_van.statistics import paired_drop_interval
 from edge_van.tasks import tally_of
@@ -126,3 +128,29 @@ def test_logits_that_are_not_finite_are_no_answer(outputs: int) -> None:
     bad[1, 0] = np.nan
     with pytest.raises(VerificationError, match="the INT8 model returned logits that are not finite"):
         tally_of(Head("sigmoid"), outputs).add(logits, bad, np.zeros((2, outputs), np.bool_))
+
+
+def test_what_moves_over_the_threshold_is_gated_though_the_ranking_stays() -> None:
+    truth = np.random.default_rng(7).random((90, 3)) < 0.4
+    fp32 = np.where(truth, 1.0, -1.0).astype(np.float32)
+    tally = filled(Head("sigmoid"), fp32, fp32 - 1.5, truth)
+    figures = tally.figures(("a", "b", "c"))
+    metric = figures.metric
+    assert (metric.name, metric.drop_points) == ("mAP", 0.0)
+    accuracy = Accuracy(
+        "d", 90, 0, metric.fp32_percent, metric.int8_percent, None, None, metric.drop_points, metric.drop_interval,
+        tally.agreement_percent, tally.logit_sqnr_db, metric=metric.name, others=figures.others,
+    )  # fmt: skip
+    assert (accuracy.worst.name, accuracy.worst.drop_points) == ("F1, micro", 100.0)
+    with pytest.raises(AccuracyGateError, match=r"loses 100\.00 points of F1, micro"):
+        accuracy_gate(accuracy, 1.0)
+    assert "F1, micro" in (over_limit(accuracy, 1.0) or "")
+    unsure = replace(accuracy, others=())
+    assert "90 images do not show that INT8 loses at most 1 point of mAP" in (doubts(unsure, 1.0) or "")
+
+
+def test_of_one_class_alone_nothing_is_near_chance() -> None:
+    truth = np.ones(90, np.int64)
+    figures = filled(Head("sigmoid"), *noisy(truth[:, None], 8), truth).figures(("ok", "defect"))
+    assert 50 < figures.metric.fp32_percent < 100
+    assert not figures.is_near_chance
