@@ -238,7 +238,6 @@ def test_the_report_says_it(several: Made, binary: Made, tmp_path: Path) -> None
         assert "top-1" not in page.lower()
         explanation = written.report.sides[0].explanation
         assert explanation is not None
-        assert explanation.flips
         for flip in explanation.flips:
             assert flip.fp32.name != flip.int8.name
             assert flip.fp32.probability is not None
@@ -273,3 +272,21 @@ def test_another_size_keeps_the_head(several: Made, tmp_path: Path) -> None:
     assert ir["outputs"] == "a logit for each label: sigmoid, there from 0.4 on"
     with pytest.raises(UsageError, match="give them, too"):
         edge_van.resize(several.bundle, (48, 48), labels=several.data / "labels.csv", output=tmp_path / "x")
+
+
+def test_what_flipped_is_the_label_that_changed_most() -> None:
+    from edge_van.reports.explain import _flipped
+
+    fp32 = np.array([[2.0, -2.0, 0.1], [1.0, 1.0, 1.0], [3.0, -1.0, -0.1]])
+    int8 = np.array([[1.0, -1.0, -0.1], [1.0, 1.0, 1.0], [-3.0, -1.0, 0.1]])
+    truth = np.array([[True, False, True], [True, True, True], [True, False, False]])
+    first, second = _flipped(Head("sigmoid"), fp32, int8, np.array([7, 8, 9]), truth)
+    # answers are "no a", "a", "no b", "b", ...: the third label of image 7, the first of image 9, not its third
+    assert (first.index, first.label, first.fp32[0], first.int8[0], first.kind) == (7, 5, 5, 4, "lost")
+    assert (second.index, second.label, second.fp32[0], second.int8[0], second.kind) == (9, 1, 1, 0, "lost")
+    assert second.fp32[1] == pytest.approx(float(expit(3.0)))
+    assert second.int8[1] == pytest.approx(1 - float(expit(-3.0)))
+    [binary] = _flipped(Head("sigmoid"), fp32[:, 2:], int8[:, 2:], np.array([7, 8, 9]), np.array([0, 1, 0]))[:1]
+    assert (binary.index, binary.label, binary.fp32[0], binary.int8[0], binary.kind) == (7, 0, 1, 0, "gained")
+    [single] = _flipped(Head("none"), fp32[2:], int8[2:], np.array([9]), np.array([0]))
+    assert (single.fp32, single.int8, single.kind) == ((0, None), (2, None), "lost")

@@ -201,6 +201,10 @@ def _check_zip(path: Path) -> None:
         raise CheckpointError(
             f"{path} is a TorchScript archive, a program with its weights; {_EXPECTED}: {_WEIGHTS_ALONE}"
         )
+    if names and all(name.endswith(".npy") for name in names):
+        raise CheckpointError(
+            f"{path} is an archive of NumPy arrays; {_EXPECTED}: save the state dict of the PyTorch network"
+        )
     if not any(name.endswith("/data.pkl") for name in names):
         raise CheckpointError(
             f"{path} is a zip archive that torch.save did not write; {_EXPECTED}: unpack it and give the weights inside"

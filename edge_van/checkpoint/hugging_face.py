@@ -17,6 +17,11 @@ from edge_van.text import printable
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SQUARES = ("ViT", "DeiT", "Beit", "BEiT")
 """Processors that take one number as both sides of the image; for others it is the shorter side, or not known here."""
+_OTHERS = ("do_pad", "do_thumbnail", "do_align_long_axis", "keep_aspect_ratio", "include_top", "offset")
+"""What other families' processors do besides, which an ``InputSpec`` cannot say."""
+_OF_THEIR_OWN = ("Levit", "Vilt", "Detr", "Yolos", "ImageGPT", "Vivit", "VideoMAE", "Donut", "Llava")
+_SAID = {"size", "crop_size", "crop_pct", "image_mean", "image_std", "resample"}
+_SAID |= {"do_normalize", "do_resize", "do_rescale"}
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -46,12 +51,20 @@ def processor_values(config: Mapping[str, Any], channels: int) -> dict[str, Any]
 
     A ``ValueError``, ``KeyError`` or ``TypeError``, among others, for what cannot be said with them.
     """
+    if isinstance(inner := config.get("image_processor"), Mapping):
+        config = inner
     if not config.get("do_resize", True) or config.get("rescale_offset"):
         raise ValueError("do_resize is off, or rescale_offset on")
+    if other := [name for name in _OTHERS if config.get(name)]:
+        raise ValueError(f"{', '.join(other)} is on")
+    if not set(config) & _SAID:
+        raise ValueError("it says nothing of size, crop, mean or std")
     size, crops = config.get("size", 224), config.get("do_center_crop")
     kind = config.get("image_processor_type", config.get("feature_extractor_type"))
     # transformers takes ConvNeXt's for a VAN whose file names none
     convnext = str(kind).startswith("ConvNext") or (kind is None and ("crop_pct" in config or not crops))
+    if str(kind).startswith(_OF_THEIR_OWN) or (isinstance(size, dict) and "longest_edge" in size):
+        raise ValueError(f"{kind} with size {size} resizes in its own way")
     edge = size.get("shortest_edge") if isinstance(size, dict) else size
     resize = "crop"
     if not isinstance(size, dict) and str(kind).startswith(_SQUARES):

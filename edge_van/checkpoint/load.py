@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edge_van.checkpoint.class_names import find_class_names
+from edge_van.checkpoint.entries import weights_entry
 from edge_van.checkpoint.file import read_weights, sniff
 from edge_van.checkpoint.heads import About, find_head, head_in_any_case
 from edge_van.checkpoint.hub import fetch_official
@@ -31,7 +32,6 @@ from edge_van.checkpoint.preprocessing import (
     read_sidecar,
 )
 from edge_van.checkpoint.shards import INDEX_SUFFIX, is_index, read_shards
-from edge_van.checkpoint.stand_ins import Skipped
 from edge_van.checkpoint.state import build_van
 from edge_van.errors import BundleError, CheckpointError, UsageError
 from edge_van.head import Head
@@ -50,9 +50,6 @@ _FOLDER_FILES = (
     f"pytorch_model.bin{INDEX_SUFFIX}",
 )
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
-_EMA_ENTRIES = ("state_dict_ema", "model_ema", "ema_model", "ema")
-# Not ema_state_dict: where mmengine writes it, state_dict is the average and it holds the raw weights.
-_ENTRIES = ("state_dict", "model", "module", "model_state_dict", "net", "weights")
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def load_checkpoint(
         file = read_weights(path, kind)
     metadata = file.metadata
     sidecar = {} if official else read_sidecar(path, sha256)
-    entries, entry, choices = _weights_entry(file.content, path, use_ema)
+    entries, entry, choices = weights_entry(file.content, path, use_ema)
     state = named_state(entries, path, use_ema)
     van, name = build_van(state, path)
     if variant is not None and variant != name:
@@ -231,40 +228,6 @@ def _weights_path(path: Path) -> Path:
     raise CheckpointError(f"{path} is a folder without {' or '.join(_FOLDER_FILES[:2])}; {advice}")
 
 
-def _weights_entry(content: Any, path: Path, use_ema: bool) -> tuple[dict[Any, Any], str | None, list[str]]:
-    """(state dict, dotted name of the entry it was under, what was chosen over what), averaged weights first.
-
-    ``use_ema`` off looks past the averaged ones.
-    """
-    order = (*_EMA_ENTRIES, *_ENTRIES) if use_ema else _ENTRIES
-    names: list[str] = []
-    choices: list[str] = []
-    while isinstance(content, dict) and len(names) < 4:
-        name = next((n for n in order if _holds_weights(content.get(n))), None)
-        if name is None and not use_ema and any(_has_tensors(content.get(n)) for n in _EMA_ENTRIES):
-            raise CheckpointError(f"{path} holds averaged (EMA) weights only; leave --no-ema out to take them")
-        if name is None:
-            return content, ".".join(names) or None, choices
-        left = [n for n in _EMA_ENTRIES if isinstance(content.get(n), dict) and not _holds_weights(content[n])]
-        if use_ema and left:
-            choices.append(f"{printable(path.name)}: {left[0]} is no state dict and is left: {name} is taken")
-        names.append(name)
-        if others := [n for n in order if n != name and _has_tensors(content.get(n))]:
-            instead = next((n for n in others if name in _EMA_ENTRIES and n in _ENTRIES), None)
-            taken = f"{name} is taken" if instead is None else f"the EMA weights are taken; --no-ema takes {instead}"
-            choices.append(f"{printable(path.name)} holds both {' and '.join(others)} and {name}: {taken}")
-        content = content[name]
-    if isinstance(content, Skipped):
-        raise CheckpointError(
-            f"{path} holds {printable(content.full_name)}, an object of a program and not its weights; expected a "
-            f"state dict: where it came from, torch.save(model.state_dict(), 'weights.pth')"
-        )
-    raise CheckpointError(
-        f"{path} holds a {type(content).__name__}; expected a state dict or one under {', '.join(_ENTRIES)}: "
-        f"save it with torch.save(model.state_dict(), 'weights.pth')"
-    )
-
-
 def _with_class_names(spec: InputSpec, content: Any, num_classes: int, path: Path) -> tuple[InputSpec, list[str]]:
     """The spec with the names that the file itself has for its classes, and where they stood."""
     found = find_class_names(content, num_classes)
@@ -279,19 +242,6 @@ def _with_class_names(spec: InputSpec, content: Any, num_classes: int, path: Pat
     if found.repeated:
         said += f"; more than once, numbered here: {first_names(found.repeated)}"
     return replace(spec, classes=found.names), [said]
-
-
-def _holds_weights(entry: Any, deeper: int = 3) -> bool:
-    """Whether ``entry`` is a state dict, or has one in one of the entries that are looked into."""
-    return _has_tensors(entry) or (
-        deeper > 0
-        and isinstance(entry, dict)
-        and any(_holds_weights(entry.get(n), deeper - 1) for n in (*_EMA_ENTRIES, *_ENTRIES))
-    )
-
-
-def _has_tensors(entry: Any) -> bool:
-    return isinstance(entry, dict) and any(isinstance(value, Tensor) for value in entry.values())
 
 
 def _described(van: VAN, name: str | None) -> str:

@@ -60,8 +60,8 @@ def named_state(entries: Mapping[Any, Any], path: Path, use_ema: bool = True) ->
     """
     if not any(isinstance(value, Tensor) for value in entries.values()):
         raise CheckpointError(
-            f"{path} holds no tensors where a state dict should be (entries: {first_names(map(str, entries))}); "
-            f"expected patch_embed1.proj.weight and so on: save model.state_dict()"
+            f"{path} holds no PyTorch tensors where a state dict should be ({first_names(map(str, entries))}); "
+            f"expected tensors called patch_embed1.proj.weight and so on: save model.state_dict()"
         )
     if strange := next((key for key in entries if not isinstance(key, str)), None):
         raise CheckpointError(

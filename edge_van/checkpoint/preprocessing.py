@@ -202,10 +202,15 @@ def _hugging_face(path: Path, van: VAN, by_hand: Collection[str]) -> FoundSpec:
         config = read_json(config_file)
         check_config(config, config_file, van)
         eps = _eps(config.get("layer_norm_eps", eps), f"{config_file}: layer_norm_eps")
-        if config.get("id2label") is not None:
+        if config.get("id2label") is not None and "classes" not in by_hand:
             names = names_of(config["id2label"])
             if names is None:
-                raise CheckpointError(f"{config_file}: id2label must map 0 to n-1 to names; mend it")
+                raise CheckpointError(f"{config_file}: id2label must map 0 to n-1 to names; mend it, or give --classes")
+            if not Head().names_fit(len(names), van.num_classes):
+                raise CheckpointError(
+                    f"{config_file}: id2label has {len(names)} names, the head {van.num_classes} outputs; mend it, or "
+                    f"give the names in the order of the outputs with --classes FILE"
+                )
             known["classes"], repeated = (None, ()) if only_numbers(names) else with_numbers(names)
             if repeated:
                 warnings.append(

@@ -12,7 +12,7 @@ from typing import Any
 from edge_van.checkpoint.file import MAX_BYTES, WeightsFile, read_weights, sniff
 from edge_van.checkpoint.preprocessing import read_json
 from edge_van.errors import CheckpointError
-from edge_van.storage.files import sha256_of
+from edge_van.storage.files import LONGEST_NAME_BYTES, sha256_of
 from edge_van.text import first_names, printable
 
 INDEX_SUFFIX = ".index.json"
@@ -41,7 +41,7 @@ def read_shards(index: Path) -> tuple[WeightsFile, str]:
             f"{index} names the shard {printable(strange[0])!r}, which points out of its folder; expected files beside "
             f"it: do not use this checkpoint"
         )
-    if missing := [name for name in names if not (index.parent / name).is_file()]:
+    if missing := [name for name in names if len(name) > LONGEST_NAME_BYTES or not (index.parent / name).is_file()]:
         raise CheckpointError(
             f"{index} lists shards that are not beside it: {first_names(missing)}; expected {len(names)} files: fetch "
             f"them too"

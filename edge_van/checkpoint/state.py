@@ -153,6 +153,11 @@ def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int
 
 
 def _missing(names: list[str], path: Path) -> CheckpointError:
+    if names == ["head.bias"]:
+        return CheckpointError(
+            f"{path} lacks 1 of a VAN's tensors, head.bias: if the head was made with bias=False, save it with zeros, "
+            f"state['head.bias'] = torch.zeros(len(state['head.weight'])); else get the checkpoint anew"
+        )
     return CheckpointError(
         f"{path} lacks {len(names)} of a VAN's tensors (official names): {first_names(names)}; it is cut short or no "
         f"VAN: get the checkpoint anew"

@@ -10,7 +10,18 @@ from typing import Any
 import click
 
 from edge_van.bundle.recipe import ACTIVATIONS, METHODS, TARGET_NAMES
-from edge_van.cli.types import LABELS_HELP, POINTS, Color, FilePath, Limit, PerChannel, Sizes, class_names, print_json
+from edge_van.cli.types import (
+    LABELS_HELP,
+    POINTS,
+    Color,
+    FilePath,
+    Limit,
+    PerChannel,
+    Sizes,
+    Word,
+    class_names,
+    print_json,
+)
 from edge_van.errors import UsageError
 from edge_van.head import ACTIVATIONS as ACTIVATIONS_OF_HEAD
 from edge_van.input_spec import INTERPOLATIONS, ORDERS, RESIZES
@@ -22,7 +33,9 @@ _PATH = FilePath()
 
 @click.command()
 @click.option("--variant", metavar="b0..b6", help="The VAN that is expected; read from the checkpoint if left out.")
-@click.option("--checkpoint", metavar="FILE|imagenet1k|demo", help="The weights. Default: the embedded demo.")
+@click.option(
+    "--checkpoint", type=Word(), metavar="FILE|imagenet1k|demo", help="The weights. Default: the embedded demo."
+)
 @click.option("--data", type=_PATH, help="Labelled images (folder or zip, one folder a class) to measure accuracy on.")
 @click.option("--calibration", type=_PATH, help="Training images that set the ranges; labels are not needed.")
 @click.option("--samples", type=int, help="How many calibration images to draw.  [default: the recipe's, 300]")

@@ -15,11 +15,12 @@ from edge_van.input_spec import CHANNELS
 
 if TYPE_CHECKING:
     _SizesBase = click.ParamType[tuple[int, int]]
+    _WordBase = click.ParamType[str]
     _TripleBase = click.ParamType[tuple[float, ...]]
     _NumberBase = click.ParamType[float]
     _NumbersBase = click.ParamType[tuple[int, ...]]
 else:  # not generic at run time before click 8.4
-    _SizesBase = _TripleBase = _NumberBase = _NumbersBase = click.ParamType
+    _SizesBase = _WordBase = _TripleBase = _NumberBase = _NumbersBase = click.ParamType
 
 
 class FilePath(click.Path):
@@ -32,6 +33,17 @@ class FilePath(click.Path):
         if value == "":
             self.fail("it is empty: give a path", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Word(_WordBase):
+    """A path or a word. An empty one, of a variable that is not set in a script, is neither."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "":
+            self.fail("it is empty: give a path, or leave the flag out", param, ctx)
+        return str(value)
 
 
 class Sizes(_SizesBase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ _EXPECTED = (
     "expected a CSV with a column of images and then one of 0 and 1 for each label or a single one of labels, a JSON "
     "of {image: [labels]} or of [{image, labels}], or COCO's annotations"
 )
+_NUMBER = re.compile(r"0|[1-9]\d{0,8}")
 _Pairs = Iterable[tuple[str, Iterable[str]]]
 
 
@@ -37,12 +39,14 @@ _Pairs = Iterable[tuple[str, Iterable[str]]]
 class LabelFile:
     """rows     {image as it is written there: its labels}
     names    every label; in the order of the columns or categories where ``ordered``, else by name
-    ordered  also says that a label without an image may be there, and that an image without a label has none
+    ordered  whether it is
+    numbers  the labels are whole numbers: those of the classes, where these are not called so
     """
 
     rows: Mapping[str, frozenset[str]]
     names: tuple[str, ...]
     ordered: bool
+    numbers: bool = False
 
 
 class _CocoImage(msgspec.Struct):
@@ -78,10 +82,11 @@ def parse_labels(content: bytes, called: str, known: Sequence[str] = ()) -> Labe
         if lower.endswith((".json", ".jsonl")) and b'"annotations"' in content and b'"categories"' in content:
             return _coco(msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=_Coco), called)
         text = content.decode("utf-8-sig")
+        text = text.partition("\n")[2] if text[:4].lower() == "sep=" else text  # Excel's own first line
         if lower.endswith((".csv", ".tsv")):
             return _table(text, "\t" if lower.endswith(".tsv") else _separator(text), called, known)
         if lower.endswith(".jsonl"):
-            return _entries([_loads(line) for line in text.splitlines() if line.strip()], called)
+            return _entries([_loads(line) for line in text.split("\n") if line.strip()], called)
         return _document(_loads(text), called)
     except UnicodeDecodeError as error:
         raise DataError(
@@ -197,10 +202,12 @@ def _listed(labels: Any, image: str, called: str) -> list[str]:
     """``[names]``, one name, or ``{name: whether}``."""
     if isinstance(labels, str):
         return [labels]
+    if type(labels) is int:
+        return [str(labels)]
     if isinstance(labels, dict) and all(value in (0, 1) for value in labels.values()):
         return [name for name, there in labels.items() if there]
-    if isinstance(labels, list) and all(isinstance(name, str) for name in labels):
-        return labels
+    if isinstance(labels, list) and all(isinstance(name, str) or type(name) is int for name in labels):
+        return list(map(str, labels))
     raise DataError(f"{called}: the labels of {image} are {str(labels)[:60]}, expected a list of names: mend it")
 
 
@@ -223,7 +230,9 @@ def _coco(content: _Coco, called: str) -> LabelFile:
 
 
 def _by_name(rows: dict[str, frozenset[str]]) -> LabelFile:
-    return LabelFile(rows, tuple(sorted(frozenset[str]().union(*rows.values()))), ordered=False)
+    names = frozenset[str]().union(*rows.values())
+    numbers = all(map(_NUMBER.fullmatch, names))
+    return LabelFile(rows, tuple(sorted(names, key=int) if numbers else sorted(names)), ordered=False, numbers=numbers)
 
 
 def _rows(pairs: _Pairs, called: str) -> dict[str, frozenset[str]]:

@@ -5,24 +5,21 @@ In: a path, a network's ``Head``, the number of its outputs and its class names.
 
 from __future__ import annotations
 
-import zipfile
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_van.errors import DataError, UsageError
+from edge_van.errors import DataError
 from edge_van.head import Head
-from edge_van.images.label_files import SUFFIXES, LabelFile, parse_labels
+from edge_van.images.label_files import LabelFile, parse_labels
+from edge_van.images.label_search import find_labels, read_labels
 from edge_van.images.labels import listed, matched_names
 from edge_van.images.sets import SUFFIXES as IMAGE_SUFFIXES
 from edge_van.images.sets import ImageItem, ImageSet, open_images
-
-MAX_BYTES = 512 * 2**20
-_NAMES = ("labels", "metadata", "annotations", "_annotations", "_classes")
-"""Of a file of labels that is found by itself, in the folder of the images or at the root of their archive."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,16 @@ def open_labelled(path: Path, wanted: Wanted) -> ImageSet:
     Raises ``DataError`` for what cannot be read or does not fit, ``UsageError`` for a path that is not there.
     """
     if wanted.labels is not None:
-        return _from_file(path, _given(Path(wanted.labels)), wanted)
+        return _from_file(path, read_labels(Path(wanted.labels)), wanted)
     if not wanted.is_multi_label:
         try:
             return _two_folders(path, wanted) if wanted.is_binary else _folders(path, wanted)
         except DataError as error:
-            if "class folders" not in str(error) or (found := _found(path)) is None:
+            if "class folders" not in str(error) or (found := find_labels(path)) is None:
                 raise
             return _from_file(path, found, wanted)
     open_images(path, labelled=False).close()  # what is wrong with the images is said before what is with their labels
-    if (found := _found(path)) is None:
+    if (found := find_labels(path)) is None:
         raise DataError(
             f"{path} has no file of labels, and a network of {wanted.outputs} labels needs one: give --labels FILE, or "
             f"put labels.csv or labels.json beside the images"
@@ -95,60 +92,6 @@ def _two_folders(path: Path, wanted: Wanted) -> ImageSet:
         f"{path} has the folders {listed(there)}, the network's output is {classes[0]!r}: call one of them so, or give "
         f"both names with --classes FILE, the output's own last"
     )
-
-
-def _given(labels: Path) -> tuple[str, bytes]:
-    if not labels.name.lower().endswith(SUFFIXES):
-        raise UsageError(f"{labels} has none of the suffixes of label files ({' '.join(SUFFIXES)}): rename it")
-    try:
-        if (size := labels.stat().st_size) > MAX_BYTES:
-            raise DataError(f"{labels} has {size} bytes, over the limit of {MAX_BYTES}: it is no file of labels")
-        return labels.name, labels.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(f"{labels} is not there: give the file of the labels") from error
-    except OSError as error:
-        raise DataError(f"{labels} cannot be read ({error.strerror}): give the file of the labels") from error
-
-
-def _found(path: Path) -> tuple[str, bytes] | None:
-    """(name, content) of a file of labels in the folder or archive, or beside the archive under its name."""
-    names = {f"{stem}{suffix}" for stem in _NAMES for suffix in SUFFIXES}
-    if path.is_dir():
-        there = sorted(path / name for name in names if (path / name).is_file())
-    else:
-        if (inside := _in_archive(path, names)) is not None:
-            return inside
-        there = [beside for suffix in SUFFIXES if (beside := path.with_suffix(suffix)).is_file()]
-    if len(there) > 1:
-        raise DataError(
-            f"{path} has several files of labels ({listed([f.name for f in there])}): give one with --labels"
-        )
-    return _given(there[0]) if there else None
-
-
-def _in_archive(path: Path, names: set[str]) -> tuple[str, bytes] | None:
-    """At the root, or in the one folder that is there. As images are, it is unpacked only from what can be bounded."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {info.filename.replace("\\", "/").removeprefix("./"): info for info in archive.infolist()}
-            seen = {name: i for name, i in entries.items() if not name.startswith((".", "__MACOSX/"))}
-            roots = {name.partition("/")[0] for name in seen if not name.endswith("/") or "/" in name[:-1]}
-            wrapped = f"{next(iter(roots))}/" if len(roots) == 1 else ""
-            there = [i for name, i in seen.items() if name in names or name.removeprefix(wrapped) in names]
-            if not there:
-                return None
-            if len(there) > 1:
-                raise DataError(f"{path} has several files of labels: give one with --labels FILE")
-            [info] = there
-            if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(f"{path} has {info.filename} encrypted, or neither stored nor deflated: pack it again")
-            if info.file_size > MAX_BYTES:
-                raise DataError(f"{path}: {info.filename} unpacks to over {MAX_BYTES} bytes: it is no file of labels")
-            return PurePosixPath(info.filename.replace("\\", "/")).name, archive.read(info)
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive raises anything, from zlib's own to UnicodeDecodeError
-        raise DataError(f"{path}: its file of labels cannot be read ({str(error)[:80]}); pack it again") from error
 
 
 def _from_file(path: Path, found: tuple[str, bytes], wanted: Wanted) -> ImageSet:
@@ -229,7 +172,8 @@ def _rows_of(images: ImageSet, table: LabelFile) -> list[str | None]:
 
 def _bare(name: str) -> tuple[str, ...]:
     """The parts of a path, without an image's suffix."""
-    *folders, base = (part for part in name.split("/") if part not in ("", "."))
+    composed = unicodedata.normalize("NFC", name)  # as one system writes names, and another does not
+    *folders, base = (part for part in composed.split("/") if part not in ("", "."))
     suffix = next((s for s in IMAGE_SUFFIXES if base.lower().endswith(s) and len(s) < len(base)), "")
     return (*folders, base[: len(base) - len(suffix)])
 
@@ -239,16 +183,36 @@ def _classes(
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """(names in the order of the answers, {label of the file: its number})."""
     known = wanted.classes
+    answers = 2 if wanted.is_binary else wanted.outputs
+    if table.numbers and not matched_names(table.names, known or ()):
+        if int(table.names[-1]) >= answers:
+            raise DataError(
+                f"{called} has the class number {table.names[-1]}, the network classes 0 to {answers - 1}: mend it, or "
+                f"give names"
+            )
+        names = known if known is not None and len(known) == answers else tuple(map(str, range(answers)))
+        return tuple(names), {name: int(name) for name in table.names}
     if known is None:
         wants = 2 if wanted.is_binary and len(table.names) == 2 else wanted.outputs
-        if len(table.names) != wants:
+        if wanted.is_binary and not table.ordered and wants == 1 and all(table.rows.values()):
+            raise DataError(
+                f"{called} calls every image {table.names[0]!r}, which does not say whose the network's output is: "
+                f"give both classes with --classes FILE, the output's own last"
+            )
+        names = table.names
+        if table.ordered and len(names) > wants:  # as above
+            used = {label for labels in table.rows.values() for label in labels}
+            names = tuple(name for name in names if name in used)
+        if len(names) != wants:
             raise DataError(
                 f"{called} has {len(table.names)} labels ({listed(table.names)}), the head {wanted.outputs} outputs: "
                 f"give the names of the outputs in their order with --classes FILE"
             )
-        known = table.names
+        known = names
     found = matched_names(table.names, known)
-    if strange := [name for name in table.names if name not in found]:
+    used = {label for labels in table.rows.values() for label in labels}
+    # of categories that no image has one may be the group of the others, as some tools export COCO's
+    if strange := [name for name in table.names if name not in found and (name in used or not table.ordered)]:
         raise DataError(
             f"{called} has labels that are none of the network's: {listed(strange)}; its own are {listed(known)}: "
             f"rename them, or give the names in the order of the outputs with --classes FILE"

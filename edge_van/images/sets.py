@@ -23,7 +23,7 @@ from edge_van.images.decode import BrokenImageError
 from edge_van.images.labels import folder_labels
 
 _JPEG, _HEIF = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".heic", ".heif")
-SUFFIXES = (*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", *_HEIF)
+SUFFIXES = (*_JPEG, ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", *_HEIF)
 MAX_BYTES = 256 * 2**20
 """A file that unpacks to more is not read: it is no photograph, and may be a zip bomb."""
 
@@ -109,10 +109,10 @@ def open_images(
 
 
 def splits(path: Path) -> tuple[Path, Path | None]:
-    """(images to measure on, images to calibrate on) for a folder with train/ beside val/, validation/ or test/; the
-    folder itself and None for any other."""
+    """(images to measure on, images to calibrate on) for a folder with train/ beside val/, valid/, validation/ or
+    test/; the folder itself and None for any other."""
     try:
-        held_out = [path / name for name in ("val", "validation", "test") if (path / name).is_dir()]
+        held_out = [path / name for name in ("val", "valid", "validation", "test") if (path / name).is_dir()]
         has_train = (path / "train").is_dir()
     except OSError:  # a name too long for the system, say: opening it says why
         return path, None

@@ -6,6 +6,7 @@ In: paths of image files, folders and zip archives. Out: ``Source`` records, who
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ def _is_set(path: Path) -> bool:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if re.match("[a-z][a-z0-9+.-]*:/", str(path)):
+            raise UsageError(f"{shown(path)} is a URL: download it first, and {_WHAT_TO_GIVE}") from None
         if not path.is_symlink():
             raise UsageError(f"{shown(path)} is not there: {_WHAT_TO_GIVE}") from None
         return False

@@ -110,9 +110,10 @@ def load_calibration(
                 break
     broken = (*draw.unreadable, *stats.broken)
     if not parts:
+        first = f", {broken[0].name} because of {broken[0].reason}" if broken else ""
         raise DataError(
             f"{images.source}: no image is left for calibration ({draw.excluded} are also in the validation images, "
-            f"{draw.repeated} repeat another, {len(broken)} are broken): give other images with --calibration"
+            f"{draw.repeated} repeat another, {len(broken)} are broken{first}): give other images with --calibration"
         )
     pixels = np.concatenate(parts)
     unread = {image.name for image in stats.broken}

@@ -356,3 +356,36 @@ def test_shards_that_do_not_fit(tmp_path: Path, state: State) -> None:
 def test_a_whole_model_that_was_saved_is_called_so(tmp_path: Path) -> None:
     message = refused(saved(tmp_path / "v.pth", VAN(SMALL, 5)), CheckpointError)
     assert "holds edge_van.model.van.VAN, an object of a program and not its weights" in message
+
+
+@pytest.mark.parametrize("entry", ["ema_state_dict", "current_model_state"])
+def test_the_average_is_left_where_it_stands_under_state_dict(tmp_path: Path, state: State, entry: str) -> None:
+    """mmengine and Lightning's averaging keep the raw weights beside it."""
+    raw = {name: tensor * 0.5 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    content = {"state_dict": state, entry: {"steps": torch.tensor(3), **with_prefix(raw, "module.")}, "meta": {}}
+    if entry == "current_model_state":
+        content[entry] = raw
+    path = saved(tmp_path / "v.pth", content)
+    average, plain = load_checkpoint(path), load_checkpoint(path, use_ema=False)
+    assert_same(average, state)
+    assert_same(plain, raw)
+    assert any("is the average (EMA) and is taken; --no-ema takes" in warning for warning in average.warnings)
+
+
+@pytest.mark.parametrize("name", ["model_state", "params", "network", "student"])
+def test_one_state_dict_under_any_name_is_taken(tmp_path: Path, state: State, name: str) -> None:
+    loaded = load_checkpoint(saved(tmp_path / "v.pth", {name: state, "epoch": 3, "optimizer": {"lr": torch.ones(2)}}))
+    assert_same(loaded, state)
+    assert any(name in warning for warning in loaded.warnings)
+    both = saved(tmp_path / "w.pth", {"student": state, "teacher": state})
+    assert "holds weights under student, teacher" in refused(both)
+
+
+def test_a_head_without_bias_is_called_so(tmp_path: Path, state: State) -> None:
+    without = {name: tensor for name, tensor in state.items() if name != "head.bias"}
+    assert "bias=False" in refused(saved(tmp_path / "v.pth", without))
+
+
+def test_numpys_archives_are_called_so(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", a=np.zeros(3))
+    assert "archive of NumPy arrays" in refused(tmp_path / "v.npz")

@@ -262,6 +262,13 @@ def test_imagenets_mean_is_taken_with_a_warning(tmp_path: Path, state: State):
         {"size": 224, "crop_pct": 7},
         {"size": 224, "image_mean": 0.5},
         {"size": 224, "do_center_crop": True, "crop_size": {"height": 0, "width": 0}},
+        {"size": {"height": 96, "width": 96}, "do_pad": True, "image_processor_type": "LlavaImageProcessor"},
+        {"size": {"shortest_edge": 96}, "image_processor_type": "LevitImageProcessor"},  # resizes to 256 / 224 of it
+        {"size": {"height": 96, "width": 96}, "include_top": True},  # divides by std twice
+        {"size": {"height": 96, "width": 96}, "keep_aspect_ratio": True},
+        {"size": {"shortest_edge": 96, "longest_edge": 133}},
+        {"size": {"height": 96, "width": 96}, "do_thumbnail": True},
+        {"feature_extractor_type": "ConvNextFeatureExtractor"},  # nothing of what it does
         [],
     ],
 )
@@ -317,6 +324,21 @@ def test_a_processor_of_another_kind_with_one_number_is_refused(tmp_path: Path, 
     assert "the aspect" in refused(folder, by_hand=set(FLAGS) - {"crop"})
     loaded = load_checkpoint(folder, by_hand=FLAGS)
     assert (loaded.spec.classes, loaded.warnings, loaded.spec_is_default) == (tuple("vwxyz"), (), False)
+
+
+def test_values_may_stand_one_level_deeper(tmp_path: Path, state: State):
+    """As newer files of processors with several parts have them."""
+    inner = {"size": {"height": 99, "width": 99}, "image_processor_type": "ViTImageProcessor", **IMAGENET}
+    loaded = load_checkpoint(hf_folder(tmp_path, state, processor={"image_processor": inner, "tokenizer": {}}))
+    assert (loaded.spec.size, loaded.spec.resize) == ((99, 99), "squash")
+
+
+def test_names_that_do_not_fit_may_be_given_by_hand(tmp_path: Path, state: State):
+    folder = hf_folder(tmp_path, state, {"id2label": {"0": "a", "1": "b", "2": "c"}})
+    message = refused(folder)
+    assert "config.json: id2label has 3 names, the head 5 outputs" in message
+    assert "--classes" in message
+    assert load_checkpoint(folder, by_hand=("classes",)).spec.classes is None
 
 
 def test_default_labels_are_no_class_names(tmp_path: Path, state: State):

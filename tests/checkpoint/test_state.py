@@ -98,12 +98,12 @@ def test_a_backbone_is_told_apart(tmp_path: Path, state: State, layout: str, hea
             {"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)},
             "is not a VAN: its tensors are conv1.weight, fc.bias",
         ),
-        ({"epoch": 3, "parts": {"a": torch.zeros(2)}}, "holds no tensors where a state dict should be"),
-        ({}, "holds no tensors"),
+        ({"epoch": 3, "parts": {"a": torch.zeros(2)}}, "holds no PyTorch tensors where a state dict should be"),
+        ({}, "holds no PyTorch tensors"),
         ([torch.zeros(2)], "holds a list"),
         (torch.zeros(2), "holds a Tensor"),
         ("hello", "holds a str"),
-        ({"model": {"model": {"model": {"model": {"model": {}}}}}}, "holds no tensors where a state dict"),
+        ({"model": {"model": {"model": {"model": {"model": {}}}}}}, "holds no PyTorch tensors where a state dict"),
     ],
 )
 def test_other_contents(tmp_path: Path, content: Any, said: str):

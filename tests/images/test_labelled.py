@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -281,8 +283,8 @@ def test_labels_are_matched_in_other_capitals(pictures: Path) -> None:
         ("labels.json", "{", "cannot be read"),
         ("labels.json", "[]", "no entries"),
         ("labels.json", "3", "no entries"),
-        ("labels.json", '{"a.png": 3}', "the labels of a.png are 3"),
-        ("labels.json", '{"a.png": ["cat", 1]}', "expected a list of names"),
+        ("labels.json", '{"a.png": 3.5}', "the labels of a.png are 3.5"),
+        ("labels.json", '{"a.png": ["cat", null]}', "expected a list of names"),
         ("labels.json", '[{"image": "a.png"}]', "entry 1 has no image or no labels"),
         ("labels.json", '[{"labels": ["cat"]}]', "entry 1 has no image or no labels"),
         ("labels.json", '{"images": [{"id": 1}], "annotations": [], "categories": []}', "looks like COCO"),
@@ -408,3 +410,92 @@ def test_one_class_an_image_from_a_file(pictures: Path) -> None:
     file.write_text(columns(TRUTH))
     with pytest.raises(DataError, match=r"gives b.png 2 labels.*--head sigmoid"):
         open_labelled(pictures, Wanted(Head(), 3, None, file))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_numbers_are_those_of_the_classes(tmp_path: Path, known: bool, form: str) -> None:
+    """10 comes after 9, and a class that no image has keeps its number."""
+    numbers = [0, 10, 2, 9, 11]
+    for i in range(len(numbers)):
+        (tmp_path / "val").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / f"{i}.png")
+    file = tmp_path / f"labels.{form}"
+    if form == "csv":
+        file.write_text("image,label\n" + "".join(f"{i}.png,{n}\n" for i, n in enumerate(numbers)))
+    else:
+        file.write_text(json.dumps({f"{i}.png": n for i, n in enumerate(numbers)}))
+    names = tuple(f"class{c}" for c in "abcdefghijkl") if known else None
+    with open_labelled(tmp_path / "val", Wanted(Head(), 12, names, file)) as images:
+        assert [item.label for item in images.items] == numbers
+        assert images.classes == (names or tuple(map(str, range(12))))
+    with pytest.raises(DataError, match="class number 11, the network classes 0 to 10"):
+        open_labelled(tmp_path / "val", Wanted(Head(), 11, None, file))
+
+
+def test_numbers_of_two_classes(pictures: Path) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_text("image,label\na,0\nb,0\nc,0\nd,0\n")
+    for classes in (None, ("ok", "defect")):
+        with open_labelled(pictures, Wanted(SIGMOID, 1, classes, file)) as images:
+            assert [item.label for item in images.items] == [0, 0, 0, 0]
+    file.write_text("image,label\na,ok\nb,ok\nc,ok\nd,ok\n")
+    with pytest.raises(DataError, match="calls every image 'ok', which does not say"):
+        open_labelled(pictures, Wanted(SIGMOID, 1, None, file))
+
+
+def test_a_column_called_label_is_it_beside_others_of_0_and_1(pictures: Path) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_text("image,label,fold\na,0,1\nb,1,0\nc,1,0\nd,0,0\n")
+    with open_labelled(pictures, Wanted(Head(), 2, None, file)) as images:
+        assert [item.label for item in images.items] == [0, 1, 1, 0]
+
+
+def test_names_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "val" / unicodedata.normalize("NFD", "café.png"))
+    (tmp_path / "labels.json").write_text(json.dumps({unicodedata.normalize("NFC", "café.png"): ["cat"]}))
+    found, warnings = read(tmp_path / "val", Wanted(SIGMOID, 1 + 1, ("cat", "dog"), tmp_path / "labels.json"))
+    assert list(found.values()) == [{"cat"}]
+    assert not [w for w in warnings if "no row" in w]
+
+
+def test_names_with_dots_are_whole(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    for name in ("1.2.840.1.png", "1.2.840.2.png", "1.2.840.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name)
+    rows = {"1.2.840.1": ["cat"], "1.2.840.2": ["dog"], "1.2.840": []}
+    (tmp_path / "labels.json").write_text(json.dumps(rows))
+    found, _ = read(tmp_path / "val", Wanted(SIGMOID, 2, None, tmp_path / "labels.json"))
+    assert found == {f"{name}.png": set(there) for name, there in rows.items()}
+
+
+def test_a_group_that_no_annotation_is_of_is_no_label(pictures: Path) -> None:
+    """Roboflow's export has the project's name as category 0."""
+    content = json.loads(coco(TRUTH))
+    content["categories"].append({"id": 0, "name": "animals", "supercategory": "none"})
+    file = pictures.parent / "labels.json"
+    file.write_text(json.dumps(content))
+    for classes in (None, NAMES):
+        assert read(pictures, Wanted(SIGMOID, 3, classes, file))[0] == TRUTH
+
+
+def test_lines_may_hold_what_python_calls_a_line_break(pictures: Path) -> None:
+    file = pictures.parent / "labels.jsonl"
+    lines = [
+        json.dumps({"image": i, "labels": sorted(t), "text": "a\u2028b"}, ensure_ascii=False) for i, t in TRUTH.items()
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert read(pictures, Wanted(SIGMOID, 3, None, file))[0] == TRUTH
+
+
+def test_spreadsheets_first_line(pictures: Path) -> None:
+    file = pictures.parent / "labels.csv"
+    file.write_text("sep=,\n" + columns(TRUTH))
+    assert read(pictures, Wanted(SIGMOID, 3, None, file))[0] == TRUTH
+
+
+def test_a_pipe_is_no_file_of_labels(pictures: Path) -> None:
+    os.mkfifo(pictures.parent / "labels.csv")
+    with pytest.raises(DataError, match="no regular file"):
+        open_labelled(pictures, Wanted(SIGMOID, 3, None, pictures.parent / "labels.csv"))
