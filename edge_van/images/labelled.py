@@ -157,11 +157,9 @@ def _rows_of(images: ImageSet, table: LabelFile) -> list[str | None]:
         parts = _bare(row)
         matches = ends.get(parts, [])
         if not matches:  # the row may begin further up than the set
-            tails = (k for k in range(1, len(parts)) if parts[:k] == above[-k:] and parts[k:] in ends)
-            cut = next(tails, None)
-            matches = (
-                [] if cut is None else [i for i in ends[parts[cut:]] if _bare(images.items[i].name) == parts[cut:]]
-            )
+            cuts = (k for k in range(1, len(parts)) if parts[:k] == above[-k:] and parts[k:] in ends)
+            parts = parts[next(cuts, len(parts)) :]
+            matches = [i for i in ends.get(parts, []) if _bare(images.items[i].name) == parts]
         if len(matches) > 1:  # of several ends the whole path
             matches = [i for i in matches if _bare(images.items[i].name) == parts]
         for i in matches:
@@ -237,12 +235,6 @@ def _truth(
         return [None] * len(numbers), targets
     for name, there in zip(names, numbers, strict=True):
         if len(there) != 1:
-            several = (
-                ""
-                if wanted.is_binary
-                else "give --head sigmoid with the checkpoint if an image may have several, else "
-            )
-            raise DataError(
-                f"{called} gives {name} {len(there)} labels, and the network chooses one class: {several}mend it"
-            )
+            advice = "mend it" if wanted.is_binary else "mend it, or give --head sigmoid if an image may have several"
+            raise DataError(f"{called} gives {name} {len(there)} labels, and the network chooses one class: {advice}")
     return [there[0] for there in numbers], None
