@@ -33,6 +33,10 @@ class TopClass:
     name: str
     probability: float | None
 
+    def __post_init__(self) -> None:
+        if self.probability is not None and not 0.0 <= self.probability <= 1.0:  # a NaN is none either
+            raise UsageError(f"a probability is from 0 to 1; got {self.probability!r}")
+
 
 @dataclass(frozen=True)
 class Flip:

@@ -38,8 +38,8 @@ def test_a_report_of_the_time_when_the_cores_were_watched_is_read(single: Report
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 99}, ("version 99", "reads 1 to 2")),
-        ({"schema_version": 0}, ("version 0", "reads 1 to 2")),
+        ({"schema_version": 99}, ("version 99", "reads 1 to 3")),
+        ({"schema_version": 0}, ("version 0", "reads 1 to 3")),
         ({"kind": "edge-van benchmark"}, ("'edge-van benchmark'", f"no {REPORT_KIND}")),
         ({"verdicts": []}, ("has not one verdict for each",)),
         ({"sides": [], "verdicts": []}, ("has not one verdict for each",)),
@@ -71,14 +71,15 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_what_could_not_be_read_again_is_not_written(single: Report) -> None:
-    """JSON has no NaN: msgspec writes null, which is no number."""
+    """JSON has no NaN: msgspec writes null, which stands for no probability at all."""
     [side] = single.sides
     assert side.explanation is not None
     [first, *rest] = side.explanation.flips
-    unknown = replace(first, int8=replace(first.int8, probability=float("nan")))
+    for probability in (float("nan"), 1.5):
+        with pytest.raises(UsageError, match="a probability is from 0 to 1"):
+            replace(first.int8, probability=probability)
     text = replace(first, image="a\udcff.png")
-    for flip in (unknown, text):
-        explained = replace(side, explanation=replace(side.explanation, flips=(flip, *rest)))
-        with pytest.raises(VerificationError) as caught:
-            encode_report(replace(single, sides=(explained,)))
-        one_line(caught, "not written", "could not be read again")
+    explained = replace(side, explanation=replace(side.explanation, flips=(text, *rest)))
+    with pytest.raises(VerificationError) as caught:
+        encode_report(replace(single, sides=(explained,)))
+    one_line(caught, "not written", "could not be read again")
