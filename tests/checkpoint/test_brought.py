@@ -389,3 +389,9 @@ def test_a_head_without_bias_is_called_so(tmp_path: Path, state: State) -> None:
 def test_numpys_archives_are_called_so(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", a=np.zeros(3))
     assert "archive of NumPy arrays" in refused(tmp_path / "v.npz")
+
+
+def test_a_shard_whose_name_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    index = {"weight_map": {"head.weight": f"{'a' * 300}.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lists shards that are not beside it" in refused(tmp_path)

@@ -26,7 +26,7 @@ from edge_van.images import sets as data_module
 from edge_van.images.decode import BrokenImageError
 from edge_van.images.draw import Draw, draw_balanced, hashes
 from edge_van.images.labels import folder_labels
-from edge_van.images.sets import ImageItem, ImageSet, open_images
+from edge_van.images.sets import ImageItem, ImageSet, open_images, splits
 from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 
@@ -475,3 +475,10 @@ def test_a_draw_is_as_even_as_it_can_be(
     assert all(drawn[label] in (size, most, most - 1) for label, size in sizes.items())
     assert all(drawn[label] >= min(size, most - 1) for label, size in sizes.items())
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_every_usual_name_of_held_out_images_is_known(tmp_path: Path, name: str) -> None:
+    for folder in (name, "train"):
+        (tmp_path / folder).mkdir()
+    assert splits(tmp_path) == (tmp_path / name, tmp_path / "train")

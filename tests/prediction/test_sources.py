@@ -157,3 +157,8 @@ def test_a_folder_for_heat_maps_is_a_folder(tmp_path: Path) -> None:
         with_targets([source("a.png")], tmp_path / "file", force=True)
     with pytest.raises(BundleError, match="name is too long"):
         with_targets([source("a.png")], tmp_path / ("x" * 300), force=True)
+
+
+def test_a_url_is_called_one() -> None:
+    with pytest.raises(UsageError, match="is a URL: download it first"), ExitStack() as stack:
+        open_sources(stack, [Path("http://example.org/a.png")])
