@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from common import arguments, calibration, demo, write_result
 
+from edge_van.head import Head
 from edge_van.model.fold import fold
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.scheme import get_scheme
-from edge_van.statistics import agreement_percent, sqnr_db
+from edge_van.statistics import sqnr_db
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SCHEMES = ("openvino", "asymmetric", "int8")
@@ -44,7 +45,7 @@ def main() -> None:
         for scheme in SCHEMES:
             graph = post_training_quantize(equalized, images, get_scheme(scheme)).graph
             logits = np.concatenate([graph(batch).numpy() for batch in held_out])
-            sqnr, agreement = sqnr_db(reference, logits), agreement_percent(reference, logits)
+            sqnr, agreement = sqnr_db(reference, logits), Head().agreement_percent(reference, logits)
             rows.append({"strength": strength, "scheme": scheme, "logit_sqnr_db": sqnr, "agreement_percent": agreement})
             print(f"strength {strength:.2f}  {scheme:12s} SQNR {sqnr:.2f} dB  agreement {agreement:.1f} %", flush=True)
     write_result(args, {"held_out_images": len(reference), "rows": rows})

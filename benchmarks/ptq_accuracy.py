@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
+from edge_van.head import Head
 from edge_van.images.sets import open_images
 from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
@@ -31,7 +32,7 @@ from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes import open_model
-from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
+from edge_van.statistics import paired_drop_interval, sqnr_db
 
 BATCH = 20
 SCHEMES = ("asymmetric", "openvino", "int8", "int8_pointwise")
@@ -69,7 +70,7 @@ def compared(reference: NDArray[Any], logits: NDArray[Any], labels: NDArray[np.i
         "drop_points": drop,
         "drop_low": low,
         "drop_high": high,
-        "agreement_percent": agreement_percent(reference, logits),
+        "agreement_percent": Head().agreement_percent(reference, logits),
         "logit_sqnr_db": sqnr_db(reference, logits),
     }
 

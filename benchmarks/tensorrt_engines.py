@@ -44,7 +44,7 @@ from edge_van.quantization.run import prepare
 from edge_van.quantization.scheme import get_scheme
 from edge_van.runtimes.image_model import ImageModel, open_image_model
 from edge_van.runtimes.model_file import exact_graph
-from edge_van.statistics import agreement_percent, paired_drop_interval, sqnr_db
+from edge_van.statistics import paired_drop_interval, sqnr_db
 
 BATCH = 20
 CARDS = ("8.6", "8.9", "12.0")
@@ -110,7 +110,7 @@ def rounded(
                 "drop_points": drop,
                 "drop_low": low,
                 "drop_high": high,
-                "agreement_percent": agreement_percent(logits["fp32"], logits[name]),
+                "agreement_percent": Head().agreement_percent(logits["fp32"], logits[name]),
                 "logit_sqnr_db": sqnr_db(logits["fp32"], logits[name]),
                 "largest_activation": largest.value,
             }

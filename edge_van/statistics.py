@@ -48,11 +48,6 @@ def to_db(signal: float, noise: float) -> float:
     return min(max(decibels, -LARGEST_DB), LARGEST_DB)
 
 
-def agreement_percent(reference: Array, other: Array) -> float:
-    """Share of rows with the same highest logit, in percent."""
-    return 100.0 * float((reference.argmax(1) == other.argmax(1)).mean())
-
-
 def in_top_k(logits: Array, labels: Array, k: int) -> NDArray[np.bool_]:
     """(N,) whether the label is among the k highest logits. A tie counts for the lower index, as argmax does."""
     own = np.take_along_axis(logits, labels[:, None], 1)

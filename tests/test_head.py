@@ -53,3 +53,14 @@ def test_the_task_follows(head: Head, outputs: int, task: str) -> None:
 def test_what_no_head_is(fields: tuple[Any, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         Head(*fields)
+
+
+def test_agreement_counts_rows() -> None:
+    reference = np.array([[1, 0], [0, 1], [1, 0], [0, 1.0]])
+    other = np.array([[9, 0], [0, 9], [0, 9], [0, 9.0]])
+    assert Head().agreement_percent(reference, other) == 75.0
+    assert Head().agreement_percent(reference, reference) == 100.0
+    assert Head().agreement_percent(reference, -reference) == 0.0
+    labels = Head("sigmoid")  # a row agrees where every label does
+    assert labels.agreement_percent(reference - 0.5, np.abs(reference) - 0.5) == 100.0
+    assert labels.agreement_percent(np.array([[1.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 1.0], [2.0, 0.5]])) == 50.0

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from edge_van.statistics import (
     LARGEST_DB,
-    agreement_percent,
     at_confidence,
     difference_interval,
     in_top_k,
@@ -118,14 +117,6 @@ def test_relative_error_is_of_the_largest_value() -> None:
     assert relative_error(np.array([0.0, 1e-6]), np.zeros(2)) > 1e20
     assert math.isnan(relative_error(np.array([math.nan, 0.0]), expected))
     assert math.isnan(relative_error(expected, np.array([math.nan, 0.0])))
-
-
-def test_agreement_counts_rows() -> None:
-    reference = np.array([[1, 0], [0, 1], [1, 0], [0, 1.0]])
-    other = np.array([[9, 0], [0, 9], [0, 9], [0, 9.0]])
-    assert agreement_percent(reference, other) == 75.0
-    assert agreement_percent(reference, reference) == 100.0
-    assert agreement_percent(reference, -reference) == 0.0
 
 
 @settings(max_examples=200)

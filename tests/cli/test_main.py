@@ -313,7 +313,7 @@ def test_help_is_instant_and_loads_no_torch() -> None:
     assert "--max-drop" in done.stdout
 
 
-@pytest.mark.parametrize("flag", ["--output", "--data", "--calibration"])
+@pytest.mark.parametrize("flag", ["--output", "--data", "--calibration", "--checkpoint", "--labels"])
 def test_an_empty_path_is_none(command: Run, flag: str) -> None:
     code, _, err = command("quantize", flag, "")
     assert code == 2
