@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edge_van.errors import UsageError
 
-SCHEME_NAMES = ("openvino", "asymmetric", "int8", "int8_pointwise")
+SCHEME_NAMES = ("openvino", "openvino_fast", "asymmetric", "int8", "int8_pointwise")
 """Schemes of an OpenVINO model for x86. ``edge_van.quantization.scheme.SCHEMES`` has these and ARM's; they are named
 here because that module needs torch, and a test compares."""
 

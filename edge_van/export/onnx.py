@@ -45,7 +45,7 @@ def export_onnx(
     falls under the floor (Q/DQ).
     """
     graph = model.graph if isinstance(model, QuantizedVAN) else capture(model)
-    proto = to_onnx(graph, model.input_size)
+    proto = to_onnx(graph, model.input_size, centred=isinstance(model, QuantizedVAN) and model.scheme.symmetric)
     put_in_onnx(proto, said or {})
     finish(proto, path)
     if isinstance(model, QuantizedVAN):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edge_van.errors import VerificationError
+from edge_van.export.onnx_centred import centre
 from edge_van.quantization.scheme import classify, module_path
 
 OPSET, IR_VERSION = 20, 10
@@ -31,10 +32,11 @@ _UNSEEN = ("sym_size", "dequantize_per_channel")
 """The free batch size, which ONNX has in the shapes; and the weights, which are written with their layers."""
 
 
-def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
+def to_onnx(graph: GraphModule, input_size: tuple[int, int], *, centred: bool = False) -> Any:
     """``graph`` as a ModelProto: ``images`` float32 (batch, channels, *input_size) to ``logits``, the batch size free.
 
-    A convolution or linear node has the layer's official name, and so have its weight, bias and scale.
+    A convolution or linear node has the layer's official name, and so have its weight, bias and scale. With
+    ``centred`` tensors that are quantised as uint8 become int8 around 0 (``onnx_centred``).
     Raises ``VerificationError`` for an operator that no VAN has.
     """
     import onnx
@@ -58,6 +60,8 @@ def to_onnx(graph: GraphModule, input_size: tuple[int, int]) -> Any:
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", _classes(logits)])],
         writer.constants,
     )
+    if centred:
+        centre(proto)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(proto, producer_name="edge-van", opset_imports=[opset], ir_version=IR_VERSION)
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -228,11 +232,9 @@ def _reshape(writer: _Writer, node: Any, output: str) -> str:
     )
 
 
-def _transpose(writer: _Writer, node: Any, output: str) -> str:
-    source, first, second = node.args
-    order = list(range(len(node.meta["val"].shape)))
-    order[first], order[second] = order[second], order[first]
-    return writer.emit("Transpose", [writer.tensor(source)], output, perm=order)
+def _permute(writer: _Writer, node: Any, output: str) -> str:
+    source, order = node.args
+    return writer.emit("Transpose", [writer.tensor(source)], output, perm=list(order))
 
 
 def _mean(writer: _Writer, node: Any, output: str) -> str:
@@ -258,6 +260,6 @@ _TRANSLATORS: dict[str, _Translator] = {
     "flatten": _reshape,
     "reshape": _reshape,
     "view": _reshape,
-    "transpose": _transpose,
+    "permute": _permute,
     "mean": _mean,
 }

@@ -59,7 +59,7 @@ def _resize_input(graph: Any, old: tuple[int, int], new: tuple[int, int]) -> Non
 
 
 def _resize_shapes(graph: Any, old: tuple[int, int], new: tuple[int, int]) -> None:
-    """A LayerNorm reads tokens (N, H*W, C): its map is flattened before it and gets its sides back behind it."""
+    """A LayerNorm reads tokens (N, H*W, C): its map (N, H, W, C) is flattened before it and gets its sides back."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -74,11 +74,13 @@ def _resize_shapes(graph: Any, old: tuple[int, int], new: tuple[int, int]) -> No
         shape = numpy_helper.to_array(constants[node.input[1]]).tolist()
         forms = {len(sides): (sides, wanted) for sides, wanted in ((before, after), (_tokens(before), _tokens(after)))}
         sides, wanted = forms.get(len(shape) - 2, ((), ()))
-        if not sides or tuple(shape[2:]) != sides:
+        if not sides or tuple(shape[1:-1]) != sides:
             raise _other(f"{node.name} makes {shape} of a map of {before[0]}x{before[1]}")
         # equal shapes are one constant, and need not be equal at the other size
         node.input[1] = f"{node.output[0]}.shape_at_{new[0]}x{new[1]}"
-        graph.initializer.append(numpy_helper.from_array(np.array([*shape[:2], *wanted], np.int64), node.input[1]))
+        graph.initializer.append(
+            numpy_helper.from_array(np.array([shape[0], *wanted, shape[-1]], np.int64), node.input[1])
+        )
     drop_unused(graph)
 
 

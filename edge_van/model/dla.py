@@ -62,7 +62,7 @@ def _network(folded: FoldedVAN) -> Iterator[DLALayer]:
         yield _convolution(f"patch_embed{s}.proj", folded)
         for j, block in enumerate(cast(nn.ModuleList, folded.get_submodule(f"block{s}"))):
             yield from _block(f"block{s}.{j}", cast(FoldedBlock, block), folded)
-        for step in ("flatten and transpose", "LayerNorm", "transpose and reshape"):
+        for step in ("transpose and flatten", "LayerNorm", "reshape and transpose"):
             yield DLALayer(f"norm{s}", step, False, "not among DLA's layers: runs on the GPU")
     yield DLALayer("mean", "ReduceMean", False, "DLA reduces by maximum only: runs on the GPU")
     yield DLALayer("head", "Gemm", False, "a matrix product of two dimensions: runs on the GPU")

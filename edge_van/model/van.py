@@ -134,9 +134,13 @@ class PatchEmbed(nn.Module):
 
 
 def layer_norm_map(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """LayerNorm over the channels of (N, C, H, W), in the form that OpenVINO turns into a single MVN kernel."""
-    tokens = norm(x.flatten(2).transpose(1, 2))  # (N, H*W, C)
-    return cast(Tensor, tokens.transpose(1, 2).reshape(x.shape))
+    """LayerNorm over the channels of (N, C, H, W), in the form that OpenVINO turns into a single MVN kernel.
+
+    Channels go last before the map becomes tokens: its kernels keep maps that way in memory, so nothing is moved.
+    """
+    n, c, h, w = x.shape
+    tokens = norm(x.permute(0, 2, 3, 1).flatten(1, 2))  # (N, H*W, C)
+    return cast(Tensor, tokens.reshape(n, h, w, c).permute(0, 3, 1, 2))
 
 
 class VAN(nn.Module):

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
-from edge_van.quantization.scheme import (
-    EPS,
-    HalfScalePerChannelObserver,
-    HalfScaleRangeObserver,
-    half_scale,
-)
+from edge_van.quantization.observers import EPS, HalfScaleRangeObserver, half_scale, weight_limits
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -76,14 +71,14 @@ class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
 
 
 class WeightGrid(FakeQuantizeBase):  # type: ignore[misc]
-    """One scale a channel: the largest weight is at the grid's end, until it is ``frozen``."""
+    """One scale a channel: its ``weight_limits`` are at the grid's end, until it is ``frozen``."""
 
     def __init__(self, observer: Any) -> None:
         super().__init__()
         self.dtype, self.qscheme, self.ch_axis = observer.dtype, observer.qscheme, int(observer.ch_axis)
         self.quant_min, self.quant_max = int(observer.quant_min), int(observer.quant_max)
         scale, zero_point = observer.calculate_qparams()
-        self.halves = isinstance(observer, HalfScalePerChannelObserver)
+        self.halves, self.pairs = observer.halves, observer.pairs
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32))
         self.frozen = False
@@ -93,8 +88,7 @@ class WeightGrid(FakeQuantizeBase):  # type: ignore[misc]
 
     @torch.no_grad()
     def _follow_(self, weight: Tensor) -> None:
-        others = [axis for axis in range(weight.dim()) if axis != self.ch_axis]
-        scale = (weight.abs().amax(others) / self.quant_max).clamp_min(EPS)
+        scale = (weight_limits(weight, pairs=self.pairs) / self.quant_max).clamp_min(EPS)
         self.scale.copy_(half_scale(scale) if self.halves else scale)
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -20,16 +20,8 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
-from edge_van.quantization.scheme import (
-    LAYERS,
-    RangeObserver,
-    Role,
-    Scheme,
-    VANQuantizer,
-    above_views,
-    module_path,
-    roles,
-)
+from edge_van.quantization.observers import RangeObserver
+from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:
@@ -94,8 +86,7 @@ class Calibrated:
 
     def serves(self, scheme: Scheme) -> bool:
         """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
-        grids = [(s.symmetric, s.weight_bits, s.outputs) for s in (self.scheme, scheme)]
-        return grids[0] == grids[1] and scheme.roles <= self.scheme.roles
+        return self.scheme.grids == scheme.grids and scheme.roles <= self.scheme.roles
 
     def only(self, scheme: Scheme) -> Calibrated:
         """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""

@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
+from edge_van.quantization.observers import (
+    EPS,
+    HalfScaleRangeObserver,
+    RangeObserver,
+    WeightObserver,
+)
 from edge_van.text import TextEnum
-
-EPS = 2.0**-24
-"""The smallest scale: a dead channel would get 0, which no engine takes."""
 
 
 class Role(TextEnum):
@@ -36,7 +37,8 @@ class Role(TextEnum):
     HEAD = "head"
     GATE = "gate"  # the multiplication of the LKA's output with its input
     RESIDUAL = "residual"  # the block's two additions and the residual's channel factor
-    NORM = "norm"  # the LayerNorm at the end of a stage, in and out, on the map's side of its transposes
+    NORM = "norm"  # what the LayerNorm at the end of a stage computes, before it becomes a map again
+    NORM_INPUT = "norm_input"  # what it reads, while that is a map
 
 
 _LAYER_ROLES = {
@@ -56,10 +58,11 @@ _LAYER_OPERATORS = (
 )
 _VIEWS = (
     torch.ops.aten.flatten.using_ints,
-    torch.ops.aten.transpose.int,
+    torch.ops.aten.permute.default,
     torch.ops.aten.reshape.default,
     torch.ops.aten.view.default,
 )
+_ACTIVATIONS = (torch.ops.aten.gelu.default, torch.ops.aten.hardswish.default)
 _GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
 _BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
 
@@ -72,11 +75,14 @@ class Scheme:
     """Which roles are quantised and on which grid.
 
     Weights are int8, per output channel, symmetric. Activations are per tensor: asymmetric uint8 (0..255), or symmetric
-    int8 (-128..127) with zero point 0, the only form TensorRT takes, and with scales that float16 holds exactly.
+    int8 (-128..127) with zero point 0, the only form TensorRT takes, and with scales that float16 holds exactly. What
+    the feed-forward's last 1x1 reads, a GELU's output, is uint8 in either: a grid around 0 would leave half of itself
+    to values that do not occur, and a file that must have one gets the tensor moved there.
 
-    ``weight_bits=7`` keeps the weights of layers that mix channels within -63..63. An x86 CPU without VNNI adds pairs
-    of uint8 x int8 products in 16 bits, which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 63 does. Depthwise
-    kernels widen to 32 bits first and keep all 8.
+    An x86 CPU without VNNI adds the products of two neighbouring input channels in 16 bits, which saturate: 255 * 127 *
+    2 does not fit. With ``pairs`` the weights of layers that mix channels are scaled so that no two neighbours of one
+    sign are over 128 together, 255 * 128 being the most that fits. Depthwise kernels widen to 32 bits first.
+    ``weight_bits=7`` keeps those layers within -63..63 instead, which costs most of them half of their grid.
 
     ``weight_bits=4`` keeps all weights within -7..7, still stored as int8: a stress for training, nothing is faster.
 
@@ -89,6 +95,7 @@ class Scheme:
     roles: frozenset[Role]
     weight_bits: int = 8
     outputs: bool = False
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (4, 7, 8):
@@ -96,12 +103,23 @@ class Scheme:
         if not self.roles & LAYERS:
             raise UsageError(f"scheme {self.name!r} quantises no convolution and no linear layer")
 
+    @property
+    def grids(self) -> tuple[bool, int, bool, bool]:
+        """All but which tensors: schemes that are equal here have the same range for the same tensor."""
+        return self.symmetric, self.weight_bits, self.outputs, self.pairs
+
 
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
-        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.GATE, Role.RESIDUAL, Role.NORM}, weight_bits=7),
-        Scheme("asymmetric", symmetric=False, roles=LAYERS, weight_bits=7),
+        Scheme("openvino", symmetric=False, roles=LAYERS | {Role.NORM}, pairs=True),
+        Scheme(
+            "openvino_fast",
+            symmetric=False,
+            roles=LAYERS | {Role.GATE, Role.RESIDUAL, Role.NORM, Role.NORM_INPUT},
+            pairs=True,
+        ),
+        Scheme("asymmetric", symmetric=False, roles=LAYERS, pairs=True),
         Scheme("int8", symmetric=True, roles=LAYERS),
         Scheme("int8_pointwise", symmetric=True, roles=LAYERS - DEPTHWISE),
         # depthwise convolutions have no integer kernel on ARM, however they are quantised
@@ -118,8 +136,8 @@ def get_scheme(name: str) -> Scheme:
 
 
 def for_openvino(name: str) -> Scheme:
-    """The scheme called ``name`` as a CPU takes it: with 7-bit weights, whatever it has for other engines."""
-    return replace(get_scheme(name), weight_bits=7)
+    """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines."""
+    return replace(get_scheme(name), pairs=True)
 
 
 def module_path(node: Node) -> str:
@@ -142,6 +160,9 @@ def classify(node: Node) -> Role | None:
         raise VerificationError(f"the graph has a convolution or linear layer the scheme does not know: {path!r}")
     if node.target is torch.ops.aten.layer_norm.default:
         return Role.NORM
+    if node.target is torch.ops.aten.permute.default:
+        read_by = {reader.target for tokens in node.users for reader in tokens.users}
+        return Role.NORM_INPUT if torch.ops.aten.layer_norm.default in read_by else None
     if node.target is torch.ops.aten.mul.Tensor and _GATE_MODULE.fullmatch(path):
         return Role.GATE
     if node.target is torch.ops.aten.add.Tensor and _BLOCK_MODULE.fullmatch(path):
@@ -168,55 +189,15 @@ def above_views(node: Node) -> Node:
     return node
 
 
-def _weight_spec(largest: int, *, half_scale: bool) -> QuantizationSpec:
+def _weight_spec(largest: int, *, halves: bool, pairs: bool = False) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-largest,
         quant_max=largest,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=(HalfScalePerChannelObserver if half_scale else PerChannelMinMaxObserver).with_args(
-            eps=EPS
-        ),
+        observer_or_fake_quant_ctr=WeightObserver.with_args(eps=EPS, halves=halves, pairs=pairs),
     )
-
-
-def half_scale(scale: Tensor) -> Tensor:
-    """Rounded up to float16, subnormals included, so that a graph in float16 has the same grid, and clips no more."""
-    half = scale.half()
-    step = torch.nextafter(half, torch.full_like(half, torch.inf))
-    return torch.where(half.float() < scale, step, half).float()
-
-
-class RangeObserver(HistogramObserver):  # type: ignore[misc]
-    """torchao's, but what its search found is kept until more is observed: ``convert`` asks again for every scheme."""
-
-    _range: tuple[Tensor, Tensor] | None = None
-
-    def forward(self, x_orig: Tensor) -> Tensor:
-        self._range = None
-        return cast(Tensor, super().forward(x_orig))
-
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        if self._range is None:
-            self._range = super().calculate_qparams()
-        return self._range
-
-
-class HalfScaleRangeObserver(RangeObserver):
-    """With a scale that float16 holds exactly."""
-
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        scale, zero_point = super().calculate_qparams()
-        return half_scale(scale), zero_point
-
-
-class HalfScalePerChannelObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
-    """torchao's, with scales that float16 holds exactly."""
-
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        scale, zero_point = super().calculate_qparams()
-        return half_scale(scale), zero_point
 
 
 def _annotate(node: Node, inputs: dict[Node, QuantizationSpec], output: QuantizationSpec | None = None) -> None:
@@ -240,6 +221,14 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
             observer_or_fake_quant_ctr=(HalfScaleRangeObserver if symmetric else RangeObserver).with_args(eps=EPS),
         )
+        # export moves it into the middle of a grid around 0: see ``export.onnx_centred``
+        self._one_sided = QuantizationSpec(
+            dtype=torch.uint8,
+            quant_min=0,
+            quant_max=255,
+            qscheme=torch.per_tensor_affine,
+            observer_or_fake_quant_ctr=(HalfScaleRangeObserver if symmetric else RangeObserver).with_args(eps=EPS),
+        )
         # LayerNorm cancels the scale of a grid centred on 0, so the kernel reads the integers as they are
         self._centred = QuantizationSpec(
             dtype=torch.int8,
@@ -248,36 +237,28 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             qscheme=torch.per_tensor_symmetric,
             observer_or_fake_quant_ctr=RangeObserver.with_args(eps=EPS),
         )
-        self._weight = _weight_spec(7 if scheme.weight_bits == 4 else 127, half_scale=symmetric)
-        self._weight_7bit = _weight_spec(63, half_scale=symmetric)
+        largest = {4: 7, 7: 63, 8: 127}[scheme.weight_bits]
+        self._mixing = _weight_spec(largest, halves=symmetric, pairs=scheme.pairs and largest == 127)
+        self._depthwise = _weight_spec(7 if scheme.weight_bits == 4 else 127, halves=symmetric)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node, role in roles(model):
             if role not in self.scheme.roles:
                 continue
             if role is Role.NORM:
-                self._annotate_norm(node)
+                _annotate(node, {}, self._activation)
+            elif role is Role.NORM_INPUT:
+                _annotate(node, {node.all_input_nodes[0]: self._centred})
             elif role in (Role.GATE, Role.RESIDUAL):
                 _annotate(node, {a: self._activation for a in node.all_input_nodes if a.op == "call_function"})
             else:
-                narrow = self.scheme.weight_bits == 7 and role not in DEPTHWISE
                 data, weight = node.all_input_nodes[:2]
-                inputs = {weight: self._weight_7bit if narrow else self._weight}
+                inputs = {weight: self._depthwise if role in DEPTHWISE else self._mixing}
                 if not self._is_quantized_norm(above_views(data)):
-                    inputs[data] = self._activation
+                    one_sided = role is Role.POINTWISE and data.target in _ACTIVATIONS
+                    inputs[data] = self._one_sided if one_sided else self._activation
                 _annotate(node, inputs, self._activation if self.scheme.outputs else None)
         return model
-
-    def _annotate_norm(self, node: Node) -> None:
-        """The input where the map is read, before it becomes tokens: the transposes between then move bytes, and the
-        engine merges them with the kernel's own layout."""
-        first = node
-        while (above := first.all_input_nodes[0]).target in _VIEWS:
-            first = above
-        if first is node:
-            raise VerificationError(f"LayerNorm {module_path(node)!r} does not read a reshaped map")
-        _annotate(first, {first.all_input_nodes[0]: self._centred})
-        _annotate(node, {}, self._activation)
 
     def _is_quantized_norm(self, node: Node) -> bool:
         return Role.NORM in self.scheme.roles and classify(node) is Role.NORM

@@ -47,7 +47,7 @@ def test_an_unusual_kernel_of_random_weights_is_exported(
         tmp_path / "v.safetensors",
         data=data,
         output=tmp_path / "b",
-        recipe=replace(load_recipe(), samples=9),
+        recipe=replace(load_recipe(), samples=9, openvino_scheme="openvino_fast"),
         options=QuantizeOptions(targets=("openvino",)),
     )
     model = openvino.Core().compile_model(bundle.file("openvino/model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torchao.quantization.pt2e import PerChannelMinMaxObserver
 
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid
-from edge_van.quantization.scheme import EPS, HalfScalePerChannelObserver, HalfScaleRangeObserver, RangeObserver
+from edge_van.quantization.observers import EPS, HalfScaleRangeObserver, RangeObserver, WeightObserver
 
 
 def activation_grid(x: Tensor, *, symmetric: bool = False) -> ActivationGrid:
@@ -27,10 +28,8 @@ def activation_grid(x: Tensor, *, symmetric: bool = False) -> ActivationGrid:
 
 
 def weight_grid(weight: Tensor, largest: int = 127, *, halves: bool = False) -> WeightGrid:
-    kind = HalfScalePerChannelObserver if halves else PerChannelMinMaxObserver
-    observer = kind(
-        dtype=torch.int8, quant_min=-largest, quant_max=largest, qscheme=torch.per_channel_symmetric, ch_axis=0, eps=EPS
-    )
+    options: dict[str, Any] = {"qscheme": torch.per_channel_symmetric, "ch_axis": 0, "eps": EPS}
+    observer = WeightObserver(dtype=torch.int8, quant_min=-largest, quant_max=largest, halves=halves, **options)
     observer(weight)
     return WeightGrid(observer)
 

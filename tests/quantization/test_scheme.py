@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import HistogramObserver
@@ -16,14 +18,12 @@ from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedBlock, FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.quantization.equalize import equalize
+from edge_van.quantization.observers import EPS, HalfScaleRangeObserver, RangeObserver, WeightObserver
 from edge_van.quantization.ptq import capture, post_training_quantize
 from edge_van.quantization.scheme import (
     DEPTHWISE,
-    EPS,
     LAYERS,
     SCHEMES,
-    HalfScaleRangeObserver,
-    RangeObserver,
     Role,
     Scheme,
     VANQuantizer,
@@ -113,6 +113,7 @@ def test_counts_of_b0(b0_graph: GraphModule):
         Role.GATE: 13,
         Role.RESIDUAL: 39,  # in each block two additions and the residual's factor
         Role.NORM: 4,
+        Role.NORM_INPUT: 4,
     }
 
 
@@ -199,7 +200,8 @@ def test_arms_layers_are_int8_in_and_int8_out(folded: FoldedVAN, images: Images)
         if role in LAYERS - DEPTHWISE:
             readers = {str(reader.target) for reader in node.users}
             assert readers == {"quantized_decomposed.quantize_per_tensor.default"}, module_path(node)
-    assert {n.args[2] for n in calls(quantized.graph, "quantize_per_tensor")} == {0}  # zero points
+    one_sided = {n.args[0] for n in calls(quantized.graph, "quantize_per_tensor") if n.args[2]}  # with a zero point
+    assert {str(n.target) for n in one_sided} == {"aten.gelu.default"}
 
 
 # --- grids ---
@@ -220,11 +222,38 @@ def test_weights_are_int8_per_channel_and_symmetric(with_dead_channels: dict[str
         per_channel = weight.flatten(1).int().abs().amax(1)
         assert per_channel.max() <= 127
         # a living channel uses its whole grid, a dead one is all zeros
-        largest = int(per_channel.max())
-        assert set(per_channel.tolist()) <= {0, largest}
+        filled = per_channel if not SCHEMES[name].pairs else torch.maximum(per_channel, largest_pair(weight))
+        assert set(filled.tolist()) <= ({0, 126, 127, 128} if SCHEMES[name].pairs else {0, 127})
         assert (scale[per_channel == 0] == EPS).all()
     dead = [n for n in nodes if not constant(graph, n.args[0])[1].any()]
     assert len(dead) == len(nodes) - 1  # all but the head
+
+
+def largest_pair(weight: Tensor) -> Tensor:
+    """Of each output channel the largest sum of two neighbouring input channels' weights of one sign."""
+    found = weight.flatten(1).int().abs().amax(1)
+    if weight.shape[1] == 1:
+        return found
+    for sign in (1, -1):
+        part = (sign * weight.int()).clamp_min(0)
+        for i in range(0, weight.shape[1] - 1, 2):
+            found = torch.maximum(found, (part[:, i] + part[:, i + 1]).reshape(len(part), -1).amax(1))
+    return found
+
+
+@given(seed=st.integers(0, 10_000), channels=st.integers(1, 9), side=st.sampled_from([1, 3]), halves=st.booleans())
+def test_no_pair_of_neighbours_can_overflow_16_bits(seed: int, channels: int, side: int, halves: bool):
+    """Of uint8 activations at their largest, whatever the weights: neither sum is over 16 bits, signed."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(4, channels, side, side, generator=generator) * 10 ** torch.randn(1, generator=generator)
+    options: dict[str, Any] = {"qscheme": torch.per_channel_symmetric, "ch_axis": 0, "eps": EPS}
+    observer = WeightObserver(dtype=torch.int8, quant_min=-127, quant_max=127, halves=halves, pairs=True, **options)
+    observer(weight)
+    scale, zero_point = observer.calculate_qparams()
+    grid = torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, -127, 127)
+    integers = (grid / scale.view(-1, 1, 1, 1)).round()
+    assert int(largest_pair(integers).max()) * 255 <= 2**15 - 1
+    assert int(largest_pair(integers).max()) >= 126  # and no more of the grid is given up than that takes
 
 
 @pytest.mark.parametrize("name", ["openvino", "int8"])
@@ -269,10 +298,10 @@ def test_activations_are_per_tensor(with_dead_channels: dict[str, GraphModule], 
         scale, zero_point, low, high, dtype = (constant(graph, a) for a in node.args[1:6])
         scales.append(float(scale))
         zero_points.append(int(zero_point))
-        if SCHEMES[name].symmetric:
-            assert (zero_points[-1], low, high, dtype) == (0, -128, 127, torch.int8)
+        if SCHEMES[name].symmetric and dtype == torch.int8:
+            assert (zero_points[-1], low, high) == (0, -128, 127)
         elif dtype == torch.int8:  # what a LayerNorm reads
-            assert name == "openvino"
+            assert name == "openvino_fast"
             assert (zero_points.pop(), low, high) == (0, -128, 127)
         else:
             assert (low, high, dtype) == (0, 255, torch.uint8)
@@ -288,27 +317,30 @@ def test_dead_channels_give_numbers(with_dead_channels: dict[str, GraphModule], 
         assert with_dead_channels[name](images(3, *SIZE)).isfinite().all()
 
 
-def test_the_openvino_scheme_quantises_gates_and_additions(with_dead_channels: dict[str, GraphModule]):
+def test_the_fast_scheme_quantises_gates_and_additions(with_dead_channels: dict[str, GraphModule]):
     def float_inputs(graph: GraphModule, role: Role) -> int:
         inputs = [a for n, r in roles(graph) if r is role for a in n.args if isinstance(a, Node)]
         return sum(a.op == "call_function" and "dequantize" not in str(a.target) for a in inputs)
 
     for role in (Role.GATE, Role.RESIDUAL):
-        assert float_inputs(with_dead_channels["openvino"], role) == 0
+        assert float_inputs(with_dead_channels["openvino_fast"], role) == 0
         assert float_inputs(with_dead_channels["int8"], role) > 0
 
 
-def test_the_openvino_scheme_quantises_layer_norms_above_their_transposes(graph: GraphModule, folded: FoldedVAN):
-    """In: the map itself, centred on 0. Out: before the transposes back, and never a second time at the next conv."""
-    quantized = post_training_quantize(folded, [torch.zeros(2, 3, *SIZE)], SCHEMES["openvino"]).graph
+@pytest.mark.parametrize("name", ["openvino", "openvino_fast"])
+def test_layer_norms_are_quantised_on_the_maps_side_of_their_transposes(folded: FoldedVAN, name: str):
+    """In, by the fast scheme: the map itself, centred on 0. Out: before the transpose back, and never a second time at
+    the next conv."""
+    quantized = post_training_quantize(folded, [torch.zeros(2, 3, *SIZE)], SCHEMES[name]).graph
     norms = calls(quantized, "layer_norm")
     assert len(norms) == 4
     for norm in norms:
         above = norm.args[0]
         assert above is not above_views(above)
         source = above_views(above)
-        assert "dequantize_per_tensor" in str(source.target)
-        assert source.args[2:6] == (0, -128, 127, torch.int8)
+        assert ("dequantize_per_tensor" in str(source.target)) == (name == "openvino_fast")
+        if name == "openvino_fast":
+            assert source.args[2:6] == (0, -128, 127, torch.int8)
         [reader] = norm.users
         assert "quantize_per_tensor" in str(reader.target)
     for conv in [n for n, role in roles(quantized) if role is Role.PATCH_EMBED][1:]:
@@ -317,12 +349,6 @@ def test_the_openvino_scheme_quantises_layer_norms_above_their_transposes(graph:
         assert source.args[0].args[0].target is torch.ops.aten.layer_norm.default
     other = post_training_quantize(folded, [torch.zeros(2, 3, *SIZE)], SCHEMES["asymmetric"]).graph
     assert all("quantize" not in str(reader.target) for norm in calls(other, "layer_norm") for reader in norm.users)
-
-
-def test_a_layer_norm_of_no_map_is_refused():
-    captured = torch.export.export(Stranger(nn.LayerNorm(3)), (torch.zeros(2, 3),)).module()
-    with pytest.raises(VerificationError, match="'stem'"):
-        VANQuantizer(SCHEMES["openvino"]).annotate(captured)
 
 
 def test_a_tensor_with_several_readers_is_quantised_once(with_dead_channels: dict[str, GraphModule]):
