@@ -28,7 +28,7 @@ from edge_van.runtimes.openvino import has_bf16
 from edge_van.statistics import paired_ratio
 from edge_van.timing.latency import RunLength, measure_latency
 
-SCHEMES = ("openvino", "asymmetric", "int8")
+SCHEMES = ("openvino", "openvino_fast", "int8")
 BASELINES = ("fp32", "nncf_defaults")
 RUNS = 3
 """Each opens every model anew, so that where its memory happens to lie is not taken for a difference."""

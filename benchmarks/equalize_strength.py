@@ -22,7 +22,7 @@ from edge_van.quantization.scheme import get_scheme
 from edge_van.statistics import sqnr_db
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SCHEMES = ("openvino", "asymmetric", "int8")
+SCHEMES = ("openvino", "openvino_fast", "int8")
 BATCH = 25
 
 

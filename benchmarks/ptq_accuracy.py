@@ -17,6 +17,7 @@ import numpy as np
 from common import arguments, calibration, demo, nncf_defaults, write_result
 from numpy.typing import NDArray
 
+from edge_van.checkpoint.load import load_checkpoint
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.head import Head
@@ -35,7 +36,7 @@ from edge_van.runtimes import open_model
 from edge_van.statistics import paired_drop_interval, sqnr_db
 
 BATCH = 20
-SCHEMES = ("asymmetric", "openvino", "int8", "int8_pointwise")
+SCHEMES = ("openvino", "openvino_fast", "int8", "int8_pointwise")
 
 
 def run(runtime: str, path: Path, pixels: NDArray[np.uint8], images: CalibrationImages, title: str) -> NDArray[Any]:
@@ -84,8 +85,14 @@ def in_words(row: dict[str, Any]) -> str:
 
 def main() -> None:
     """Build, run, print, write."""
-    args = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--checkpoint", type=Path, help="another network than the embedded demo")
+    parser.add_argument("--short", action="store_true", help="only what one chooses between, without the reasons")
+    args = parser.parse_args()
     loaded, spec = demo(args.size)
+    if args.checkpoint is not None:
+        loaded = load_checkpoint(args.checkpoint)
+        spec = replace(loaded.spec, size=(args.size, args.size))
     images = calibration(args.train, spec, args.samples)
     pixels, labels = test_images(args.test, spec)
     folded, _ = fold(loaded.van, spec.size)
@@ -106,13 +113,15 @@ def main() -> None:
 
         nncf_path = nncf_defaults(loaded, spec, images, folder)
         add("nncf_defaults_unfolded", "openvino", run("openvino", nncf_path, pixels, images, "NNCF defaults"))
-        hard = with_hardswish(folded)
+        hard, openvino = with_hardswish(folded), get_scheme("openvino")
         strength = recipe.equalize_strength
         jobs = [(get_scheme(s), folded, strength, s) for s in SCHEMES]
-        jobs += [(get_scheme(s), folded, 0.0, f"{s}_not_equalised") for s in SCHEMES[:3]]
-        jobs += [(get_scheme("openvino"), hard, strength, "hardswish_openvino")]
-        # the weights' eighth bit: what it is worth computed exactly, and what becomes of it in this CPU's kernels
-        jobs += [(replace(get_scheme(s), weight_bits=8), folded, strength, f"{s}_8bit") for s in SCHEMES[:2]]
+        jobs += [(openvino, hard, strength, "hardswish_openvino")]
+        if not args.short:
+            jobs += [(get_scheme(s), folded, 0.0, f"{s}_not_equalised") for s in ("openvino", "int8")]
+            # what pairs that fit are worth, and what becomes of those that do not in this CPU's kernels
+            jobs += [(replace(openvino, weight_bits=7), folded, strength, "openvino_7bit")]
+            jobs += [(replace(openvino, pairs=False), folded, strength, "openvino_8bit")]
         for scheme, model, exponent, title in jobs:
             equalized = equalize(model, images, strength=exponent)
             quantized = post_training_quantize(equalized, images, scheme)
@@ -122,7 +131,12 @@ def main() -> None:
                 ir = export_openvino(onnx, spec, folder / f"{title}.xml")
                 add(title, "openvino", run("openvino", ir, pixels, images, f"{title} by OpenVINO"))
     top1 = 100.0 * float((reference.argmax(1) == labels).mean())
-    write_result(args, {"fp32_top1_percent": top1, "images": len(labels), "rows": rows})
+    content = {"fp32_top1_percent": top1, "images": len(labels), "rows": rows}
+    if args.checkpoint is None:
+        write_result(args, content)
+    else:
+        name = args.checkpoint.name.partition(".")[0]
+        write_result(args, {"checkpoint": name} | content, name)
 
 
 if __name__ == "__main__":

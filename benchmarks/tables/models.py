@@ -10,9 +10,9 @@ from typing import Any
 from tables.common import TITLES, Results, cpu, ratio, source, sources
 
 COMPUTED = {"exact": "exactly", "openvino": "OpenVINO"}
-CHOSEN_BY = ("nncf_defaults_unfolded", "openvino", "asymmetric", "int8", "int8_pointwise", "hardswish_openvino")
+CHOSEN_BY = ("nncf_defaults_unfolded", "openvino", "openvino_fast", "int8", "int8_pointwise", "hardswish_openvino")
 """Models one chooses between; the others show the reason of a choice."""
-ON_THE_CPU = ("nncf_defaults_unfolded", "openvino", "asymmetric", "hardswish_openvino")
+ON_THE_CPU = ("nncf_defaults_unfolded", "openvino", "openvino_fast", "hardswish_openvino")
 """Those of them that are run by OpenVINO; the rest are TensorRT's graphs."""
 IN_SHORT = (
     ("nncf_defaults_unfolded", "nncf_defaults", "INT8, NNCF's defaults"),
@@ -23,17 +23,18 @@ IN_SHORT = (
 REASONS = (
     ("openvino", "what ships"),
     ("openvino_not_equalised", "... without equalisation"),
-    ("openvino_8bit", "... with 8-bit weights everywhere"),
-    ("asymmetric", "`asymmetric`"),
-    ("asymmetric_not_equalised", "... without equalisation"),
-    ("asymmetric_8bit", "... with 8-bit weights everywhere"),
-    ("int8", "`int8`, all weights 8-bit"),
+    ("openvino_7bit", "... with 7-bit weights in layers that mix channels"),
+    ("openvino_8bit", "... with 8-bit weights that overflow without VNNI"),
+    ("openvino_fast", "`openvino_fast`"),
+    ("int8", "`int8`"),
     ("int8_not_equalised", "... without equalisation"),
 )
 
 
 def accuracy(results: Results) -> list[str]:
     """The tables of ``ptq_accuracy.py``: what one chooses by, from the first machine; the reasons, from all."""
+    others = [result for result in results if "checkpoint" in result]
+    results = [result for result in results if "checkpoint" not in result]
     first = results[0]
     lines = [
         "## Accuracy",
@@ -41,12 +42,18 @@ def accuracy(results: Results) -> list[str]:
         f"VAN-B0 on CIFAR-10 at {first['size_px']} px, {first['images']:,} test images, "
         f"{first['calibration_images']} calibration images; FP32 top-1 {first['fp32_top1_percent']:.2f} %.",
         "",
-        "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
-        "|---|---|---|---|---|---|",
+        *_choices(first),
     ]
-    for name in CHOSEN_BY:
-        rows = [r for r in first["rows"] if r["model"] == name]
-        lines += [_accuracy_row(r) for r in rows if r["computed_by"] == "exact" or name in ON_THE_CPU]
+    for result in others:
+        lines += [
+            "",
+            f"A harder task, `{result['checkpoint']}`, trained from scratch, on {result['images']:,} images; FP32 "
+            f"top-1 {result['fp32_top1_percent']:.2f} %.",
+            "",
+            *_choices(result),
+            "",
+            source(result),
+        ]
     cpus = [cpu(r) for r in results]
     lines += [
         "",
@@ -55,15 +62,27 @@ def accuracy(results: Results) -> list[str]:
         f"| model | exactly | {' | '.join(cpus)} |",
         f"|---|---|{'---|' * len(cpus)}",
     ]
-    for name, title in REASONS:
+    measured = {row["model"] for row in first["rows"]}
+    for name, title in (row for row in REASONS if row[0] in measured):
         cells = [_sqnr(first, name, "exact"), *(_sqnr(r, name, "openvino") for r in results)]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return [*lines, "", *sources(results)]
 
 
+def _choices(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "| model | computed by | top-1 % | drop in points (95 % interval) | agreement % | logit SQNR dB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in CHOSEN_BY:
+        rows = [r for r in result["rows"] if r["model"] == name]
+        lines += [_accuracy_row(r) for r in rows if r["computed_by"] == "exact" or name in ON_THE_CPU]
+    return lines
+
+
 def summary(accuracies: Results, latencies: Results) -> list[str]:
     """What INT8 costs and buys, in four rows of one machine: the first whose results have both."""
-    a = accuracies[0]
+    a = next(result for result in accuracies if "checkpoint" not in result)
     machine = a["machine"]
     found = next(r for r in latencies if r["machine"]["cpu"] == machine["cpu"])
     tops = {r["model"]: r for r in a["rows"] if r["computed_by"] == "openvino"}

@@ -12,7 +12,7 @@ from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 
 SMALLEST_ROOM = 0.01
 """Points between a drop and its limit under which the number of images that would tell them apart is beyond any set."""
-ACCURACY_ADVICE = 'more --samples, or a recipe with openvino_scheme = "asymmetric", may lose less'
+ACCURACY_ADVICE = "more --samples, or --method qat, may lose less"
 NO_VNNI = "this CPU has no VNNI: INT8 gains less here than on one that has it"
 """The warning of ``edge-van quantize`` on such a CPU."""
 LATENCY_ADVICE = "give --target openvino, whose models are timed, or leave --min-speedup out"

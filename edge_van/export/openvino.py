@@ -150,10 +150,9 @@ def check_kernels(
     wanted, measured = graph_db - KERNELS_MARGIN_DB, sqnr_db(reference, actual)
     if not measured >= wanted:
         by = "as it is written" if exact else "by OpenVINO's integer kernels"
-        no_vnni = ". On a CPU without VNNI take an openvino_scheme of 7-bit weights (openvino, asymmetric)"
         raise VerificationError(
             f"{path.name} run {by} is {measured:.1f} dB SQNR from the float network, at least {wanted:.1f} were "
-            f"expected: run edge-van doctor{'' if exact else no_vnni}"
+            f"expected: run edge-van doctor"
         )
     return measured
 
