@@ -71,7 +71,10 @@ def add_openvino_output(model: Any, stage: int) -> None:
         port = None if len(heads) != 1 else _port_before_quantizers(heads[0])
         if port is None or port.get_node().get_type_name() != "ReduceMean":
             raise _no_stage(stage, "ReduceMean before head")
-        port = _port_before_quantizers(port.get_node())
+        mean = port.get_node()
+        port = _port_before_quantizers(mean)
+        if sorted(mean.input_value(1).get_node().data.tolist()) == [1, 2]:  # the transpose before it was merged into it
+            port = _channels_first(port)
     else:
         name = f"patch_embed{stage + 1}.proj"
         # the converter splits a convolution and its bias, and names the latter after the layer
@@ -82,6 +85,13 @@ def add_openvino_output(model: Any, stage: int) -> None:
         port = _port_before_quantizers(layer)
     [added] = model.add_outputs(port)
     added.get_tensor().set_names({STAGE_MAP})
+
+
+def _channels_first(port: Any) -> Any:
+    """(N, H, W, C) to (N, C, H, W)."""
+    from edge_van.runtimes.openvino import load_openvino
+
+    return load_openvino().opset13.transpose(port, [0, 3, 1, 2]).output(0)
 
 
 def _port_before_quantizers(op: Any) -> Any:
