@@ -84,7 +84,7 @@ class OpenVINOSession(Session):
             if chosen.batch is not None:
                 model.reshape({port: [chosen.batch, *list(port.partial_shape)[1:]] for port in model.inputs})
             if chosen.stage_map is not None:
-                add_openvino_output(model, chosen.stage_map)
+                add_openvino_output(ov, model, chosen.stage_map)
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             last = str(error).strip().splitlines()[-1]

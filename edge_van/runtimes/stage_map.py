@@ -64,8 +64,8 @@ def _onnx_tensor(model: Any, stage: int) -> str:
     return str(tensor)
 
 
-def add_openvino_output(model: Any, stage: int) -> None:
-    """In place: the map of ``stage`` as one more output of an OpenVINO ``model`` that is not compiled yet."""
+def add_openvino_output(ov: Any, model: Any, stage: int) -> None:
+    """In place: the map of ``stage`` as one more output of ``model``, which ``ov``, OpenVINO, has not compiled yet."""
     if stage == 4:  # the only matrix product; what it is called depends on whether the head has a bias
         heads = [op for op in model.get_ops() if op.get_type_name() == "MatMul"]
         port = None if len(heads) != 1 else _port_before_quantizers(heads[0])
@@ -74,7 +74,7 @@ def add_openvino_output(model: Any, stage: int) -> None:
         mean = port.get_node()
         port = _port_before_quantizers(mean)
         if sorted(mean.input_value(1).get_node().data.tolist()) == [1, 2]:  # the transpose before it was merged into it
-            port = _channels_first(port)
+            port = ov.opset13.transpose(port, [0, 3, 1, 2]).output(0)
     else:
         name = f"patch_embed{stage + 1}.proj"
         # the converter splits a convolution and its bias, and names the latter after the layer
@@ -85,13 +85,6 @@ def add_openvino_output(model: Any, stage: int) -> None:
         port = _port_before_quantizers(layer)
     [added] = model.add_outputs(port)
     added.get_tensor().set_names({STAGE_MAP})
-
-
-def _channels_first(port: Any) -> Any:
-    """(N, H, W, C) to (N, C, H, W)."""
-    from edge_van.runtimes.openvino import load_openvino
-
-    return load_openvino().opset13.transpose(port, [0, 3, 1, 2]).output(0)
 
 
 def _port_before_quantizers(op: Any) -> Any:
