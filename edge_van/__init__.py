@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from edge_van.errors import VerificationError as VerificationError
     from edge_van.evaluation.bundle import ValidateOptions as ValidateOptions
     from edge_van.evaluation.bundle import validate as validate
+    from edge_van.evaluation.sensitivity import SensitivityOptions as SensitivityOptions
+    from edge_van.evaluation.sensitivity import sensitivity as sensitivity
+    from edge_van.evaluation.sensitivity_record import Sensitivity as Sensitivity
     from edge_van.head import Head as Head
     from edge_van.input_spec import InputSpec as InputSpec
     from edge_van.pipeline import quantize as quantize
@@ -83,6 +86,8 @@ _HOMES = {
         *("LatencyGateError", "MissingRuntimeError", "UsageError", "VerificationError"),
     ),
     "evaluation.bundle": ("ValidateOptions", "validate"),
+    "evaluation.sensitivity": ("SensitivityOptions", "sensitivity"),
+    "evaluation.sensitivity_record": ("Sensitivity",),
     "head": ("Head",),
     "input_spec": ("InputSpec",),
     "pipeline": ("quantize",),
@@ -133,6 +138,8 @@ __all__ = [
     "QuantizeOptions",
     "Recipe",
     "ReportOptions",
+    "Sensitivity",
+    "SensitivityOptions",
     "Terminal",
     "TrainOptions",
     "TrainResult",
@@ -154,6 +161,7 @@ __all__ = [
     "report",
     "resize",
     "rollback",
+    "sensitivity",
     "train",
     "validate",
 ]

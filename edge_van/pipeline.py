@@ -151,7 +151,7 @@ def _calibration(images: Data, recipe: Recipe, seed: int, work: Work) -> tuple[C
 
 def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
-    parts = [export_fp32(job, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
+    parts = [export_fp32(job, prepared.float_network, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
     if "openvino" in targets:
         [quantized] = quantized_graphs(prepared, (for_openvino(recipe.openvino_scheme),), job.work)
         parts.append(export_int8(job, quantized))

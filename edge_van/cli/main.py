@@ -22,6 +22,7 @@ from edge_van.cli.info import info
 from edge_van.cli.predict import predict
 from edge_van.cli.quantize import quantize
 from edge_van.cli.report import report
+from edge_van.cli.sensitivity import sensitivity
 from edge_van.cli.train import train
 from edge_van.cli.types import Verbs, verbose_option
 from edge_van.cli.validate import validate
@@ -55,7 +56,21 @@ def cli() -> None:
     """Visual Attention Networks on edge devices, in INT8, with the accuracy and the latency proved."""
 
 
-for verb in (train, quantize, export, validate, benchmark, report, predict, build, deploy, device, info, doctor):
+for verb in (
+    train,
+    quantize,
+    export,
+    validate,
+    sensitivity,
+    benchmark,
+    report,
+    predict,
+    build,
+    deploy,
+    device,
+    info,
+    doctor,
+):
     cli.add_command(verb)
 
 

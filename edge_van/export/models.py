@@ -26,6 +26,7 @@ from edge_van.export.openvino import RESIZE_FLOOR_DB, check_kernels, check_openv
 from edge_van.export.results import scheme_result
 from edge_van.images.decode import as_image, decode, to_pixels
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.ptq import QuantizedVAN
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.runtimes.openvino import has_bf16
@@ -34,17 +35,16 @@ from edge_van.statistics import sqnr_db
 RESIZED_FLOOR_DB, RESIZED_MARGIN_DB, RESIZED_IMAGES = 18.0, 3.0, 32
 
 
-def export_fp32(job: ExportJob, *, with_openvino: bool) -> Exported:
-    """The folded network as ONNX, and as the IR that an INT8 model is compared with."""
-    folded = job.folded
+def export_fp32(job: ExportJob, network: FoldedVAN, *, with_openvino: bool) -> Exported:
+    """``network``, which computes what the job's folded one does, as ONNX, and as the IR that INT8 is compared with."""
     with job.work.reporter.stage("Exporting FP32"):
-        export_onnx(folded, job.place(FP32_ONNX), job.check_images, _said(job, "FP32 for any runtime"))
+        export_onnx(network, job.place(FP32_ONNX), job.check_images, _said(job, "FP32 for any runtime"))
     if not with_openvino:
         return Exported()
     with job.work.reporter.stage("Exporting FP32 to OpenVINO"):
         said = "FP32 for CPUs, by OpenVINO"
         path = export_openvino(job.place(FP32_ONNX), job.spec, job.place(FP32_IR), said, job.outputs)
-        _check_ir(job, path, folded)
+        _check_ir(job, path, job.folded)
     models = [ModelFile("fp32", "openvino", path)]
     if has_bf16():
         models.append(ModelFile("bf16", "openvino", path, {"precision": "bf16"}))

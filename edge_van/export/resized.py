@@ -49,7 +49,7 @@ def export_resized(job: ExportJob, bundle: Bundle) -> Exported:
     """
     manifest = bundle.manifest
     listed = {entry.path for entry in manifest.files}
-    parts = [export_fp32(job, with_openvino=FP32_IR in listed)]
+    parts = [export_fp32(job, job.folded, with_openvino=FP32_IR in listed)]
     parts += [_quantized(job, bundle, scheme) for scheme in manifest.schemes if scheme.quantized_layers]
     if any(scheme.target == "tensorrt" for scheme in manifest.schemes):
         parts.append(export_plain(job, manifest.recipe))

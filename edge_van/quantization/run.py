@@ -44,9 +44,14 @@ class QATJob:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What every scheme starts from. ``folded`` is the float network that all are compared with."""
+    """What every scheme starts from. ``folded`` is the float network that all are compared with.
+
+    ``float_network`` is the same function as a bundle's FP32 files have it: with the very weights that are quantised,
+    so that what quantising one layer costs can be told from the files. A recipe's other activation has other weights.
+    """
 
     folded: FoldedVAN
+    float_network: FoldedVAN
     equalized: FoldedVAN  # the same function but for a recipe's activation, with ranges that quantise better
     captured: GraphModule  # of ``equalized``
     images: CalibrationImages
@@ -58,7 +63,8 @@ def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: 
     with work.reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, images, strength=recipe.equalize_strength)
-        return Prepared(folded, equalized, capture(equalized), images)
+        is_same = source is folded
+        return Prepared(folded, equalized if is_same else folded, equalized, capture(equalized), images)
 
 
 def quantized_graphs(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:

@@ -16,6 +16,8 @@ from edge_van.bundle.manifest import check_consistent as check_manifest
 from edge_van.bundle.manifest import upgraded
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.errors import EdgeVanError, UsageError, VerificationError
+from edge_van.evaluation.sensitivity_record import Sensitivity
+from edge_van.evaluation.sensitivity_record import check_consistent as check_sensitivity
 from edge_van.machine import Machine
 from edge_van.storage.json_format import JSONFormat, encode
 from edge_van.timing.record import BenchmarkResult, check_consistent
@@ -108,6 +110,7 @@ class Side:
     explanation: Explanation | None = None
     no_explanation: str = ""
     """Why ``explanation`` is not there, and how to get it."""
+    sensitivity: Sensitivity | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,8 @@ def _check(report: Report, path: Path) -> None:
     if not names or len(known) < len(names) or [v.side for v in report.verdicts] != names:
         raise UsageError(f"{path} has not one verdict for each of its sides: {REPORT_FORMAT.again}")
     for side in report.sides:
+        if side.sensitivity is not None:
+            check_sensitivity(side.sensitivity, path)
         if side.manifest is not None:
             check_manifest(side.manifest, f"{path}: the manifest of {side.name!r}")
         if side.run is None:

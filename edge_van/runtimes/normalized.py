@@ -7,6 +7,7 @@ In: a ``Session`` with one float input (N, C, H, W) and an ``InputSpec``. Out: a
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_van.errors import BundleError
 from edge_van.input_spec import InputSpec
@@ -15,6 +16,23 @@ from edge_van.runtimes.base import Session, TensorInfo
 
 def _fits(taken: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
     return len(taken) == len(shape) and all(t in (None, s) for t, s in zip(taken, shape, strict=True))
+
+
+def normalized(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """(N, H, W, C) uint8 to (N, C, H, W) float32: (x / 255 - mean) / std."""
+    return _normalized(pixels, _affine(spec))
+
+
+def _affine(spec: InputSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean, std = np.array(spec.pixel_mean), np.array(spec.pixel_std)
+    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def _normalized(
+    pixels: NDArray[np.uint8], affine: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    scale, offset = affine
+    return np.ascontiguousarray((pixels.astype(np.float32) * scale + offset).transpose(0, 3, 1, 2))
 
 
 class NormalizedSession(Session):
@@ -45,15 +63,12 @@ class NormalizedSession(Session):
             self.inputs = session.inputs
         else:
             self.inputs = (TensorInfo(info.name, (info.shape[0], *spec.size, spec.channels), np.dtype(np.uint8)),)
-        mean, std = np.array(spec.pixel_mean), np.array(spec.pixel_std)
-        self._scale = (1.0 / (255.0 * std)).astype(np.float32)
-        self._offset = (-mean / std).astype(np.float32)
+        self._affine = _affine(spec)
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         [pixels] = feed.values()
         if self._inner.dtype != np.uint8:
-            normalized = pixels.astype(np.float32) * self._scale + self._offset
-            pixels = np.ascontiguousarray(normalized.transpose(0, 3, 1, 2)).astype(self._inner.dtype, copy=False)
+            pixels = _normalized(pixels, self._affine).astype(self._inner.dtype, copy=False)
         return self._session.run({self._inner.name: pixels})
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ def published() -> dict[str, str]:
     """File name to content, generated from the records as they are now; sorted keys, so that a change is seen."""
     from edge_van.bundle.manifest import manifest_schema
     from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION
+    from edge_van.evaluation.sensitivity_record import SENSITIVITY_SCHEMA_VERSION, sensitivity_schema
     from edge_van.reports.record import REPORT_SCHEMA_VERSION, report_schema
     from edge_van.timing.record import BENCHMARK_SCHEMA_VERSION, benchmark_schema
 
@@ -25,6 +26,7 @@ def published() -> dict[str, str]:
         f"benchmark-{BENCHMARK_SCHEMA_VERSION}.json": benchmark_schema(),
         f"manifest-{MANIFEST_SCHEMA_VERSION}.json": manifest_schema(),
         f"report-{REPORT_SCHEMA_VERSION}.json": report_schema(),
+        f"sensitivity-{SENSITIVITY_SCHEMA_VERSION}.json": sensitivity_schema(),
     }
     return {
         name: json.dumps({"$schema": _DIALECT, **_settled(schema)}, indent=2, sort_keys=True) + "\n"

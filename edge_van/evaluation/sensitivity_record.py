@@ -1,0 +1,175 @@
+"""What ``edge-van sensitivity`` writes and reads again: what quantising each place of a network costs.
+
+In: measured numbers, or ``sensitivity.json``. Out: frozen records checked by type and version; no engine, no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge_van.bundle.records import Interval
+from edge_van.errors import UsageError
+from edge_van.machine import Machine
+from edge_van.storage.json_format import JSONFormat, encode
+
+SENSITIVITY_SCHEMA_VERSION = 1
+SENSITIVITY_KIND = "edge-van sensitivity"
+MAX_PLACES = 10_000
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """The grid of a tensor from end to end, what was seen of it in float, and the share of values outside the grid."""
+
+    grid_low: float
+    grid_high: float
+    seen_low: float
+    seen_high: float
+    clipped_percent: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Logits against those in float: SQNR in dB, of all images and of either half of them; the metric's drop in points
+    from FP32."""
+
+    sqnr_db: float
+    sqnr_db_halves: tuple[float, float]
+    drop_points: float
+    drop_interval: Interval
+
+
+@dataclass(frozen=True)
+class PlaceSensitivity:
+    """A layer with its weights and its input, or an operation without weights.
+
+    ``only``: nothing else is quantised. ``without``: all but it is. ``weights_kept``: its weights were on their grid
+    all the time, as the bundle does not hold them in float.
+    """
+
+    name: str
+    part: str
+    only: Cost
+    without: Cost
+    activations: tuple[ActivationRange, ...] = ()
+    weights_kept: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was asked: two files' rows belong together where all of this is the same."""
+
+    scheme: str
+    file: str
+    file_sha256: str
+    float_sha256: str  # of the FP32 graph
+    data: str
+    images: int
+    images_sha256: str  # of their pixels as the network gets them, and of what is true of them
+    metric: str = "top-1"
+
+
+@dataclass(frozen=True)
+class PartNoise:
+    """The places of one part together: their share of the noise that all places make, and the SQNR of it alone."""
+
+    name: str
+    places: int
+    share_percent: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The content of ``sensitivity.json``. It is whole once ``places`` has all ``of_places``."""
+
+    schema_version: int
+    kind: str  # SENSITIVITY_KIND
+    edge_van_version: str
+    created: str  # ISO 8601, UTC
+    checkpoint_sha256: str
+    measurement: Measurement
+    machine: Machine
+    all_quantized: Cost
+    of_places: int
+    places: tuple[PlaceSensitivity, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.places) == self.of_places
+
+    def gain_db(self, place: PlaceSensitivity) -> float:
+        """By how much the logits' SQNR is higher where this place alone is left in float."""
+        return place.without.sqnr_db - self.all_quantized.sqnr_db
+
+    def ranked(self) -> list[PlaceSensitivity]:
+        """The place that costs most first: by the noise that it makes alone."""
+        return sorted(self.places, key=lambda place: place.only.sqnr_db)
+
+    def parts(self) -> list[PartNoise]:
+        """The parts of the network, the noisiest first. What the places of a part make alone is summed, as if it were
+        independent: it adds up to the noise of all within a few tenths of a dB where it was measured."""
+        noise: dict[str, list[float]] = {}
+        for place in self.places:
+            noise.setdefault(place.part, []).append(10.0 ** (-place.only.sqnr_db / 10.0))
+        total = sum(map(sum, noise.values()))
+        rows = [
+            PartNoise(name, len(own), 100.0 * sum(own) / total, -10.0 * math.log10(sum(own)))
+            for name, own in noise.items()
+        ]
+        return sorted(rows, key=lambda row: row.sqnr_db)
+
+    @property
+    def rank_correlation(self) -> float | None:
+        """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places."""
+        if len(self.places) < 3:
+            return None
+        halves = np.array([place.only.sqnr_db_halves for place in self.places])
+        ranks = halves.argsort(0).argsort(0)
+        return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])
+
+
+SENSITIVITY_FORMAT = JSONFormat(
+    Sensitivity, SENSITIVITY_KIND, SENSITIVITY_SCHEMA_VERSION, 1, 64 * 2**20, "sensitivity result", "measure again"
+)
+
+
+def read_sensitivity(path: Path) -> Sensitivity:
+    """The result in ``path``; ``UsageError`` for a file that is none, is broken, or contradicts itself."""
+    result = SENSITIVITY_FORMAT.read(path)
+    check_consistent(result, path)
+    return result
+
+
+def check_consistent(result: Sensitivity, where: Path | str) -> None:
+    """No place twice, no more than there are, and every figure is one. ``UsageError``, which names ``where``."""
+    names = [place.name for place in result.places]
+    costs = [result.all_quantized, *(cost for place in result.places for cost in (place.only, place.without))]
+    figures = [f for c in costs for f in (c.sqnr_db, *c.sqnr_db_halves, c.drop_points)]
+    intervals = [cost.drop_interval for cost in costs]
+    ranges = [r for place in result.places for r in place.activations]
+    if (
+        len(set(names)) < len(names)
+        or not len(names) <= result.of_places <= MAX_PLACES
+        or result.measurement.images < 2
+        or not all(abs(figure) <= 1000.0 for figure in figures)
+        or not all(-101.0 <= i.low <= i.high <= 101.0 for i in intervals)
+        or not all(r.grid_low <= r.grid_high and 0.0 <= r.clipped_percent <= 100.0 for r in ranges)
+    ):
+        raise UsageError(f"{where} has a place twice, or a figure that is none: {SENSITIVITY_FORMAT.again}")
+
+
+def encode_sensitivity(result: Sensitivity) -> bytes:
+    """Readable JSON, the same bytes for the same result."""
+    return encode(result)
+
+
+def sensitivity_schema() -> dict[str, Any]:
+    """The JSON Schema of ``sensitivity.json``."""
+    return msgspec.json.schema(Sensitivity)
