@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
-from edge_van.quantization.observers import EPS, HalfScaleRangeObserver, half_scale, weight_limits
+from edge_van.quantization.observers import EPS, HalfScales, half_scale, weight_limits
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -55,7 +55,7 @@ class ActivationGrid(FakeQuantizeBase):  # type: ignore[misc]
         self.dtype, self.qscheme = observer.dtype, observer.qscheme
         self.quant_min, self.quant_max = int(observer.quant_min), int(observer.quant_max)
         scale, zero_point = observer.calculate_qparams()
-        self.halves = isinstance(observer, HalfScaleRangeObserver)
+        self.halves = isinstance(observer, HalfScales)
         self.log_scale = nn.Parameter(scale.detach().clone().log().reshape(()))
         self.register_buffer("zero_point", zero_point.detach().clone().to(torch.int32).reshape(()))
         self._ends = (self.quant_min - int(zero_point), self.quant_max - int(zero_point))  # around what 0 becomes

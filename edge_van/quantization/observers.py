@@ -55,12 +55,34 @@ class RangeObserver(HistogramObserver):  # type: ignore[misc]
         return self._range
 
 
-class HalfScaleRangeObserver(RangeObserver):
+class MinMaxRangeObserver(RangeObserver):
+    """The range of all that was seen: one outlier widens it for every value, which is why it is not the default."""
+
+    def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
+        return self.min_val, self.max_val
+
+
+class HalfScales(RangeObserver):
     """With a scale that float16 holds exactly."""
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         scale, zero_point = super().calculate_qparams()
         return half_scale(scale), zero_point
+
+
+class HalfScaleRangeObserver(HalfScales):
+    """``RangeObserver`` in scales of float16."""
+
+
+class HalfScaleMinMaxRangeObserver(HalfScales, MinMaxRangeObserver):
+    """``MinMaxRangeObserver`` in scales of float16."""
+
+
+def range_observer(ranges: str, *, halves: bool) -> type[RangeObserver]:
+    """The observer of a recipe's ``ranges``, "squared_error" or "minmax"; with ``halves`` in scales of float16."""
+    if ranges == "minmax":
+        return HalfScaleMinMaxRangeObserver if halves else MinMaxRangeObserver
+    return HalfScaleRangeObserver if halves else RangeObserver
 
 
 class WeightObserver(PerChannelMinMaxObserver):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.observers import RangeObserver
-from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, roles
+from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, place_of, roles
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ class Calibrated:
 
     def serves(self, scheme: Scheme) -> bool:
         """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
-        return self.scheme.grids == scheme.grids and scheme.roles <= self.scheme.roles
+        return scheme.is_part_of(self.scheme)
 
     def only(self, scheme: Scheme) -> Calibrated:
         """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""
         observed = copy.deepcopy(self.observed)
-        _drop_observers_(observed, self.scheme.roles - scheme.roles)
+        _drop_observers_(observed, self.scheme, scheme)
         return replace(self, scheme=scheme, observed=observed)
 
 
@@ -143,21 +143,23 @@ def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVA
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
         observed = calibrated.only(scheme).observed
-        wanted = {module_path(node) for node, role in roles(observed) if role in scheme.roles & LAYERS}
+        layers = [(module_path(node), role) for node, role in roles(observed) if role in LAYERS]
+        wanted = {name for name, role in layers if scheme.quantizes(role, name)}
         converted = convert_pt2e(observed)
-    layers = _quantized_layers(converted)
-    if left := sorted(wanted - set(layers)):
+    quantized = _quantized_layers(converted)
+    if left := sorted(wanted - set(quantized)):
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")
     reference, batch = calibrated.reference or calibrated.model, calibrated.first_batch
     with torch.no_grad():
         measured = sqnr_db(reference(batch).numpy(), converted(batch).numpy())
-    return QuantizedVAN(converted, scheme, calibrated.model, layers, measured)
+    return QuantizedVAN(converted, scheme, calibrated.model, quantized, measured)
 
 
-def _drop_observers_(observed: GraphModule, unwanted: Set[Role]) -> None:
-    """In place: nodes of the ``unwanted`` roles read their float tensors again."""
+def _drop_observers_(observed: GraphModule, before: Scheme, scheme: Scheme) -> None:
+    """In place: nodes that ``before`` quantises and ``scheme`` does not read their float tensors again."""
     for node, role in roles(observed):
-        if role in unwanted:
+        place = place_of(node, role)
+        if before.quantizes(role, place) and not scheme.quantizes(role, place):
             for source in node.all_input_nodes:
                 if source.op == "call_module":
                     node.replace_input_with(source, source.all_input_nodes[0])

@@ -38,7 +38,7 @@ class QATJob:
             return None
         # not the scheme's repr: a set of strings has another order in each process
         roles = " ".join(sorted(scheme.roles))
-        grid = f"{scheme.name} {scheme.grids} {roles}"
+        grid = f"{scheme.name} {scheme.grids} {roles}" + "".join(f" -{place}" for place in sorted(scheme.left))
         return Resume(self.states / f"{scheme.name}{SUFFIX}", f"{self.key} {grid}")
 
 

@@ -6,7 +6,7 @@ In: the exported graph of a ``FoldedVAN``. Out: the same graph, every quantised 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
-from edge_van.quantization.observers import (
-    EPS,
-    HalfScaleRangeObserver,
-    RangeObserver,
-    WeightObserver,
-)
+from edge_van.quantization.observers import EPS, WeightObserver, range_observer
 from edge_van.text import TextEnum
 
 
@@ -86,6 +81,8 @@ class Scheme:
 
     ``weight_bits=4`` keeps all weights within -7..7, still stored as int8: a stress for training, nothing is faster.
 
+    ``left`` are places that stay in float nevertheless, by the names that ``place_of`` gives them.
+
     With ``outputs`` what a quantised layer computes is quantised too, before anything reads it. Arm's Compute Library
     has integer kernels for such layers alone: int8 in, int8 out.
     """
@@ -96,6 +93,8 @@ class Scheme:
     weight_bits: int = 8
     outputs: bool = False
     pairs: bool = False
+    left: frozenset[str] = frozenset()
+    ranges: str = "squared_error"
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (4, 7, 8):
@@ -104,9 +103,19 @@ class Scheme:
             raise UsageError(f"scheme {self.name!r} quantises no convolution and no linear layer")
 
     @property
-    def grids(self) -> tuple[bool, int, bool, bool]:
+    def grids(self) -> tuple[bool, int, bool, bool, str]:
         """All but which tensors: schemes that are equal here have the same range for the same tensor."""
-        return self.symmetric, self.weight_bits, self.outputs, self.pairs
+        return self.symmetric, self.weight_bits, self.outputs, self.pairs, self.ranges
+
+    def quantizes(self, role: Role, place: str) -> bool:
+        return role in self.roles and place not in self.left
+
+    def is_part_of(self, other: Scheme) -> bool:
+        """Whether ``other`` has the same grids on all the tensors that this quantises. Where a LayerNorm's output is
+        left in float its readers have grids of their own."""
+        norms = {place for place in self.left ^ other.left if place.startswith("norm")}
+        same_norms = not norms and (Role.NORM in self.roles) == (Role.NORM in other.roles)
+        return self.grids == other.grids and self.roles <= other.roles and other.left <= self.left and same_norms
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -135,9 +144,10 @@ def get_scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
-def for_openvino(name: str) -> Scheme:
-    """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines."""
-    return replace(get_scheme(name), pairs=True)
+def for_openvino(name: str, left: Iterable[str] = ()) -> Scheme:
+    """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines; ``left``
+    are places that stay in float."""
+    return replace(get_scheme(name), pairs=True, left=frozenset(left))
 
 
 def module_path(node: Node) -> str:
@@ -182,6 +192,15 @@ def roles(graph: GraphModule) -> Iterator[tuple[Node, Role]]:
             yield node, role
 
 
+def place_of(node: Node, role: Role) -> str:
+    """What the place of a node that has a ``role`` is called: a layer and a LayerNorm by their module, the gate by its
+    LKA; "" for the others, which cannot be left in float one by one."""
+    if role is Role.NORM_INPUT:
+        norms = [r for tokens in node.users for r in tokens.users if r.target is torch.ops.aten.layer_norm.default]
+        return f"{module_path(norms[0])}.input"
+    return "" if role is Role.RESIDUAL else module_path(node)
+
+
 def above_views(node: Node) -> Node:
     """The node whose values ``node`` holds in another shape or order; ``node`` itself if it computes."""
     while node.target in _VIEWS:
@@ -213,13 +232,14 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
         super().__init__()
         self.scheme = scheme
         symmetric = scheme.symmetric
+        observer = range_observer(scheme.ranges, halves=symmetric).with_args(eps=EPS)
         # one object for all: torchao shares the observer of a tensor that several nodes read only if the spec is equal
         self._activation = QuantizationSpec(
             dtype=torch.int8 if symmetric else torch.uint8,
             quant_min=-128 if symmetric else 0,
             quant_max=127 if symmetric else 255,
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
-            observer_or_fake_quant_ctr=(HalfScaleRangeObserver if symmetric else RangeObserver).with_args(eps=EPS),
+            observer_or_fake_quant_ctr=observer,
         )
         # export moves it into the middle of a grid around 0: see ``export.onnx_centred``
         self._one_sided = QuantizationSpec(
@@ -227,7 +247,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             quant_min=0,
             quant_max=255,
             qscheme=torch.per_tensor_affine,
-            observer_or_fake_quant_ctr=(HalfScaleRangeObserver if symmetric else RangeObserver).with_args(eps=EPS),
+            observer_or_fake_quant_ctr=observer,
         )
         # LayerNorm cancels the scale of a grid centred on 0, so the kernel reads the integers as they are
         self._centred = QuantizationSpec(
@@ -235,7 +255,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             quant_min=-128,
             quant_max=127,
             qscheme=torch.per_tensor_symmetric,
-            observer_or_fake_quant_ctr=RangeObserver.with_args(eps=EPS),
+            observer_or_fake_quant_ctr=range_observer(scheme.ranges, halves=False).with_args(eps=EPS),
         )
         largest = {4: 7, 7: 63, 8: 127}[scheme.weight_bits]
         self._mixing = _weight_spec(largest, halves=symmetric, pairs=scheme.pairs and largest == 127)
@@ -243,7 +263,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node, role in roles(model):
-            if role not in self.scheme.roles:
+            if not self.scheme.quantizes(role, place_of(node, role)):
                 continue
             if role is Role.NORM:
                 _annotate(node, {}, self._activation)
@@ -261,10 +281,15 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
         return model
 
     def _is_quantized_norm(self, node: Node) -> bool:
-        return Role.NORM in self.scheme.roles and classify(node) is Role.NORM
+        return classify(node) is Role.NORM and self.scheme.quantizes(Role.NORM, place_of(node, Role.NORM))
 
     def validate(self, model: GraphModule) -> None:
-        wanted = self.scheme.roles & LAYERS
-        annotated = {r for n, r in roles(model) if "quantization_annotation" in n.meta}
+        places = [(node, role, place_of(node, role)) for node, role in roles(model)]
+        if unknown := sorted(self.scheme.left - {place for _, _, place in places}):
+            raise UsageError(
+                f"the network has no {unknown[0]!r} that could be left in float; it has block1.0.attn.proj_1"
+            )
+        wanted = self.scheme.roles & LAYERS - {role for _, role, place in places if place in self.scheme.left}
+        annotated = {role for node, role, _ in places if "quantization_annotation" in node.meta}
         if missing := sorted(wanted - annotated):
             raise VerificationError(f"scheme {self.scheme.name!r} names layers the graph does not have: {missing}")
