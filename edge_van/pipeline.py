@@ -7,32 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from edge_van.budget.ladder import Ladder
+from edge_van.budget.memory import Memory
+from edge_van.budget.trial import Trials, folder_of
+from edge_van.bundle.budget_record import Budget, BudgetRecord
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
 from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, FoldRecord, Manifest
 from edge_van.bundle.writer import BundleWriter
-from edge_van.checkpoint.training_state import training_states
+from edge_van.checkpoint.training_state import RUNGS, training_states
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.golden import write_golden
-from edge_van.export.job import Exported, ExportJob, joined, take_probe
+from edge_van.export.job import Exported, ExportJob, Probe, joined, take_probe
 from edge_van.export.models import export_arm, export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
-from edge_van.images.draw import hashes
+from edge_van.images.draw import fingerprint, hashes
 from edge_van.machine import describe_machine, versions
-from edge_van.model.fold import fold
+from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.run import Prepared, QATJob, prepare, quantized_graphs
-from edge_van.quantization.scheme import for_openvino, get_scheme
-from edge_van.starting_point import Data, QuantizeOptions, load_source, open_data
+from edge_van.quantization.scheme import device_scheme_of, openvino_scheme_of
+from edge_van.starting_point import Data, QuantizeOptions, Source, load_source, open_data
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line
 from edge_van.version import __version__
@@ -74,20 +79,21 @@ def quantize(
         writer = stack.enter_context(BundleWriter(folder, force=options.force))
         free_space_check(writer.output, FREE_SPACE_FACTOR * _weight_bytes(source.van))
 
-        drawn, range_warnings = _calibration(images, recipe, options.seed, work)
-        ranges = drawn.images.first(recipe.samples)
+        with work.reporter.stage("Looking for images in both sets"):
+            excluded = hashes(images.held_out)
         with work.reporter.stage("Folding BatchNorm away"):
             folded, check = fold(source.van, images.spec.size)
-        probe = take_probe(images.held_out, images.spec, folded, work)
-        prepared = prepare(folded, ranges, recipe, work)
-        if recipe.method == "qat":
-            made_by = [recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.qat]
-            weights = (source.loaded.sha256, source.loaded.entry)
-            key = f"{weights} {images.spec} {drawn.record} {made_by} {options.seed} torch {torch.__version__}"
+        states = None
+        if recipe.training is not None or options.budget is not None:
             states = stack.enter_context(training_states(writer.output))
-            trained_on = drawn.images.first(recipe.qat.images)
-            prepared = replace(prepared, qat=QATJob(trained_on, recipe.qat, options.seed, states, key))
-        job = ExportJob(writer.path, images.spec, folded, ranges, probe, work, source.head)
+        preparing = Preparing(source, images, folded, excluded, options.seed, states, work)
+        probe = take_probe(images.held_out, images.spec, folded, work)
+        budget = None
+        if options.budget is not None and states is not None:
+            recipe, budget = _within(options.budget, recipe, preparing, probe, states / RUNGS)
+        drawn, range_warnings = preparing.calibration(recipe)
+        prepared = preparing.prepared(recipe)
+        job = ExportJob(writer.path, images.spec, folded, prepared.images, probe, work, source.head)
         exported = export_files(job, prepared, recipe, options.targets)
         golden = write_golden(job, exported.schemes)
         evidence = measure(job, exported, images.held_out, recipe, options.targets)
@@ -116,6 +122,7 @@ def quantize(
             golden=golden,
             head=source.head,
             rounded=evidence.rounded,
+            budget=budget,
         )
         return writer.finish(manifest)
 
@@ -128,38 +135,92 @@ def _weight_bytes(van: VAN) -> int:
     return sum(p.numel() * p.element_size() for p in van.parameters())
 
 
-def _calibration(images: Data, recipe: Recipe, seed: int, work: Work) -> tuple[Calibration, tuple[str, ...]]:
-    """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
-    with work.reporter.stage("Looking for images in both sets"):
-        excluded = hashes(images.held_out)
-    wanted = recipe.samples if recipe.method == "ptq" else max(recipe.samples, recipe.qat.images)
-    calibration = load_calibration(
-        images.training,
-        images.spec,
-        samples=wanted,
-        seed=seed,
-        batch=recipe.batch,
-        exclude_hashes=excluded,
-        work=work,
-    )
-    warnings = left_out(calibration.broken, "calibration", work)
-    if calibration.record.images < wanted:
-        used = "calibrated" if recipe.method == "ptq" else "trained"
-        warnings = (f"{used} on {calibration.record.images} images, {wanted} were asked for", *warnings)
-    return calibration, warnings
+@dataclass
+class Preparing:
+    """What every recipe starts from, and what each of them makes of it; the same is made once."""
+
+    source: Source
+    data: Data
+    folded: FoldedVAN
+    excluded: frozenset[str]  # sha256 of the images that accuracy is measured on
+    seed: int
+    states: Path | None
+    work: Work
+    _drawn: dict[int, tuple[Calibration, tuple[str, ...]]] = field(default_factory=dict)
+    _plain: dict[tuple[object, ...], Prepared] = field(default_factory=dict)
+
+    def calibration(self, recipe: Recipe) -> tuple[Calibration, tuple[str, ...]]:
+        """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
+        wanted = recipe.images
+        if wanted in self._drawn:
+            return self._drawn[wanted]
+        calibration = load_calibration(
+            self.data.training,
+            self.data.spec,
+            samples=wanted,
+            seed=self.seed,
+            batch=recipe.batch,
+            exclude_hashes=self.excluded,
+            work=self.work,
+        )
+        warnings = left_out(calibration.broken, "calibration", self.work)
+        if calibration.record.images < wanted:
+            used = "calibrated" if recipe.training is None else "trained"
+            warnings = (f"{used} on {calibration.record.images} images, {wanted} were asked for", *warnings)
+        self._drawn[wanted] = calibration, warnings
+        return calibration, warnings
+
+    def prepared(self, recipe: Recipe) -> Prepared:
+        """Equalised and captured, with what its training takes."""
+        drawn, _ = self.calibration(recipe)
+        key = (recipe.samples, recipe.equalize_strength, recipe.activation)
+        if key not in self._plain:
+            self._plain[key] = prepare(self.folded, drawn.images.first(recipe.samples), recipe, self.work)
+        settings = recipe.training
+        if settings is None:
+            return self._plain[key]
+        images = drawn.images.first(settings.images)
+        made_by = (recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.ranges, settings)
+        job = QATJob(images, settings, self.seed, self.states, f"{self.key} {drawn.record} {made_by}", recipe.method)
+        return replace(self._plain[key], qat=job)
+
+    @property
+    def key(self) -> str:
+        """All that what is made depends on, but for the recipe."""
+        loaded = self.source.loaded
+        return f"{(loaded.sha256, loaded.entry)} {self.data.spec} {self.seed} torch {torch.__version__}"
+
+
+def _within(
+    budget: Budget, recipe: Recipe, preparing: Preparing, probe: Probe, kept: Path
+) -> tuple[Recipe, BudgetRecord]:
+    """The recipe that keeps the budget, or the best there is; candidates are made in a folder of their own."""
+    work, data = preparing.work, preparing.data
+    machine = describe_machine()
+    start = replace(recipe, max_drop_points=0.0)  # the rungs are the same for any
+    key = f"{preparing.key} {fingerprint(preparing.excluded)} {start} {machine.cpu} {machine.logical_cores}"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="edge-van-budget-")))
+        images = preparing.prepared(replace(recipe, method="ptq")).images
+        head = preparing.source.head
+        job = ExportJob(folder_of(folder), data.spec, preparing.folded, images, probe, work, head)
+        trials = Trials(job, data.held_out, preparing.prepared, stack)
+        found = Ladder(trials, budget, Memory(kept, key), work).climb(recipe)
+    work.reporter.note(found.record.reason)
+    return found.recipe, found.record
 
 
 def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
     parts = [export_fp32(job, prepared.float_network, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
     if "openvino" in targets:
-        [quantized] = quantized_graphs(prepared, (for_openvino(recipe.openvino_scheme),), job.work)
+        [quantized] = quantized_graphs(prepared, (openvino_scheme_of(recipe),), job.work)
         parts.append(export_int8(job, quantized))
     if "openvino_arm" in targets:
-        [quantized] = quantized_graphs(prepared, (get_scheme(ARM_SCHEME_NAME),), job.work)
+        [quantized] = quantized_graphs(prepared, (device_scheme_of(recipe, ARM_SCHEME_NAME),), job.work)
         parts.append(export_arm(job, quantized))
     if "tensorrt" in targets:
-        schemes = tuple(map(get_scheme, recipe.tensorrt_schemes))
+        schemes = tuple(device_scheme_of(recipe, name) for name in recipe.tensorrt_schemes)
         graphs = quantized_graphs(prepared, schemes, job.work)
         parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized))
     return joined(parts)

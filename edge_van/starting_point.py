@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_van.assets import DEMO_CALIBRATION, DEMO_CHECKPOINT, DEMO_VALIDATION, asset
+from edge_van.bundle.budget_record import Budget
 from edge_van.bundle.recipe import TARGET_NAMES
 from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.errors import UsageError
@@ -38,6 +39,8 @@ class QuantizeOptions:
     head: str | None = None  # its activation; None: what the checkpoint says
     threshold: float | None = None
     labels: str | Path | None = None
+    budget: Budget | None = None
+    """None: the recipe is taken as it is. Else it is where the search for one begins."""
 
     def __post_init__(self) -> None:
         unknown = [t for t in self.targets if t not in TARGET_NAMES]
@@ -45,6 +48,8 @@ class QuantizeOptions:
             raise UsageError(
                 f"--target is one or more of {', '.join(TARGET_NAMES)}; got {', '.join(unknown) or 'none'}"
             )
+        if self.budget is not None and "openvino" not in self.targets:
+            raise UsageError("a budget is of OpenVINO's model, and --target leaves it out: give --target openvino too")
 
 
 @dataclass(frozen=True)

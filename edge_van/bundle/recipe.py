@@ -27,13 +27,14 @@ TENSORRT_INPUTS = ("float32", "uint8")
 ACTIVATIONS = ("gelu", "hardswish")
 MAX_SAMPLES = 100_000
 MAX_BATCH = 256
-METHODS = ("ptq", "qat")
+METHODS = ("ptq", "reconstruction", "qat")
+RANGES = ("squared_error", "minmax")
 MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
 class QATSettings:
-    """Quantisation-aware training: how long, on how much, how fast.
+    """How a quantised network is trained, by "qat" or, shorter, by "reconstruction": how long, on how much, how fast.
 
     images          drawn from the calibration images, 1 to 100000; labels are not used
     steps           updates, 1 to 1000000, each of ``batch`` images, 1 to 256
@@ -54,9 +55,14 @@ class QATSettings:
 
     def __post_init__(self) -> None:
         for name, largest in (("images", MAX_SAMPLES), ("steps", MAX_STEPS), ("batch", MAX_BATCH)):
-            _check_count(f"qat.{name}", getattr(self, name), largest)
+            _check_count(name, getattr(self, name), largest)
         for name, limit in (("learning_rate", 1), ("range_rate", 1), ("feature_weight", 1000), ("frozen_share", 1)):
-            _check_number(f"qat.{name}", getattr(self, name), limit)
+            _check_number(name, getattr(self, name), limit)
+
+
+def for_reconstruction() -> QATSettings:
+    """A minute's worth: ranges by the error of the outputs, biases and weights moved within their rounding."""
+    return QATSettings(images=300, steps=60, learning_rate=2e-5, range_rate=1e-2)
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,13 @@ class Recipe:
     tensorrt_images    validation images each of those graphs is measured on, 1 to 100000
     max_drop_points    the largest top-1 drop, FP32 minus INT8, in percentage points, 0 to 100
     batch              images per calibration step, 1 to 256
-    method             "ptq": ranges by calibration; "qat": weights and ranges trained after it
-    qat                how that is done
+    method             "ptq": ranges by calibration; "reconstruction" and "qat": weights and ranges trained after it, on
+                       few images in a minute or on many for longer
+    qat                how "qat" is done
+    reconstruction     how "reconstruction" is done
+    ranges             of the activations: "squared_error", what rounding and clipping cost least at; "minmax", all that
+                       was seen
+    float_layers       layers that the OpenVINO model leaves in float, by their official names
     """
 
     samples: int
@@ -89,6 +100,19 @@ class Recipe:
     batch: int
     method: str = "ptq"
     qat: QATSettings = field(default_factory=QATSettings)
+    reconstruction: QATSettings = field(default_factory=for_reconstruction)
+    ranges: str = "squared_error"
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> QATSettings | None:
+        """What its method trains by; None for "ptq"."""
+        return {"qat": self.qat, "reconstruction": self.reconstruction}.get(self.method)
+
+    @property
+    def images(self) -> int:
+        """Calibration images that it takes."""
+        return self.samples if self.training is None else max(self.samples, self.training.images)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -100,6 +124,15 @@ class Recipe:
         _check_number("max_drop_points", self.max_drop_points, 100)
         if self.activation not in ACTIVATIONS:
             raise UsageError(f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        if self.ranges not in RANGES:
+            raise UsageError(f"ranges is one of {', '.join(RANGES)}; got {self.ranges!r}")
+        layers = self.float_layers
+        if (
+            not isinstance(layers, tuple)
+            or not all(isinstance(n, str) for n in layers)
+            or len(set(layers)) < len(layers)
+        ):
+            raise UsageError(f"float_layers is a list of layers' names, each at most once; got {layers!r}")
         if self.openvino_scheme not in SCHEME_NAMES:
             raise UsageError(f"openvino_scheme is one of {', '.join(SCHEME_NAMES)}; got {self.openvino_scheme!r}")
         for key, known in (("tensorrt_float", TENSORRT_FLOATS), ("tensorrt_input", TENSORRT_INPUTS)):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edge_van.bundle.budget_record import BudgetRecord
 from edge_van.bundle.engine_record import EngineSet
+from edge_van.bundle.interval import Interval as Interval
 from edge_van.bundle.recipe import Recipe
 from edge_van.head import Head
 from edge_van.input_spec import InputSpec
@@ -16,14 +18,6 @@ from edge_van.machine import Machine
 MANIFEST_SCHEMA_VERSION = 3
 LARGEST = 1e12
 """No figure is larger: milliseconds of thirty years."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % confidence interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -206,7 +200,7 @@ class Manifest:
     checkpoint_sha256: str
     checkpoint_layout: str
     input_spec: InputSpec
-    method: str  # "ptq"
+    method: str  # "ptq", "reconstruction" or "qat"
     recipe: Recipe
     fold: FoldRecord
     calibration: CalibrationRecord
@@ -225,3 +219,5 @@ class Manifest:
     rounded: Accuracy | None = None
     """Of the FP32 network with every tensor rounded to bfloat16, which stands for a CPU that computes in a shorter
     float. None without OpenVINO among the targets."""
+    budget: BudgetRecord | None = None
+    """How the recipe was found, where the accuracy or the latency was given instead."""

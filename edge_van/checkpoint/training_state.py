@@ -21,6 +21,8 @@ from edge_van.storage.files import replace_file
 from edge_van.storage.folders import clear_errors, try_lock
 
 SUFFIX, LOCK = ".pt", "lock"
+RUNGS = "rungs.json"
+"""What was tried to keep within a budget; see ``budget.memory``."""
 
 
 @contextmanager
@@ -47,11 +49,11 @@ def training_states(output: Path) -> Iterator[Path]:
                 vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), note]
             raise
         with suppress(OSError):  # what is done is done
-            for state in folder.glob(f"*{SUFFIX}"):
-                state.unlink()
+            for name in _states(folder):
+                (folder / name).unlink()
     finally:
         with suppress(OSError):  # also after an error that came before anything was kept
-            if not any(folder.glob(f"*{SUFFIX}")) and _is_mine(descriptor):
+            if not _states(folder) and _is_mine(descriptor):
                 (folder / LOCK).unlink()
                 folder.rmdir()
         os.close(descriptor)
@@ -59,7 +61,8 @@ def training_states(output: Path) -> Iterator[Path]:
 
 def _states(folder: Path) -> dict[str, int]:
     """When each state was written, in ns."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob(f"*{SUFFIX}")}
+    kept = [*folder.glob(f"*{SUFFIX}"), *folder.glob(RUNGS)]
+    return {path.name: path.stat().st_mtime_ns for path in kept}
 
 
 def _is_mine(descriptor: int) -> bool:

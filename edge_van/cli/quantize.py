@@ -5,7 +5,7 @@ In: arguments. Out: a bundle's folder, its summary or its manifest on standard o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from edge_van.head import ACTIVATIONS as ACTIVATIONS_OF_HEAD
 from edge_van.input_spec import INTERPOLATIONS, ORDERS, RESIZES
 from edge_van.progress import Terminal, Work
 
+if TYPE_CHECKING:
+    from edge_van.bundle.budget_record import Budget
+
 _SPEC = ("source_size", "crop", "interpolation", "resize", "pad_color", "mean", "std", "channel_order", "source_order")
 _PATH = FilePath()
 
@@ -47,7 +50,18 @@ _PATH = FilePath()
 )
 @click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
 @click.option("--target", default=",".join(TARGET_NAMES), show_default=True, help="What to write, with commas.")
-@click.option("--max-drop", type=POINTS, help="Largest drop in points; over it the exit code is 3.  [recipe's, 1.0]")
+@click.option(
+    "--max-drop",
+    type=POINTS,
+    help="Points that INT8 may lose: better and better quantisation is tried until its interval is inside; exit code 3 "
+    "where none is.  [default: the recipe's as a gate, 1.0, and nothing else is tried]",
+)
+@click.option(
+    "--max-latency",
+    type=float,
+    help="Milliseconds that INT8 may take for an image on this machine; exit code 4 where none of what is tried is so "
+    "fast.",
+)
 @click.option("--min-speedup", type=Limit(0, 1000), help="Least FP32 / INT8 latency; under it the exit code is 4.")
 @click.option("--input-size", type=Sizes(), help="What the network sees.")
 @click.option("--source-size", type=Sizes(), help="Size of every image a camera sends: the resize goes into the graph.")
@@ -102,6 +116,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     options = QuantizeOptions(
         targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
         spec_overrides=overrides,
+        budget=_budget(flags, recipe.max_drop_points),
         **{k: flags[k] for k in ("variant", "seed", "use_ema", "force", "head", "threshold", "labels")},
     )
     if flags["min_speedup"] is not None and "openvino" not in options.targets:
@@ -124,3 +139,13 @@ def quantize(as_json: bool, **flags: Any) -> None:
             show_bundle(bundle)
     finally:  # a closed pipe must not hide a gate
         bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
+
+
+def _budget(flags: dict[str, Any], max_drop_points: float) -> Budget | None:
+    """None where no limit was given; of TensorRT's graphs alone a drop is a gate, as a device chooses among them."""
+    from edge_van.bundle.budget_record import Budget
+
+    has_openvino = "openvino" in flags["target"].split(",")
+    if flags["max_latency"] is None and (flags["max_drop"] is None or not has_openvino):
+        return None
+    return Budget(max_drop_points, flags["max_latency"])

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import Accuracy, Latency, Manifest, MetricChange
+from edge_van.cli.tables_budget import show_budget
 from edge_van.text import one_line
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def show_bundle(bundle: Bundle) -> None:
     if manifest.latency is not None:
         _show_latency(console, manifest.latency, manifest.machine.cpu)
     _show_schemes(console, manifest)
+    if manifest.budget is not None:
+        show_budget(console, _Table("What was tried to keep within the budget"), manifest.budget)
     for warning in manifest.warnings:
         console.print(f"warning: {warning}")
     size = sum(f.size_bytes for f in manifest.files) / 1e6

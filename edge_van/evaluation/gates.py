@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from edge_van.bundle.budget_record import BudgetRecord
 from edge_van.bundle.records import Accuracy, Latency, Manifest
 from edge_van.errors import AccuracyGateError, LatencyGateError, UsageError
 
@@ -22,19 +23,35 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
     """Both gates of a finished bundle: OpenVINO's model, and one of TensorRT's INT8 graphs, must be within the limit.
 
     A device takes the fastest graph that is, so one is enough, and an ARM CPU has the FP32 model beside its own scheme.
-    ``UsageError`` for a limit on what was not measured.
+    Of a bundle that was made for a budget it is the budget that must be kept, by OpenVINO's model. ``UsageError`` for a
+    limit on what was not measured.
     """
+    if manifest.budget is not None:
+        budget_gate(manifest.budget)
+    else:
+        _drop_gates(manifest, max_drop_points)
+    if min_speedup is None:
+        return
+    if manifest.latency is None:
+        raise UsageError(f"--min-speedup {min_speedup:g} was asked for, and no latency was measured: {LATENCY_ADVICE}")
+    latency_gate(manifest.latency, min_speedup)
+
+
+def budget_gate(record: BudgetRecord) -> None:
+    """``AccuracyGateError`` or ``LatencyGateError`` where no rung keeps the budget."""
+    if record.missed == "accuracy":
+        raise AccuracyGateError(record.reason)
+    if record.missed == "latency":
+        raise LatencyGateError(record.reason)
+
+
+def _drop_gates(manifest: Manifest, max_drop_points: float) -> None:
     if manifest.accuracy is not None:
         accuracy_gate(manifest.accuracy, max_drop_points)
     tensorrt = [s for s in manifest.schemes if s.target == "tensorrt" and s.quantized_layers]
     measured = [s.accuracy for s in tensorrt if s.accuracy is not None]
     if measured:
         accuracy_gate(min(measured, key=lambda a: a.worst.drop_points), max_drop_points)
-    if min_speedup is None:
-        return
-    if manifest.latency is None:
-        raise UsageError(f"--min-speedup {min_speedup:g} was asked for, and no latency was measured: {LATENCY_ADVICE}")
-    latency_gate(manifest.latency, min_speedup)
 
 
 def accuracy_gate(accuracy: Accuracy, max_drop_points: float) -> None:

@@ -14,6 +14,8 @@ from edge_van.bundle.recipe import QATSettings, Recipe
 from edge_van.errors import UsageError
 from edge_van.recipe_file import read_recipe_file, require_known
 
+_TABLES = ("qat", "reconstruction")
+
 
 def load_recipe(path: Path | None = None) -> Recipe:
     """The recipe in ``path``, whose missing keys come from the packaged default; without ``path``, that default.
@@ -24,11 +26,12 @@ def load_recipe(path: Path | None = None) -> Recipe:
     values = _read(default)
     if path is not None:
         own = _read(path)
-        values |= own | {"qat": values.get("qat", {}) | own.get("qat", {})}
-    if isinstance(names := values.get("tensorrt_schemes"), list):
-        values["tensorrt_schemes"] = tuple(names)
+        values |= own | {table: values.get(table, {}) | own.get(table, {}) for table in _TABLES}
+    for key in ("tensorrt_schemes", "float_layers"):
+        if isinstance(names := values.get(key), list):
+            values[key] = tuple(names)
     try:
-        return Recipe(**(values | {"qat": QATSettings(**values.get("qat", {}))}))
+        return Recipe(**(values | {table: _settings(table, values.get(table, {})) for table in _TABLES}))
     except UsageError as error:
         raise UsageError(f"recipe {path or default}: {error}") from None
     except ValueError:  # Python does not print an integer of thousands of digits
@@ -41,8 +44,18 @@ def load_recipe(path: Path | None = None) -> Recipe:
 def _read(path: Path) -> dict[str, Any]:
     values = read_recipe_file(path, advice="leave it out for the default")
     require_known(path, values, [field.name for field in fields(Recipe)])
-    table = values.get("qat", {})
-    if not isinstance(table, dict):
-        raise UsageError(f"recipe {path}: qat is a table, [qat] on a line of its own and its keys below; got {table!r}")
-    require_known(path, table, [field.name for field in fields(QATSettings)], "qat.")
+    for name in _TABLES:
+        table = values.get(name, {})
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"recipe {path}: {name} is a table, [{name}] on a line of its own and its keys below; got {table!r}"
+            )
+        require_known(path, table, [field.name for field in fields(QATSettings)], f"{name}.")
     return values
+
+
+def _settings(table: str, values: dict[str, Any]) -> QATSettings:
+    try:
+        return QATSettings(**values)
+    except UsageError as error:
+        raise UsageError(f"{table}.{error}") from None

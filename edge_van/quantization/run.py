@@ -6,7 +6,7 @@ In: a ``FoldedVAN``, calibration images, a ``Recipe``. Out: ``Prepared``, and of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch.fx import GraphModule
@@ -32,6 +32,7 @@ class QATJob:
     seed: int = 0
     states: Path | None = None
     key: str = ""
+    method: str = "qat"
 
     def resume(self, scheme: Scheme) -> Resume | None:
         if self.states is None:
@@ -39,7 +40,7 @@ class QATJob:
         # not the scheme's repr: a set of strings has another order in each process
         roles = " ".join(sorted(scheme.roles))
         grid = f"{scheme.name} {scheme.grids} {roles}" + "".join(f" -{place}" for place in sorted(scheme.left))
-        return Resume(self.states / f"{scheme.name}{SUFFIX}", f"{self.key} {grid}")
+        return Resume(self.states / f"{self.method}-{scheme.name}{SUFFIX}", f"{self.key} {grid}")
 
 
 @dataclass(frozen=True)
@@ -67,34 +68,55 @@ def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: 
         return Prepared(folded, equalized if is_same else folded, equalized, capture(equalized), images)
 
 
-def quantized_graphs(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
-    """Each scheme's graph in turn, the one with most roles first.
+class Graphs:
+    """The quantised graphs of one prepared network: ranges are observed and trainings run once for all that they serve.
 
-    The images run again only where a scheme's ranges are not known yet. With ``prepared.qat`` each scheme is trained by
-    itself: weights learn the noise of just the layers that are quantised.
-
-    Raises as ``calibrate``, ``quantization_aware`` and ``convert``.
+    With ``prepared.qat`` each scheme is trained by itself, with all that it can quantise on its grid: weights learn the
+    noise of just the layers that are quantised. What a scheme leaves in float is taken off the grid after that.
     """
-    calibrated: Calibrated | None = None
-    for scheme in sorted(schemes, key=lambda s: -len(s.roles)):
-        if calibrated is None or not calibrated.serves(scheme):
-            with work.reporter.stage(f"Calibrating {scheme.name}", len(prepared.images.pixels)) as advance:
-                calibrated = calibrate(
+
+    def __init__(self, prepared: Prepared, work: Work) -> None:
+        self._prepared, self._work = prepared, work
+        self._calibrated: Calibrated | None = None
+        self._trained: dict[Scheme, Calibrated] = {}
+
+    def of(self, scheme: Scheme) -> QuantizedVAN:
+        """Raises as ``calibrate``, ``quantization_aware`` and ``convert``."""
+        whole = replace(scheme, left=frozenset())
+        base = whole if scheme.is_part_of(whole) else scheme
+        ready = self._ranges(base) if self._prepared.qat is None else self._training(base)
+        with self._work.reporter.stage(f"Quantising {scheme.name}"):
+            return convert(ready, scheme)
+
+    def _ranges(self, scheme: Scheme) -> Calibrated:
+        if self._calibrated is None or not self._calibrated.serves(scheme):
+            prepared = self._prepared
+            with self._work.reporter.stage(f"Calibrating {scheme.name}", len(prepared.images.pixels)) as advance:
+                self._calibrated = calibrate(
                     prepared.equalized, prepared.images, scheme, captured=prepared.captured, progress=advance
                 )
-        ready = calibrated
-        if (job := prepared.qat) is not None:
-            ready = calibrated.only(scheme)
-            with work.reporter.stage(f"Training {scheme.name}", job.settings.steps * job.settings.batch) as advance:
-                ready = quantization_aware(
-                    ready,
-                    prepared.folded,
-                    job.images,
-                    job.settings,
-                    seed=job.seed,
-                    resume=job.resume(scheme),
-                    progress=advance,
-                )
-        with work.reporter.stage(f"Quantising {scheme.name}"):
-            quantized = convert(ready, scheme)
-        yield quantized
+        return self._calibrated
+
+    def _training(self, scheme: Scheme) -> Calibrated:
+        job = self._prepared.qat
+        if job is None or scheme in self._trained:
+            return self._trained[scheme]
+        ready = self._ranges(scheme).only(scheme)
+        with self._work.reporter.stage(f"Training {scheme.name}", job.settings.steps * job.settings.batch) as advance:
+            self._trained[scheme] = quantization_aware(
+                ready,
+                self._prepared.folded,
+                job.images,
+                job.settings,
+                seed=job.seed,
+                resume=job.resume(scheme),
+                progress=advance,
+            )
+        return self._trained[scheme]
+
+
+def quantized_graphs(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
+    """Each scheme's graph in turn, the one with most roles first: its ranges may serve the others."""
+    graphs = Graphs(prepared, work)
+    for scheme in sorted(schemes, key=lambda s: -len(s.roles)):
+        yield graphs.of(scheme)

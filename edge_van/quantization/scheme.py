@@ -6,7 +6,7 @@ In: the exported graph of a ``FoldedVAN``. Out: the same graph, every quantised 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
-from edge_van.bundle.recipe import ARM_SCHEME_NAME
+from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
 from edge_van.quantization.observers import EPS, WeightObserver, range_observer
@@ -144,10 +144,20 @@ def get_scheme(name: str) -> Scheme:
     return SCHEMES[name]
 
 
-def for_openvino(name: str, left: Iterable[str] = ()) -> Scheme:
-    """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines; ``left``
-    are places that stay in float."""
-    return replace(get_scheme(name), pairs=True, left=frozenset(left))
+def for_openvino(name: str) -> Scheme:
+    """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines."""
+    return replace(get_scheme(name), pairs=True)
+
+
+def openvino_scheme_of(recipe: Recipe) -> Scheme:
+    """That of the recipe's OpenVINO model."""
+    left = frozenset(recipe.float_layers)
+    return replace(for_openvino(recipe.openvino_scheme), left=left, ranges=recipe.ranges)
+
+
+def device_scheme_of(recipe: Recipe, name: str) -> Scheme:
+    """The scheme called ``name`` with the recipe's ranges."""
+    return replace(get_scheme(name), ranges=recipe.ranges)
 
 
 def module_path(node: Node) -> str:

@@ -1,0 +1,1 @@
+"""From an accuracy or a latency that is given to the recipe that keeps it."""

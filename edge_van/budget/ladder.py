@@ -1,0 +1,203 @@
+"""Walks up a ladder of candidates, each costlier to make or to run than the one before, until one keeps the budget.
+
+In: a recipe, a ``Budget``, what makes and measures candidates. Out: ``Found``: the recipe that is to be used, and the
+record of all that was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from edge_van.budget.float_layers import bargains
+from edge_van.budget.memory import Memory
+from edge_van.budget.trial import Trials
+from edge_van.bundle.budget_record import Budget, BudgetRecord, Missed, Rung
+from edge_van.bundle.recipe import Recipe
+from edge_van.progress import Work
+
+SAMPLES = 300
+"""Calibration images that better ranges are set by, where the recipe has fewer."""
+FIRST_LAYERS = 2
+COST_BEFORE_QAT = 1.1
+"""Layers in float may make INT8 so many times slower before QAT, which costs no latency, is tried."""
+
+
+@dataclass(frozen=True)
+class Found:
+    recipe: Recipe
+    record: BudgetRecord
+
+
+@dataclass
+class Ladder:
+    """Rungs that ``memory`` knows are not made again."""
+
+    trials: Trials
+    budget: Budget
+    memory: Memory
+    work: Work
+    tried: list[tuple[Recipe, Rung]] = field(default_factory=list)
+    by_interval: bool = True
+
+    def climb(self, recipe: Recipe) -> Found:
+        """Raises as the stages of each candidate."""
+        self.by_interval = self._smallest_high(recipe) <= self.budget.max_drop_points
+        if not self.by_interval:
+            self.work.warn([self._too_few()])
+        for name, candidate in self._rungs(recipe):
+            rung = self._rung(name, candidate)
+            if self._is_inside(rung):
+                self._refine(len(self.tried) - 1)
+                break
+        return self._found()
+
+    def _rungs(self, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+        """Name and recipe of each in its order, while the caller goes on."""
+        yield "as asked", recipe
+        if self._is_slow():
+            return
+        best = replace(recipe, ranges="squared_error", samples=max(recipe.samples, SAMPLES))
+        if best != recipe:
+            yield "ranges", best
+        if best.method == "ptq":
+            best = replace(best, method="reconstruction")
+            yield "reconstruction", best
+        if best.method != "qat":
+            yield from self._with_float_layers(best, COST_BEFORE_QAT)
+            best = replace(best, method="qat")
+            yield "QAT", best
+        yield from self._with_float_layers(best, None)
+
+    def _with_float_layers(self, recipe: Recipe, most_cost: float | None) -> Iterator[tuple[str, Recipe]]:
+        """Twice as many each time, until that costs too much or INT8 is no faster than FP32."""
+        whole = self._rung_of(recipe)
+        ranking = [name for name in self._ranking(recipe) if name not in recipe.float_layers]
+        count = FIRST_LAYERS
+        while count < len(ranking):
+            yield self._layers(recipe, ranking, count)
+            rung = self.tried[-1][1]
+            too_dear = most_cost is not None and whole.speedup > most_cost * rung.speedup
+            if too_dear or rung.speedup <= 1.0 or self._is_slow():
+                return
+            count *= 2
+
+    def _layers(self, recipe: Recipe, ranking: list[str], count: int) -> tuple[str, Recipe]:
+        how = {"ptq": "", "reconstruction": "", "qat": "QAT, "}[recipe.method]
+        left = (*recipe.float_layers, *ranking[:count])
+        return f"{how}{len(left)} layers in float", replace(recipe, float_layers=left)
+
+    def _refine(self, inside: int) -> None:
+        """Between the last count of layers that was too few and the first that was enough: fewer are faster."""
+        recipe, _ = self.tried[inside]
+        smaller = [
+            len(r.float_layers)
+            for r, _ in self.tried[:inside]
+            if r.method == recipe.method and len(r.float_layers) < len(recipe.float_layers)
+        ]
+        if not recipe.float_layers or not smaller:
+            return
+        too_few, enough = max(smaller), len(recipe.float_layers)
+        while enough - too_few > max(1, enough // 4):
+            middle = (too_few + enough) // 2
+            candidate = replace(recipe, float_layers=recipe.float_layers[:middle])
+            how = "QAT, " if recipe.method == "qat" else ""
+            if self._is_inside(self._rung(f"{how}{middle} layers in float", candidate)):
+                enough = middle
+            else:
+                too_few = middle
+
+    def _rung(self, name: str, recipe: Recipe) -> Rung:
+        key = _key(recipe)
+        rung = self.memory.rung(key)
+        if rung is None:
+            if not self.trials.is_ready:
+                self.trials.fp32(recipe)
+            rung = self.trials.rung(name, recipe)
+            self.memory.keep_rung(key, rung)
+        self.tried.append((recipe, rung))
+        self.work.reporter.note(in_words(rung))
+        return rung
+
+    def _rung_of(self, recipe: Recipe) -> Rung:
+        return next(rung for tried, rung in self.tried if tried == recipe)
+
+    def _ranking(self, recipe: Recipe) -> tuple[str, ...]:
+        """Of the calibrated network, whose float weights are at hand: its layers are those of a trained one."""
+        if not self.memory.ranking:
+            plain = replace(recipe, method="ptq", float_layers=())
+            if not self.trials.is_ready:
+                self.trials.fp32(plain)
+            self.trials.make(plain)
+            self.memory.keep_ranking(bargains(self.trials.job_of(plain), self.work))
+        return self.memory.ranking
+
+    def _smallest_high(self, recipe: Recipe) -> float:
+        if self.memory.smallest_high is None:
+            itself = self.trials.fp32(recipe)
+            self.memory.keep_smallest_high(max(metric.drop_interval.high for metric in itself.gated))
+        return float(self.memory.smallest_high or 0.0)
+
+    def _is_inside(self, rung: Rung) -> bool:
+        return rung.within(self.budget, by_interval=self.by_interval)
+
+    def _is_slow(self) -> bool:
+        limit = self.budget.max_latency_ms
+        return limit is not None and self.tried[-1][1].median_ms > limit
+
+    def _found(self) -> Found:
+        inside = [i for i, (_, rung) in enumerate(self.tried) if self._is_inside(rung)]
+        limit = self.budget.max_latency_ms
+        if inside:
+            # of layers in float the fewest; of the others there is one
+            chosen = min(inside, key=lambda i: len(self.tried[i][0].float_layers))
+            missed: Missed = ""
+        else:
+            fast = [i for i, (_, rung) in enumerate(self.tried) if limit is None or rung.median_ms <= limit]
+            missed = "accuracy" if fast else "latency"
+            chosen = min(fast or range(len(self.tried)), key=lambda i: self._loss(self.tried[i][1]))
+        rungs = tuple(rung for _, rung in self.tried)
+        reason = self._reason(rungs[chosen], missed)
+        record = BudgetRecord(self.budget, self.by_interval, missed, reason, chosen, rungs)
+        return Found(self.tried[chosen][0], record)
+
+    def _loss(self, rung: Rung) -> float:
+        return rung.drop_interval.high if self.by_interval else rung.drop_points
+
+    def _reason(self, rung: Rung, missed: Missed) -> str:
+        allowed = f"{self.budget.max_drop_points:g} are allowed"
+        if missed == "latency":
+            return (
+                f"{rung.name} takes {rung.median_ms:.2f} ms, {self.budget.max_latency_ms:g} are allowed, and no "
+                f"rung is faster: --activation hardswish is, or a smaller --input-size or variant"
+            )
+        if missed:
+            return (
+                f"none of {len(self.tried)} rungs keeps the budget, the best, {rung.name}, loses "
+                f"{_points(rung)} of {rung.metric}, {allowed}: give more images to measure on, or more qat.steps"
+            )
+        return f"{rung.name} loses {_points(rung)} of {rung.metric}, {allowed}"
+
+    def _too_few(self) -> str:
+        return (
+            f"the images are too few to show that any model loses at most {self.budget.max_drop_points:g} points: FP32 "
+            f"against itself reaches {self.memory.smallest_high:+.2f}; the drop itself decides, not its interval"
+        )
+
+
+def _key(recipe: Recipe) -> str:
+    """What two recipes that make the same OpenVINO model share."""
+    parts = (recipe.method, recipe.training, recipe.ranges, recipe.samples, recipe.float_layers)
+    return " ".join(map(str, parts))
+
+
+def _points(rung: Rung) -> str:
+    return f"{rung.drop_points:+.2f} points ({rung.drop_interval.low:+.2f} to {rung.drop_interval.high:+.2f})"
+
+
+def in_words(rung: Rung) -> str:
+    """One line of a rung, as it is told while a ladder is climbed."""
+    return (
+        f"{rung.name}: {_points(rung)}, {rung.logit_sqnr_db:.1f} dB, {rung.median_ms:.2f} ms, "
+        f"{rung.speedup:.2f} times FP32, made and measured in {rung.seconds:.0f} s"
+    )

@@ -1,0 +1,72 @@
+"""The rungs that were tried, in a file: a ladder that was stopped goes on behind them.
+
+In: rungs and a key of all that they depend on. Out: the same, from a file that appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from edge_van.bundle.budget_record import Rung
+from edge_van.errors import CheckpointError, UsageError
+from edge_van.storage.files import replace_file
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """``smallest_high``: where the interval of FP32 against itself ends; ``ranking``: layers, the one first that gains
+    most for its time."""
+
+    key: str
+    rungs: dict[str, Rung] = field(default_factory=dict)
+    smallest_high: float | None = None
+    ranking: tuple[str, ...] = ()
+
+
+class Memory:
+    """What is kept in ``path``, written anew with each thing that is learned."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        """``CheckpointError`` for a file that cannot be read, ``UsageError`` for one of another ladder: what took hours
+        is not thrown away for a flag that was changed by mistake."""
+        self._path = path
+        self._kept = _Kept(key)
+        if path.exists():
+            try:
+                self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            except (OSError, ValueError, UsageError) as error:
+                raise CheckpointError(
+                    f"{path} cannot be read as the rungs of a ladder: delete it to start anew"
+                ) from error
+            if self._kept.key != key:
+                raise UsageError(
+                    f"{path} holds rungs that were tried with other weights, images, settings or versions: give the "
+                    f"same again to go on, delete it to start anew, or give another --output"
+                )
+
+    def rung(self, key: str) -> Rung | None:
+        return self._kept.rungs.get(key)
+
+    @property
+    def smallest_high(self) -> float | None:
+        return self._kept.smallest_high
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        return self._kept.ranking
+
+    def keep_rung(self, key: str, rung: Rung) -> None:
+        self._keep(replace(self._kept, rungs=self._kept.rungs | {key: rung}))
+
+    def keep_smallest_high(self, points: float) -> None:
+        self._keep(replace(self._kept, smallest_high=points))
+
+    def keep_ranking(self, layers: tuple[str, ...]) -> None:
+        self._keep(replace(self._kept, ranking=layers))
+
+    def _keep(self, kept: _Kept) -> None:
+        self._kept = kept
+        replace_file(self._path, msgspec.json.encode(kept))

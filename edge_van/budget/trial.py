@@ -1,0 +1,146 @@
+"""One candidate of the ladder: made, exported, measured.
+
+In: a ``Recipe`` and what recipes are prepared from. Out: a ``Rung``, and the files of it in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_van.bundle.budget_record import Rung
+from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.recipe import Recipe
+from edge_van.bundle.records import Accuracy, Latency
+from edge_van.errors import VerificationError
+from edge_van.evaluation.accuracy import measure_accuracy
+from edge_van.export.job import ExportJob
+from edge_van.export.models import export_fp32, export_int8
+from edge_van.images.sets import ImageSet
+from edge_van.quantization.run import Graphs, Prepared
+from edge_van.quantization.scheme import openvino_scheme_of
+from edge_van.runtimes.image_model import ImageModel, open_image_model
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.timing.latency import RunLength, measure_latency
+
+LENGTH = RunLength(300, 10.0, bound_seconds=120.0)
+PrepareFor = Callable[[Recipe], Prepared]
+
+
+class Remembered(ImageModel):
+    """A model that computes each batch once: a ladder shows it the same images at every rung."""
+
+    def __init__(self, model: ImageModel) -> None:
+        self.__dict__.update(vars(model))
+        self._model, self._next = model, 0
+        self._known: list[NDArray[np.floating[Any]]] = []
+
+    def again(self) -> Remembered:
+        """Itself, at the first batch."""
+        self._next = 0
+        return self
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        if self._next == len(self._known):
+            self._known.append(self._model.logits(images))
+        known: NDArray[np.floating[Any]] = self._known[self._next]
+        if len(known) != len(images):
+            raise VerificationError("the images of two rungs are not the same: a file changed under way, run it again")
+        self._next += 1
+        return known
+
+
+@dataclass
+class Trials:
+    """Makes and measures candidates. ``place`` of the job lies in a folder that is not the bundle's."""
+
+    job: ExportJob
+    held_out: ImageSet
+    prepare_for: PrepareFor
+    stack: ExitStack
+    is_ready: bool = False  # FP32 has been measured
+    _graphs: dict[tuple[object, ...], Graphs] = field(default_factory=dict)
+    _fp32: Remembered | None = None
+
+    def fp32(self, recipe: Recipe) -> Accuracy:
+        """FP32 against itself: the smallest interval that these images can show."""
+        prepared = self.prepare_for(replace(recipe, method="ptq"))
+        export_fp32(self.job, prepared.float_network, with_openvino=True)
+        self._fp32 = Remembered(self.stack.enter_context(self._open("fp32", FP32_IR)))
+        self.is_ready = True
+        return self._accuracy(self._fp32, "Measuring FP32")
+
+    def rung(self, name: str, recipe: Recipe) -> Rung:
+        """Raises as the stages that it runs."""
+        begin = time.perf_counter()
+        self.make(recipe)
+        with ExitStack() as stack:
+            int8 = stack.enter_context(self._open("int8", INT8_IR))
+            accuracy = self._accuracy(int8, f"Measuring {name}")
+        latency = self._latency()
+        [row] = [row for row in latency.rows if row.name == "int8"]
+        worst = max(accuracy.gated, key=lambda metric: metric.drop_interval.high)
+        return Rung(
+            name=name,
+            method=recipe.method,
+            ranges=recipe.ranges,
+            samples=recipe.samples,
+            float_layers=recipe.float_layers,
+            metric=worst.name,
+            int8_percent=worst.int8_percent,
+            drop_points=worst.drop_points,
+            drop_interval=worst.drop_interval,
+            agreement_percent=accuracy.agreement_percent,
+            logit_sqnr_db=accuracy.logit_sqnr_db,
+            median_ms=row.median_ms,
+            speedup=row.ratio,
+            speedup_interval=row.ratio_interval,
+            seconds=time.perf_counter() - begin,
+        )
+
+    def job_of(self, recipe: Recipe) -> ExportJob:
+        """The job with the calibration images of ``recipe``."""
+        return replace(self.job, images=self.prepare_for(recipe).images)
+
+    def make(self, recipe: Recipe) -> None:
+        """The files of OpenVINO's INT8 model."""
+        key = (recipe.method, recipe.training, recipe.ranges, recipe.samples)
+        if key not in self._graphs:
+            self._graphs[key] = Graphs(self.prepare_for(recipe), self.job.work)
+        export_int8(self.job, self._graphs[key].of(openvino_scheme_of(recipe)))
+
+    def _open(self, name: str, file: str) -> ImageModel:
+        model = ModelFile(name, "openvino", self.job.place(file))
+        return open_image_model(model, self.job.spec, self.job.probe.logits.shape[1])
+
+    def _accuracy(self, model: ImageModel, title: str) -> Accuracy:
+        if self._fp32 is None:
+            raise VerificationError("FP32 is measured before any rung")
+        reference = self._fp32.again()
+        others = {"int8": model}
+        return measure_accuracy(
+            reference, others, self.held_out, self.job.work, head=self.job.head, title=title
+        ).accuracy["int8"]
+
+    def _latency(self) -> Latency:
+        models = [ModelFile(n, "openvino", self.job.place(f)) for n, f in (("fp32", FP32_IR), ("int8", INT8_IR))]
+        with self.job.work.reporter.stage("Measuring latency, at most 120 s", LENGTH.rounds) as advance:
+            return measure_latency(models, baseline="fp32", length=LENGTH, progress=advance)
+
+
+def folder_of(root: Path) -> Callable[[str], Path]:
+    """``ExportJob.place`` in a folder that is there."""
+
+    def place(relative: str) -> Path:
+        path = root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    return place
