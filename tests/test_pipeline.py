@@ -104,7 +104,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(count):
             pixels = pixels_of(label, 32, np.random.default_rng((label, i)))
             Image.fromarray(pixels).save(unlabelled / f"{label}{i}.png")
-    (root / "qat.toml").write_text("[qat]\nimages = 24\nsteps = 4\nbatch = 4\n")
+    (root / "qat.toml").write_text("max_drop_points = 100\n[qat]\nimages = 24\nsteps = 4\nbatch = 4\n")
+    (root / "any.toml").write_text("max_drop_points = 100\n")
     camera = image_folders(root / "camera", {"val": 3, "train": 3}, size=64)
     for file in camera.rglob("*.png"):
         Image.open(file).resize((80, 64)).save(file)
@@ -132,8 +133,8 @@ def runs(root: Path) -> dict[str, Finished]:
             root / "names.txt",
             "--crop",
             "0.8",
-            "--max-drop",
-            100,
+            "--recipe",
+            root / "any.toml",
         ),
     }
     lines = {name: ("quantize", *f, "--output", root / "out" / name) for name, f in flags.items()}
@@ -154,7 +155,7 @@ def runs(root: Path) -> dict[str, Finished]:
 def qat_flags(root: Path) -> tuple[object, ...]:
     flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data" / "val", "--samples", 20)
     trained = ("--recipe", root / "qat.toml", "--method", "qat", "--calibration", root / "unlabelled")
-    return (*flags, *trained, "--target", "openvino", "--max-drop", 100)
+    return (*flags, *trained, "--target", "openvino")
 
 
 def run_here(*arguments: object) -> tuple[object, str, str]:
@@ -411,8 +412,8 @@ def test_the_gate_of_validate(
 @pytest.mark.usefixtures("replayed")
 def test_the_gate_of_latency(command: Run, root: Path, tmp_path: Path) -> None:
     flags = ("quantize", "--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
-    assert command(*flags, "--output", tmp_path / "a", "--max-drop", 100, "--min-speedup", 0)[0] == 0
-    code, _, err = command(*flags, "--output", tmp_path / "b", "--max-drop", 100, "--min-speedup", 1000)
+    assert command(*flags, "--output", tmp_path / "a", "--recipe", root / "any.toml", "--min-speedup", 0)[0] == 0
+    code, _, err = command(*flags, "--output", tmp_path / "b", "--recipe", root / "any.toml", "--min-speedup", 1000)
     assert code == 4
     assert "times as fast as FP32" in error_line(err)
     assert verify(open_bundle(tmp_path / "b")) == []
@@ -425,7 +426,7 @@ def test_latency_has_a_bound_that_is_said_before_and_after(
     """Of no time at all: one round is made, and whatever reads the bundle can do with that."""
     monkeypatch.setattr(evidence, "LATENCY_BOUND_S", 0.0)
     flags = ("quantize", "--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
-    code, out, err = command(*flags, "--output", tmp_path / "b", "--max-drop", 100, "--min-speedup", 0)
+    code, out, err = command(*flags, "--output", tmp_path / "b", "--recipe", root / "any.toml", "--min-speedup", 0)
     assert code == 0, err
     assert "Measuring latency, at most 0 s ..." in err.splitlines()
     manifest = open_bundle(tmp_path / "b").manifest
@@ -715,9 +716,13 @@ def test_the_gate_of_quantize_keeps_the_bundle(
 ) -> None:
     monkeypatch.setattr(evidence, "measure_accuracy", lambda *a, **k: Measured({"int8": ACCURACY}, ()))
     flags = ("--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
-    code, out, err = command("quantize", *flags, "--output", tmp_path / "b", "--max-drop", 0.5, "--json")
+    for limit in ("0.5", "1"):
+        (tmp_path / f"{limit}.toml").write_text(f"max_drop_points = {limit}\n")
+    code, out, err = command(
+        "quantize", *flags, "--output", tmp_path / "b", "--recipe", tmp_path / "0.5.toml", "--json"
+    )
     assert code == 3
     assert json.loads(out)["accuracy"]["drop_points"] == 1.0
     assert "0.5 are allowed: more --samples" in error_line(err)
     assert verify(open_bundle(tmp_path / "b")) == []
-    assert command("quantize", *flags, "--output", tmp_path / "c", "--max-drop", 1)[0] == 0
+    assert command("quantize", *flags, "--output", tmp_path / "c", "--recipe", tmp_path / "1.toml")[0] == 0

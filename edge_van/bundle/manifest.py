@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edge_van.bundle.budget_record import BudgetRecord
 from edge_van.bundle.layout import GOLDEN
 from edge_van.bundle.records import (
     LARGEST,
@@ -140,6 +141,8 @@ def check_consistent(manifest: Manifest, where: str) -> None:
             _check_accuracy(accuracy, where)
     if manifest.latency is not None:
         _check_latency(manifest.latency, where)
+    if manifest.budget is not None:
+        _check_budget(manifest.budget, where)
     if (golden := manifest.golden) is not None:
         listed = {entry.path for entry in manifest.files}
         floors = [*golden.floors_db.values(), golden.rounded_floor_db or 0.0]
@@ -163,6 +166,19 @@ def _check_accuracy(a: Accuracy, where: str) -> None:
             f"{where} has an accuracy of no images, a share outside of 0 to 100 %, or a drop or interval of it that is "
             f"none: make the bundle again"
         )
+
+
+def _check_budget(record: BudgetRecord, where: str) -> None:
+    rungs = record.rungs
+    figures = [f for r in rungs for f in (r.median_ms, r.speedup, r.speedup_interval.low, r.speedup_interval.high)]
+    drops = [d for r in rungs for d in (r.drop_interval.low, r.drop_points, r.drop_interval.high)]
+    if (
+        not 0 <= record.chosen < len(rungs)
+        or not all(0.0 < figure < LARGEST for figure in figures)
+        or not all(abs(drop) <= _LARGEST_DROP for drop in drops)
+        or not all(abs(r.logit_sqnr_db) < LARGEST and 0.0 <= r.seconds < LARGEST for r in rungs)
+    ):
+        raise BundleError(f"{where} has a budget whose rungs are none, or hold a figure that is none: {_AGAIN}")
 
 
 def _check_latency(latency: Latency, where: str) -> None:

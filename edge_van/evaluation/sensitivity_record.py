@@ -6,12 +6,12 @@ In: measured numbers, or ``sensitivity.json``. Out: frozen records checked by ty
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from edge_van.bundle.records import Interval
 from edge_van.errors import UsageError
@@ -130,9 +130,16 @@ class Sensitivity:
         """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places."""
         if len(self.places) < 3:
             return None
-        halves = np.array([place.only.sqnr_db_halves for place in self.places])
-        ranks = halves.argsort(0).argsort(0)
-        return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])
+        first, second = (_ranks([place.only.sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
+        return statistics.correlation(first, second)
+
+
+def _ranks(values: list[float]) -> list[int]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0] * len(values)
+    for rank, index in enumerate(order):
+        ranks[index] = rank
+    return ranks
 
 
 SENSITIVITY_FORMAT = JSONFormat(

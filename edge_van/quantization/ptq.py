@@ -90,7 +90,8 @@ class Calibrated:
 
     def only(self, scheme: Scheme) -> Calibrated:
         """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""
-        observed = copy.deepcopy(self.observed)
+        with quiet_capture():
+            observed = copy.deepcopy(self.observed)
         _drop_observers_(observed, self.scheme, scheme)
         return replace(self, scheme=scheme, observed=observed)
 

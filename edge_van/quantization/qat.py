@@ -25,7 +25,7 @@ from edge_van.images.order import batch_indices
 from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid, put_grids_
-from edge_van.quantization.ptq import Calibrated, Progress, capture
+from edge_van.quantization.ptq import Calibrated, Progress, capture, quiet_capture
 from edge_van.schedule import warm_up_and_cosine
 
 SAVE_EVERY_STEPS = 50
@@ -63,7 +63,8 @@ def quantization_aware(
     Raises ``VerificationError`` where the loss is no number any more or has grown, ``UsageError`` where a GPU's memory
     is too small.
     """
-    training = _Training(calibrated, teacher, settings, seed)
+    with quiet_capture():  # copies of graphs make torch talk of itself
+        training = _Training(calibrated, teacher, settings, seed)
     try:
         return _run(training, images, resume, progress)
     except torch.cuda.OutOfMemoryError:

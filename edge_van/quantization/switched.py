@@ -216,8 +216,8 @@ class _Graph:
         on_grid, scale = self._dequantized(dequantize), self.constants[dequantize.input[1]]
         if weight is None or weight.shape != on_grid.shape:
             return None
-        step = scale.astype(np.float32).reshape(-1, *[1] * (on_grid.ndim - 1))
-        return weight if (np.abs(weight - on_grid) <= _HALF_A_STEP * step).all() else None
+        steps = weight / scale.astype(np.float32).reshape(-1, *[1] * (on_grid.ndim - 1))
+        return weight if (np.abs(steps - self.constants[dequantize.input[0]]) <= _HALF_A_STEP).all() else None
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         from onnx import numpy_helper

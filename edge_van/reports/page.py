@@ -10,7 +10,17 @@ from functools import partial
 from edge_van.reports.format import interval, ms, number, signed, signed_interval
 from edge_van.reports.lookup import shipped_accuracy
 from edge_van.reports.record import Report, Side, Verdict
-from edge_van.reports.sections import accuracy, attention, cost, for_each_side, latency, origin, sensitivity, tradeoff
+from edge_van.reports.sections import (
+    accuracy,
+    attention,
+    budget,
+    cost,
+    for_each_side,
+    latency,
+    origin,
+    sensitivity,
+    tradeoff,
+)
 from edge_van.reports.view import Fact, Page, VerdictView
 
 
@@ -32,8 +42,11 @@ def page_of(report: Report) -> Page:
         for_each_side(report, "classes", "Class by class", classes),
         for_each_side(report, "attention", "Where the network looks", attends),
     ]
+    if budget.has_budget(report):
+        sections.insert(1, for_each_side(report, "budget", "The budget", budget.budget))
     if sensitivity.has_sensitivity(report):
-        sections.insert(5, for_each_side(report, "sensitivity", "Which layers cost", sensitivity.sensitivity))
+        after = [section.name for section in sections].index("logits") + 1
+        sections.insert(after, for_each_side(report, "sensitivity", "Which layers cost", sensitivity.sensitivity))
     if origin.has_engines(report):
         sections.append(for_each_side(report, "engines", "TensorRT engines", origin.engines))
     sections.append(origin.origin(report))

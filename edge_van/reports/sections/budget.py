@@ -1,0 +1,83 @@
+"""What was tried to keep within a budget: the frontier of accuracy and latency, and what each rung cost.
+
+In: a side of a report. Out: blocks of its page.
+"""
+
+from __future__ import annotations
+
+from edge_van.bundle.budget_record import BudgetRecord, Rung
+from edge_van.reports.figures.frontier import FrontierPoint, frontier
+from edge_van.reports.format import interval, ms, number, signed, signed_interval
+from edge_van.reports.lookup import Runs
+from edge_van.reports.record import Report, Side
+from edge_van.reports.view import Block, Plot, Table, Text, columns
+
+
+def has_budget(report: Report) -> bool:
+    return any(_record(side) is not None for side in report.sides)
+
+
+def budget(side: Side, _: Runs, name: str) -> tuple[Block, ...]:
+    """The limits and what came of them, the picture, a row a rung."""
+    record = _record(side)
+    if record is None:
+        return (Text("Made by a recipe, not for a budget: edge-van quantize --max-drop POINTS looks for one.", "hint"),)
+    limits = f"At most {record.budget.max_drop_points:g} points lost"
+    if record.budget.max_latency_ms is not None:
+        limits += f", at most {ms(record.budget.max_latency_ms)} ms an image"
+    judged = (
+        "A rung is inside where the upper end of its drop's 95 % interval is"
+        if record.by_interval
+        else "The images are too few for any interval to be inside: the drop itself decides"
+    )
+    count = len(record.rungs)
+    looks = (
+        f" The same images judged {count} rungs: what passes after several looks passes a little more easily."
+        if count > 1
+        else ""
+    )
+    outcome = "kept" if not record.missed else "not kept"
+    intro = Text(f"{limits}: {outcome}. {record.reason[:1].upper()}{record.reason[1:]}. {judged}.{looks}")
+    return (intro, _plot(record, name))
+
+
+def _record(side: Side) -> BudgetRecord | None:
+    return None if side.manifest is None else side.manifest.budget
+
+
+def _plot(record: BudgetRecord, name: str) -> Plot:
+    title = "What each rung loses and takes"
+    points = [
+        FrontierPoint(i + 1, r.median_ms, r.drop_points, r.drop_interval, i == record.chosen)
+        for i, r in enumerate(record.rungs)
+    ]
+    wide, narrow = frontier(
+        f"{name}-frontier",
+        title,
+        points,
+        metric=record.rungs[0].metric,
+        most_drop=record.budget.max_drop_points,
+        most_ms=record.budget.max_latency_ms,
+    )
+    heads = ("", "rung", "drop, points", "95 % interval", "SQNR, dB", "ms", "times FP32", "95 % interval", "made in, s")
+    table = Table(
+        "The rungs, in the order they were tried",
+        columns(*heads, text=(1,)),
+        tuple(_row(record, i, rung) for i, rung in enumerate(record.rungs)),
+    )
+    caption = "Lower left is better. Whiskers are the 95 % interval of the drop; the rung that was taken is larger."
+    return Plot(f"{name}-frontier", title, wide, narrow, table, caption)
+
+
+def _row(record: BudgetRecord, index: int, rung: Rung) -> tuple[str, ...]:
+    return (
+        str(index + 1),
+        rung.name + (" (taken)" if index == record.chosen else ""),
+        signed(rung.drop_points),
+        signed_interval(rung.drop_interval),
+        number(rung.logit_sqnr_db, 1),
+        ms(rung.median_ms),
+        number(rung.speedup),
+        interval(rung.speedup_interval),
+        number(rung.seconds, 0),
+    )

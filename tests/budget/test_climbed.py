@@ -1,0 +1,100 @@
+"""A ladder climbed with the real engines, in a process of its own that is killed after each rung."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from cli_samples import image_folders, narrow_checkpoint, start
+
+from edge_van.bundle.bundle import Bundle, open_bundle, verify
+from edge_van.checkpoint.training_state import RUNGS
+
+RECIPE = """
+samples = 8
+ranges = "minmax"
+[reconstruction]
+images = 12
+steps = 3
+batch = 4
+[qat]
+images = 12
+steps = 3
+batch = 4
+"""
+BRIEFLY = """
+from edge_van.budget import float_layers, ladder, trial
+from edge_van.evaluation import evidence
+from edge_van.timing.latency import MIN_ROUNDS, RunLength
+trial.LENGTH = RunLength(MIN_ROUNDS, 0.0, bound_seconds=60.0)
+evidence.LATENCY_ROUNDS, evidence.LATENCY_S = MIN_ROUNDS, 0.0
+float_layers.TIMED_RUNS = 5
+ladder.Ladder._is_inside = lambda self, rung: False  # so that all of it is climbed
+"""
+KILLED = """
+import os, signal
+from edge_van.budget import memory
+keep = memory.Memory.keep_rung
+def keep_and_die(self, key, rung):
+    keep(self, key, rung)
+    os.kill(os.getpid(), signal.SIGKILL)
+memory.Memory.keep_rung = keep_and_die
+"""
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    root = tmp_path_factory.mktemp("climbed")
+    narrow_checkpoint(root / "n.safetensors")
+    image_folders(root / "data", {"train": 8, "val": 8})
+    (root / "recipe.toml").write_text(RECIPE)
+    images = ("--data", root / "data", "--recipe", root / "recipe.toml")
+    return ("quantize", "--checkpoint", root / "n.safetensors", *images, "--target", "openvino", "--max-drop", 0)
+
+
+def measured(stderr: str) -> list[str]:
+    """The rungs whose accuracy was measured, from the stages that were announced."""
+    stages = [line.removeprefix("Measuring ").removesuffix(" ...") for line in stderr.splitlines()]
+    return [s for s in stages if s in ("as asked", "ranges", "reconstruction", "QAT") or s.endswith("layers in float")]
+
+
+@pytest.mark.slow
+def test_killed_on_each_rung_it_repeats_none(flags: tuple[object, ...], tmp_path: Path) -> None:
+    """A narrow VAN may be no faster in INT8 than in FP32, which ends its layers in float at the first of them."""
+    kept = tmp_path / ".b.training" / RUNGS
+    tried: list[str] = []
+    for _ in range(20):
+        process = start(*flags, "--output", tmp_path / "b", before=BRIEFLY + KILLED)
+        _, err = process.communicate(timeout=300)
+        tried += measured(err)
+        if process.returncode != -signal.SIGKILL:
+            break
+        assert not (tmp_path / "b").exists()
+        assert len(json.loads(kept.read_bytes())["rungs"]) == len(tried)
+    assert process.returncode == 3, err
+    assert len(set(tried)) == len(tried)
+    layers = [name for name in tried if name.endswith("layers in float")]
+    assert [name for name in tried if name not in layers] == ["as asked", "ranges", "reconstruction", "QAT"]
+    assert "2 layers in float" in layers
+    assert "QAT, 2 layers in float" in layers
+    assert not kept.exists()
+    bundle = open_bundle(tmp_path / "b")
+    assert verify(bundle) == []
+    agrees(bundle, tried)
+
+
+def agrees(bundle: Bundle, tried: list[str]) -> None:
+    """The bundle is the rung that was taken, and its own accuracy is that rung's."""
+    record, accuracy = bundle.manifest.budget, bundle.manifest.accuracy
+    assert record is not None
+    assert accuracy is not None
+    assert [rung.name for rung in record.rungs] == tried
+    taken = record.rungs[record.chosen]
+    recipe = bundle.manifest.recipe
+    assert (recipe.method, recipe.ranges, recipe.samples) == (taken.method, taken.ranges, taken.samples)
+    assert recipe.float_layers == taken.float_layers
+    assert accuracy.drop_points == taken.drop_points
+    assert accuracy.logit_sqnr_db == pytest.approx(taken.logit_sqnr_db, abs=0.05)
+    assert not record.by_interval  # 24 images show nothing

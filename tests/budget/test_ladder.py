@@ -1,0 +1,197 @@
+"""``budget.ladder``: which rungs are tried in which order, what is taken, and that nothing is tried twice.
+
+Figures of rungs are given here, by what was changed; ``test_climbed`` climbs with the engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from bundle_samples import ACCURACY
+from watching import Watching
+
+from edge_van.budget import ladder
+from edge_van.budget.ladder import Found, Ladder
+from edge_van.budget.memory import Memory
+from edge_van.bundle.budget_record import Budget, Rung
+from edge_van.bundle.interval import Interval
+from edge_van.bundle.recipe import Recipe
+from edge_van.errors import AccuracyGateError, CheckpointError, LatencyGateError, UsageError
+from edge_van.evaluation.gates import budget_gate
+from edge_van.progress import Work
+from edge_van.quantization.recipe import load_recipe
+
+LAYERS = tuple(f"block3.{i}.mlp.fc1" for i in range(40))
+RECIPE = load_recipe()
+Drop = Callable[[Recipe], float]
+
+
+@dataclass
+class Given:
+    """Stands for ``Trials``: the drop is given, its interval is 0.2 to either side; each layer in float costs 1 %."""
+
+    drop: Drop
+    high_of_fp32: float = 0.02
+    ms: float = 2.0
+    fp32_ms: float = 4.0
+    stop_after: int = 1000
+    made: list[Recipe] = field(default_factory=list)
+    is_ready: bool = False
+
+    def fp32(self, recipe: Recipe) -> Any:
+        self.is_ready = True
+        return replace(ACCURACY, drop_points=0.0, drop_interval=Interval(-self.high_of_fp32, self.high_of_fp32))
+
+    def rung(self, name: str, recipe: Recipe) -> Rung:
+        if len(self.made) == self.stop_after:
+            raise KeyboardInterrupt
+        self.made.append(recipe)
+        drop, ms = self.drop(recipe), self.ms * (1.0 + 0.01 * len(recipe.float_layers))
+        around = Interval(drop - 0.2, drop + 0.2)
+        speed = self.fp32_ms / ms
+        how = (recipe.method, recipe.ranges, recipe.samples, recipe.float_layers)
+        return Rung(name, *how, "top-1", 50.0, drop, around, 97.0, 25.0, ms, speed, Interval(speed, speed), 9.0)
+
+    def make(self, recipe: Recipe) -> None:
+        assert recipe.method == "ptq"
+        assert not recipe.float_layers
+
+    def job_of(self, recipe: Recipe) -> Any:
+        return SimpleNamespace()
+
+
+@pytest.fixture(autouse=True)
+def _ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "bargains", lambda job, work: LAYERS)
+
+
+def climb(
+    given: Given, folder: Path, budget: Budget, recipe: Recipe = RECIPE, watcher: Watching | None = None
+) -> Found:
+    work = Work(watcher or Watching())
+    return Ladder(given, budget, Memory(folder / "rungs.json", "key"), work).climb(recipe)  # type: ignore[arg-type]
+
+
+def names(found: Found) -> list[str]:
+    return [rung.name for rung in found.record.rungs]
+
+
+def test_the_recipe_itself_may_do(tmp_path: Path) -> None:
+    found = climb(Given(lambda recipe: 0.1), tmp_path, Budget(0.5))
+    assert names(found) == ["as asked"]
+    assert found.recipe == RECIPE
+    assert (found.record.missed, found.record.chosen, found.record.by_interval) == ("", 0, True)
+    budget_gate(found.record)
+
+
+def test_the_order_of_the_rungs(tmp_path: Path) -> None:
+    """Layers stop at 10 % more latency, which costs nothing of QAT, and go on behind it while INT8 is the faster."""
+    hard = replace(RECIPE, ranges="minmax", samples=8)
+    found = climb(Given(lambda recipe: 1.0, fp32_ms=2.3), tmp_path, Budget(0.5), hard)
+    assert names(found) == [
+        "as asked",
+        "ranges",
+        "reconstruction",
+        "2 layers in float",
+        "4 layers in float",
+        "8 layers in float",
+        "16 layers in float",
+        "QAT",
+        "QAT, 2 layers in float",
+        "QAT, 4 layers in float",
+        "QAT, 8 layers in float",
+        "QAT, 16 layers in float",
+    ]
+    assert [(r.ranges, r.samples) for r in found.record.rungs[:2]] == [("minmax", 8), ("squared_error", 300)]
+    assert found.record.missed == "accuracy"
+    with pytest.raises(AccuracyGateError, match=r"none of 12 rungs keeps the budget.*\+1\.00 points \(\+0\.80"):
+        budget_gate(found.record)
+
+
+@pytest.mark.parametrize(("needed", "tried", "taken"), [(2, [2, 1], 2), (5, [2, 4, 8, 6, 5], 5), (7, [2, 4, 8, 6], 8)])
+def test_as_few_layers_as_do(needed: int, tried: list[int], taken: int, tmp_path: Path) -> None:
+    found = climb(Given(lambda r: 0.0 if len(r.float_layers) >= needed else 1.0), tmp_path, Budget(0.5))
+    assert names(found)[2:] == [f"{count} layers in float" for count in tried]
+    assert found.recipe.float_layers == LAYERS[:taken]
+    assert found.record.rungs[found.record.chosen].float_layers == LAYERS[:taken]
+
+
+def test_layers_that_a_recipe_leaves_already_are_kept(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, float_layers=("head", LAYERS[1]))
+    found = climb(Given(lambda r: 0.0 if len(r.float_layers) > 2 else 1.0), tmp_path, Budget(0.5), recipe)
+    assert found.recipe.float_layers[:2] == recipe.float_layers
+    assert set(found.recipe.float_layers[2:]) <= {LAYERS[0], LAYERS[2]}
+
+
+def test_the_upper_end_decides(tmp_path: Path) -> None:
+    given = Given(lambda recipe: {"ptq": 0.35, "reconstruction": 0.3}.get(recipe.method, 0.0))
+    found = climb(given, tmp_path, Budget(0.5))
+    assert names(found) == ["as asked", "reconstruction"]
+
+
+def test_too_few_images_for_any_interval(tmp_path: Path) -> None:
+    watcher = Watching()
+    found = climb(Given(lambda recipe: 0.4, high_of_fp32=0.9), tmp_path, Budget(0.5), watcher=watcher)
+    assert names(found) == ["as asked"]
+    assert not found.record.by_interval
+    assert "FP32 against itself reaches +0.90" in watcher.notes[0]
+
+
+def test_latency_alone_ends_at_once(tmp_path: Path) -> None:
+    found = climb(Given(lambda recipe: 0.0, ms=3.0), tmp_path, Budget(0.5, max_latency_ms=2.5))
+    assert names(found) == ["as asked"]
+    with pytest.raises(LatencyGateError, match=r"takes 3\.00 ms, 2\.5 are allowed, and no rung is faster"):
+        budget_gate(found.record)
+
+
+def test_both_limits(tmp_path: Path) -> None:
+    """Six layers would do for the drop, and take longer than is allowed: QAT does."""
+    given = Given(lambda r: 0.0 if r.method == "qat" or len(r.float_layers) >= 6 else 1.0)
+    found = climb(given, tmp_path, Budget(0.5, max_latency_ms=2.05))
+    assert names(found)[-1] == "QAT"
+    assert found.record.missed == ""
+    given = Given(lambda r: 0.3 if r.method == "qat" else 0.5)
+    record = climb(given, tmp_path / "..", Budget(0.4, max_latency_ms=2.05)).record
+    assert record.missed == "accuracy"
+    assert record.rungs[record.chosen].median_ms <= 2.05
+    assert record.rungs[record.chosen].method == "qat"
+
+
+@pytest.mark.parametrize("after", range(7))
+def test_it_goes_on_where_it_was_stopped(after: int, tmp_path: Path) -> None:
+    def drop(recipe: Recipe) -> float:
+        return 0.0 if recipe.method == "qat" else 1.0
+
+    whole = climb(Given(drop), tmp_path, Budget(0.5)).record
+    (tmp_path / "rungs.json").unlink()
+    stopped = Given(drop, stop_after=after)
+    with pytest.raises(KeyboardInterrupt):
+        climb(stopped, tmp_path, Budget(0.5))
+    again = Given(drop)
+    assert climb(again, tmp_path, Budget(0.5)).record == whole
+    assert len(stopped.made) == after
+    assert len(again.made) == len(whole.rungs) - after
+    nothing = Given(drop)
+    assert climb(nothing, tmp_path, Budget(0.5)).record == whole
+    assert nothing.made == []
+
+
+def test_what_is_no_memory_of_this_ladder(tmp_path: Path) -> None:
+    path = tmp_path / "rungs.json"
+    climb(Given(lambda recipe: 0.0), tmp_path, Budget(0.5))
+    with pytest.raises(UsageError, match="tried with other weights, images, settings or versions"):
+        Memory(path, "another key")
+    path.write_bytes(b"{")
+    with pytest.raises(CheckpointError, match="delete it to start anew"):
+        Memory(path, "key")
+
+
+@pytest.mark.parametrize("values", [(-1.0,), (101.0,), (float("nan"),), (1.0, 0.0), (1.0, -2.0), (1.0, float("nan"))])
+def test_a_budget_that_is_none(values: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match="a budget's"):
+        Budget(*values)
