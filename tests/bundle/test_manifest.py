@@ -22,6 +22,7 @@ from edge_van.bundle.recipe import (
     TENSORRT_SCHEME_NAMES,
     QATSettings,
     Recipe,
+    for_reconstruction,
 )
 from edge_van.bundle.records import (
     MANIFEST_SCHEMA_VERSION,
@@ -335,7 +336,8 @@ def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
     )
     assert read.recipe.tensorrt_schemes == ("int8", "int8_pointwise")
     found = {**asdict(read.recipe), "tensorrt_schemes": "int8,int8_pointwise"}
-    assert found == {**flat, "method": "ptq", "qat": asdict(QATSettings())}  # there was nothing else
+    since = {"method": "ptq", "qat": asdict(QATSettings()), "reconstruction": asdict(for_reconstruction())}
+    assert found == {**flat, **since, "ranges": "squared_error", "float_layers": ()}  # there was nothing else
     assert [entry.path for entry in read.files] == [entry["path"] for entry in raw["files"]]
     assert read.accuracy is not None
     assert read.accuracy.int8_percent == raw["accuracy"]["top1_int8_percent"]

@@ -342,8 +342,8 @@ def test_a_bundle_without_graphs(bundle: Bundle) -> None:
 def test_the_command(bundle: Bundle, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(capfd, monkeypatch, "build", bundle.path, "--compute-capability", "SM89", "--max-drop", 1)
     assert code == 0, err
-    assert "45 int8" in out
-    assert "15 fp16, 30 int8" in out
+    assert "1 fp16, 44 int8" in out
+    assert "16 fp16, 29 int8" in out
     assert "Active: none" in out
     flags = ("build", bundle.path, "--max-drop", 1, "--compute-capability")
     code, out, err = run(capfd, monkeypatch, *flags, "SM86", "--scheme", "int8", "--json")
@@ -363,7 +363,7 @@ def test_the_command_ends_with_an_error_where_a_scheme_is_missing(
     code, out, err = run(capfd, monkeypatch, "build", bundle.path, "--compute-capability", "SM89", "--max-drop", 1)
     assert code == 1
     assert "int8: no kernel for it" in out
-    assert "15 fp16, 30 int8" in out
+    assert "16 fp16, 29 int8" in out
     assert error_line(err) == "edge-van: error: not built: int8: no kernel for it"
     assert verify(open_bundle(bundle.path)) == []
 

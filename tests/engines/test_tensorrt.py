@@ -39,14 +39,14 @@ def test_every_convolution_runs_as_its_graph_says(
     assert (
         layers
         == {
-            "int8": {("int8", "int8"): 45},
-            "int8_pointwise": {("int8", "int8"): 30, (float_type, float_type): 15},
+            "int8": {("int8", "int8"): 44, (float_type, float_type): 1},
+            "int8_pointwise": {("int8", "int8"): 29, (float_type, float_type): 16},
             "fp32": {(float_type, float_type): 45},
         }[name]
     )
     if name == "int8_pointwise":
         in_float = {row.layer.rpartition(".")[2] for row in record.layers if row.scheme != "int8"}
-        assert in_float == {"conv0", "conv_spatial", "dwconv"}
+        assert in_float == {"conv0", "conv_spatial", "dwconv", "head"}
     assert record.warnings == ()
     assert record.compute_capabilities == (card,)
     assert read_engine_record(tmp_path) == record
@@ -78,14 +78,14 @@ def test_a_graph_that_breaks_a_rule_never_reaches_the_builder(
     graphs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = onnx.load(graphs["int8"])
-    [tensor] = [t for t in model.graph.initializer if t.name == "head.weight_scale"]
+    [tensor] = [t for t in model.graph.initializer if t.name == "block4.0.mlp.fc2.weight_scale"]
     values = numpy_helper.to_array(tensor).copy()
     values[0] = 0.0
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(model.SerializeToString())
     monkeypatch.setattr(tensorrt, "_build", lambda *a: pytest.fail("it reached the builder"))
-    with pytest.raises(VerificationError, match=r"head\.weight_scale is a scale of 0\.0"):
+    with pytest.raises(VerificationError, match=r"fc2\.weight_scale is a scale of 0\.0"):
         build_engine(broken, tmp_path, "int8", BuildOptions("tensorrt_rtx", ("8.9",)))
     assert not (tmp_path / PLAN_NAME).exists()
 

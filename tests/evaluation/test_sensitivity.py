@@ -58,7 +58,7 @@ def test_the_noise_of_all_is_about_that_of_each(result: Sensitivity) -> None:
     assert sum(part.share_percent for part in result.parts()) == pytest.approx(100.0)
     assert sum(part.places for part in result.parts()) == result.of_places
     layers = [place.name for place in result.places if part_of(place.name) is not None]
-    assert len(layers) == 4 + 5 * 8 + 1
+    assert len(layers) == 4 + 4 * 8 + 1
     ranked = [place.only.sqnr_db for place in result.ranked()]
     assert ranked == sorted(ranked)
 

@@ -26,7 +26,7 @@ from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.ptq import Calibrated, calibrate, convert
 from edge_van.quantization.qat import Resume, quantization_aware
 from edge_van.quantization.run import QATJob
-from edge_van.quantization.scheme import SCHEMES
+from edge_van.quantization.scheme import LAYERS, SCHEMES
 from edge_van.statistics import sqnr_db
 
 SPEC = InputSpec(size=(32, 32))
@@ -47,7 +47,8 @@ def teacher() -> FoldedVAN:
 
 @pytest.fixture(scope="module")
 def calibrated(teacher: FoldedVAN, images: CalibrationImages) -> dict[str, Calibrated]:
-    return {name: calibrate(teacher, images, SCHEMES[name]) for name in ("openvino", "int8")}
+    schemes = {"openvino": SCHEMES["openvino"], "int8": replace(SCHEMES["int8"], roles=LAYERS)}
+    return {name: calibrate(teacher, images, scheme) for name, scheme in schemes.items()}
 
 
 @pytest.mark.parametrize("name", ["openvino", "int8"])
