@@ -48,10 +48,19 @@ def demo(size: int) -> tuple[LoadedCheckpoint, InputSpec]:
     return loaded, replace(loaded.spec, size=(size, size))
 
 
-def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25) -> CalibrationImages:
-    """The images ``edge-van quantize`` would draw with seed 0."""
+def checkpoint_or_demo(args: argparse.Namespace) -> tuple[LoadedCheckpoint, InputSpec, str]:
+    """The network of ``args.checkpoint``, or the demo, with its InputSpec at ``args.size`` and a name for the result;
+    the demo's is ""."""
+    if args.checkpoint is None:
+        return *demo(args.size), ""
+    loaded = load_checkpoint(args.checkpoint)
+    return loaded, replace(loaded.spec, size=(args.size, args.size)), args.checkpoint.name.partition(".")[0]
+
+
+def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25, seed: int = 0) -> CalibrationImages:
+    """The images ``edge-van quantize`` would draw with ``seed``."""
     with open_images(train, classes=spec.classes) as images:
-        return load_calibration(images, spec, samples=samples, seed=0, batch=batch).images
+        return load_calibration(images, spec, samples=samples, seed=seed, batch=batch).images
 
 
 def nncf_defaults(loaded: LoadedCheckpoint, spec: InputSpec, images: CalibrationImages, folder: Path) -> Path:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import arguments, calibration, demo, nncf_defaults, write_result
+from common import arguments, calibration, checkpoint_or_demo, nncf_defaults, write_result
 from numpy.typing import NDArray
 
-from edge_van.checkpoint.load import load_checkpoint
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.head import Head
@@ -89,10 +88,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="another network than the embedded demo")
     parser.add_argument("--short", action="store_true", help="only what one chooses between, without the reasons")
     args = parser.parse_args()
-    loaded, spec = demo(args.size)
-    if args.checkpoint is not None:
-        loaded = load_checkpoint(args.checkpoint)
-        spec = replace(loaded.spec, size=(args.size, args.size))
+    loaded, spec, label = checkpoint_or_demo(args)
     images = calibration(args.train, spec, args.samples)
     pixels, labels = test_images(args.test, spec)
     folded, _ = fold(loaded.van, spec.size)
@@ -132,11 +128,7 @@ def main() -> None:
                 add(title, "openvino", run("openvino", ir, pixels, images, f"{title} by OpenVINO"))
     top1 = 100.0 * float((reference.argmax(1) == labels).mean())
     content = {"fp32_top1_percent": top1, "images": len(labels), "rows": rows}
-    if args.checkpoint is None:
-        write_result(args, content)
-    else:
-        name = args.checkpoint.name.partition(".")[0]
-        write_result(args, {"checkpoint": name} | content, name)
+    write_result(args, ({"checkpoint": label} if label else {}) | content, label)
 
 
 if __name__ == "__main__":

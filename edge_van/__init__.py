@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from edge_van.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from edge_van.bundle.budget_record import Budget as Budget
+    from edge_van.bundle.budget_record import BudgetRecord as BudgetRecord
     from edge_van.bundle.bundle import Bundle as Bundle
     from edge_van.bundle.bundle import open_bundle as open_bundle
     from edge_van.bundle.models import BundleModel as BundleModel
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from edge_van.training.train import train as train
 
 _HOMES = {
+    "bundle.budget_record": ("Budget", "BudgetRecord"),
     "bundle.bundle": ("Bundle", "open_bundle"),
     "bundle.models": ("BundleModel",),
     "bundle.recipe": ("QATSettings", "Recipe"),
@@ -113,6 +116,8 @@ __all__ = [
     "BenchmarkOptions",
     "BenchmarkResult",
     "BenchmarkSettings",
+    "Budget",
+    "BudgetRecord",
     "BuiltEngines",
     "Bundle",
     "BundleError",
