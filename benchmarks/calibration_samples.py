@@ -22,7 +22,7 @@ from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
-from edge_van.quantization.scheme import openvino_scheme_of
+from edge_van.quantization.run import openvino_scheme_of
 
 COUNTS, SEEDS = (16, 64, 300, 1000), (0, 1, 2, 3, 4)
 BATCH = 25

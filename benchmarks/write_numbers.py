@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tables import arm, bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
+from tables import arm, budget, bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
 
 HERE = Path(__file__).parent
 README, PAGE = HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md"
@@ -34,6 +34,10 @@ commands.
 """
 TABLES = (
     ("ptq_accuracy", models.accuracy),
+    ("ptq_choices", budget.choices),
+    ("calibration_samples", budget.samples),
+    ("budgets", budget.budgets),
+    ("sensitivity_halves", budget.sensitivity),
     ("qat_accuracy", qat.qat),
     ("arm_accuracy", arm.arm),
     ("train_speed", training.speed),

@@ -35,8 +35,14 @@ from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
-from edge_van.quantization.run import Prepared, QATJob, prepare, quantized_graphs
-from edge_van.quantization.scheme import device_scheme_of, openvino_scheme_of
+from edge_van.quantization.run import (
+    Prepared,
+    QATJob,
+    device_scheme_of,
+    openvino_scheme_of,
+    prepare,
+    quantized_graphs,
+)
 from edge_van.starting_point import Data, QuantizeOptions, Source, load_source, open_data
 from edge_van.storage.folders import free_space_check
 from edge_van.text import one_line

@@ -24,8 +24,7 @@ from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.export.job import ExportJob
 from edge_van.export.models import export_fp32, export_int8
 from edge_van.images.sets import ImageSet
-from edge_van.quantization.run import Graphs, Prepared
-from edge_van.quantization.scheme import openvino_scheme_of
+from edge_van.quantization.run import Graphs, Prepared, openvino_scheme_of
 from edge_van.runtimes.image_model import ImageModel, open_image_model
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import RunLength, measure_latency

@@ -20,7 +20,18 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.qat import Resume, quantization_aware
-from edge_van.quantization.scheme import Scheme
+from edge_van.quantization.scheme import Scheme, for_openvino, get_scheme
+
+
+def openvino_scheme_of(recipe: Recipe) -> Scheme:
+    """That of the recipe's OpenVINO model."""
+    left = frozenset(recipe.float_layers)
+    return replace(for_openvino(recipe.openvino_scheme), left=left, ranges=recipe.ranges)
+
+
+def device_scheme_of(recipe: Recipe, name: str) -> Scheme:
+    """The scheme called ``name`` with the recipe's ranges."""
+    return replace(get_scheme(name), ranges=recipe.ranges)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
-from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
+from edge_van.bundle.recipe import ARM_SCHEME_NAME
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.layer_names import Part, part_of
 from edge_van.quantization.observers import EPS, WeightObserver, range_observer
@@ -113,7 +113,7 @@ class Scheme:
     def is_part_of(self, other: Scheme) -> bool:
         """Whether ``other`` has the same grids on all the tensors that this quantises. Where a LayerNorm's output is
         left in float its readers have grids of their own."""
-        norms = {place for place in self.left ^ other.left if place.startswith("norm")}
+        norms = {place for place in self.left ^ other.left if re.fullmatch(r"norm\d", place)}
         same_norms = not norms and (Role.NORM in self.roles) == (Role.NORM in other.roles)
         return self.grids == other.grids and self.roles <= other.roles and other.left <= self.left and same_norms
 
@@ -148,17 +148,6 @@ def get_scheme(name: str) -> Scheme:
 def for_openvino(name: str) -> Scheme:
     """The scheme called ``name`` as an x86 CPU takes it, without VNNI too, whatever it is for other engines."""
     return replace(get_scheme(name), pairs=True)
-
-
-def openvino_scheme_of(recipe: Recipe) -> Scheme:
-    """That of the recipe's OpenVINO model."""
-    left = frozenset(recipe.float_layers)
-    return replace(for_openvino(recipe.openvino_scheme), left=left, ranges=recipe.ranges)
-
-
-def device_scheme_of(recipe: Recipe, name: str) -> Scheme:
-    """The scheme called ``name`` with the recipe's ranges."""
-    return replace(get_scheme(name), ranges=recipe.ranges)
 
 
 def module_path(node: Node) -> str:
@@ -296,7 +285,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
 
     def validate(self, model: GraphModule) -> None:
         places = [(node, role, place_of(node, role)) for node, role in roles(model)]
-        if unknown := sorted(self.scheme.left - {place for _, _, place in places}):
+        if unknown := sorted(self.scheme.left - {place for _, _, place in places if place}):
             raise UsageError(
                 f"the network has no {unknown[0]!r} that could be left in float; it has block1.0.attn.proj_1"
             )

@@ -56,6 +56,7 @@ def switched(quantized: Any, float_network: Any) -> Switched:
 
     model = ModelProto()
     model.CopyFrom(quantized)
+    _read_outputs_(model.graph)
     graph = _Graph(model.graph, float_network.graph)
     edges = [edge for node in model.graph.node for edge in graph.edges(node)]
     names = list(dict.fromkeys(edge.place for edge in edges))
@@ -82,6 +83,19 @@ def switched(quantized: Any, float_network: Any) -> Switched:
     model.graph.node.extend(nodes)
     model.graph.input.append(helper.make_tensor_value_info(SWITCHES, TensorProto.BOOL, [len(names)]))
     return Switched(model, *graph.described(names, edges))
+
+
+def _read_outputs_(graph: Any) -> None:
+    """In place: a result that comes off a grid, as that of ARM's head does, gets a reader that can be switched."""
+    from onnx import helper
+
+    producer = {output: node for node in graph.node for output in node.output}
+    for output in graph.output:
+        dequantize = producer[output.name]
+        if dequantize.op_type == "DequantizeLinear":
+            dequantize.output[0] = f"{output.name}.on_grid"
+            reader = helper.make_node("Identity", [dequantize.output[0]], [output.name], f"node_{output.name}.read")
+            graph.node.append(reader)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class SwitchedGraph:
             padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
             taken = padded if images.dtype == np.uint8 else normalized(padded, self._spec).astype(images.dtype)
             run = session.run({images.name: np.ascontiguousarray(taken), **feed})
-            yield {name: values[: len(part)] if name == OUTPUT else values for name, values in run.items()}
+            logits = run.pop(session.outputs[0].name)  # an engine may call it by another name of the same tensor
+            yield run | {OUTPUT: logits[: len(part)]}
 
     def close(self) -> None:
         self._stack.close()

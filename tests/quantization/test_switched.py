@@ -59,7 +59,7 @@ def opened(calibrated: Calibrated, folded: FoldedVAN, folder: Path) -> SwitchedG
     return SwitchedGraph(onnx.load(files[0]), onnx.load(files[1]), SPEC, folder)
 
 
-@pytest.mark.parametrize("name", ["openvino", "openvino_fast", "int8", "int8_pointwise"])
+@pytest.mark.parametrize("name", SCHEMES)
 def test_all_off_is_the_float_network_and_all_on_the_quantised_one(
     name: str, folded: FoldedVAN, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
