@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, Probe, joined, take_probe
 from edge_van.export.models import export_arm, export_fp32, export_int8
 from edge_van.export.tensorrt_models import export_tensorrt
-from edge_van.images.draw import fingerprint, hashes
+from edge_van.images.draw import hashes
 from edge_van.machine import describe_machine, versions
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
@@ -89,14 +89,17 @@ def quantize(
             excluded = hashes(images.held_out)
         with work.reporter.stage("Folding BatchNorm away"):
             folded, check = fold(source.van, images.spec.size)
-        states = None
+        states: Path | None = None
+        budgets: list[BudgetRecord] = []
         if recipe.training is not None or options.budget is not None:
-            states = stack.enter_context(training_states(writer.output))
+            # what was tried for a limit that nothing keeps serves a wider one
+            kept = training_states(writer.output, keep_rungs=lambda: any(record.missed for record in budgets))
+            states = stack.enter_context(kept)
         preparing = Preparing(source, images, folded, excluded, options.seed, states, work)
         probe = take_probe(images.held_out, images.spec, folded, work)
-        budget = None
         if options.budget is not None and states is not None:
             recipe, budget = _within(options.budget, recipe, preparing, probe, states / RUNGS)
+            budgets.append(budget)
         drawn, range_warnings = preparing.calibration(recipe)
         prepared = preparing.prepared(recipe)
         job = ExportJob(writer.path, images.spec, folded, prepared.images, probe, work, source.head)
@@ -128,7 +131,7 @@ def quantize(
             golden=golden,
             head=source.head,
             rounded=evidence.rounded,
-            budget=budget,
+            budget=budgets[0] if budgets else None,
         )
         return writer.finish(manifest)
 
@@ -152,14 +155,14 @@ class Preparing:
     seed: int
     states: Path | None
     work: Work
-    _drawn: dict[int, tuple[Calibration, tuple[str, ...]]] = field(default_factory=dict)
+    _drawn: dict[tuple[int, bool], tuple[Calibration, tuple[str, ...]]] = field(default_factory=dict)
     _plain: dict[tuple[object, ...], Prepared] = field(default_factory=dict)
 
     def calibration(self, recipe: Recipe) -> tuple[Calibration, tuple[str, ...]]:
         """The images that set the ranges, none of them among those that accuracy is measured on; and warnings."""
-        wanted = recipe.images
-        if wanted in self._drawn:
-            return self._drawn[wanted]
+        wanted, is_trained = recipe.images, recipe.training is not None
+        if (known := (wanted, is_trained)) in self._drawn:
+            return self._drawn[known]
         calibration = load_calibration(
             self.data.training,
             self.data.spec,
@@ -171,9 +174,9 @@ class Preparing:
         )
         warnings = left_out(calibration.broken, "calibration", self.work)
         if calibration.record.images < wanted:
-            used = "calibrated" if recipe.training is None else "trained"
+            used = "trained" if is_trained else "calibrated"
             warnings = (f"{used} on {calibration.record.images} images, {wanted} were asked for", *warnings)
-        self._drawn[wanted] = calibration, warnings
+        self._drawn[known] = calibration, warnings
         return calibration, warnings
 
     def prepared(self, recipe: Recipe) -> Prepared:
@@ -187,7 +190,8 @@ class Preparing:
             return self._plain[key]
         images = drawn.images.first(settings.images)
         made_by = (recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.ranges, settings)
-        job = QATJob(images, settings, self.seed, self.states, f"{self.key} {drawn.record} {made_by}", recipe.method)
+        whole, start = f"{self.key} {drawn.record} {made_by}", f"{recipe.samples}-{recipe.ranges}"
+        job = QATJob(images, settings, self.seed, self.states, whole, recipe.method, start)
         return replace(self._plain[key], qat=job)
 
     @property
@@ -203,8 +207,12 @@ def _within(
     """The recipe that keeps the budget, or the best there is; candidates are made in a folder of their own."""
     work, data = preparing.work, preparing.data
     machine = describe_machine()
-    start = replace(recipe, max_drop_points=0.0)  # the rungs are the same for any
-    key = f"{preparing.key} {fingerprint(preparing.excluded)} {start} {machine.cpu} {machine.logical_cores}"
+    # the rungs are the same for any limit, and for any graphs of other devices
+    start = [(f.name, getattr(recipe, f.name)) for f in fields(recipe) if not f.name.startswith(("max_", "tensorrt_"))]
+    calibration = preparing.calibration(replace(recipe, method="qat"))[0].record
+    used = [(name, machine.versions.get(name)) for name in ("edge-van", "openvino", "torchao")]
+    key = f"{preparing.key} {calibration} {data.held_out.truth_sha256} {preparing.source.head} {start} {used} "
+    key += f"{machine.cpu} {machine.logical_cores}"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="edge-van-budget-")))
         images = preparing.prepared(replace(recipe, method="ptq")).images
@@ -213,7 +221,7 @@ def _within(
         trials = Trials(job, data.held_out, preparing.prepared, stack)
         found = Ladder(trials, budget, Memory(kept, key), work).climb(recipe)
     work.reporter.note(found.record.reason)
-    return found.recipe, found.record
+    return replace(found.recipe, max_drop_points=budget.max_drop_points), found.record
 
 
 def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
@@ -228,5 +236,5 @@ def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Se
     if "tensorrt" in targets:
         schemes = tuple(device_scheme_of(recipe, name) for name in recipe.tensorrt_schemes)
         graphs = quantized_graphs(prepared, schemes, job.work)
-        parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized))
+        parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized, prepared.float_network))
     return joined(parts)

@@ -114,6 +114,7 @@ def resize(
                 engines={},
                 golden=golden,
                 rounded=evidence.rounded,
+                budget=None,  # it was kept at the old size
             )
         )
 

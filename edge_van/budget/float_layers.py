@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
+from edge_van.bundle.layout import FP32_IR, INT8_IR, OPENVINO_ONNX
+from edge_van.errors import VerificationError
 from edge_van.export.job import ExportJob
 from edge_van.export.models import as_sent
 from edge_van.export.openvino import INPUT
 from edge_van.model.layer_names import part_at_start, part_of
-from edge_van.progress import Work
 from edge_van.quantization.switched_session import SwitchedGraph
 from edge_van.runtimes.onnx_file import read_onnx
 from edge_van.runtimes.openvino import OpenVINOSession
@@ -28,14 +28,15 @@ SMALLEST_COST_MS = 0.0005
 """Half of what the engine's profiler can tell apart: a layer that costs nothing measurable costs that."""
 
 
-def bargains(job: ExportJob, work: Work) -> tuple[str, ...]:
-    """Layers by noise that goes for a millisecond that comes, from the job's files of a calibrated network.
+def bargains(job: ExportJob, float_network: Path) -> tuple[str, ...]:
+    """Layers by noise that goes for a millisecond that comes, from the job's files of a calibrated network;
+    ``float_network`` is that network's own ONNX file before it was quantised.
 
     The noise is what a layer makes alone, on calibration images: the images that accuracy is measured on choose
     nothing here. The time is its kernel's in float less its kernel's in INT8, from the engine's profiler.
     """
-    pixels = job.images.pixels[:IMAGES]
-    noise = _noise(job, pixels, work)
+    pixels, work = job.images.pixels[:IMAGES], job.work
+    noise = _noise(job, float_network, pixels)
     image = as_sent(pixels[:1], job.spec)
     with work.reporter.stage("Timing each layer"):
         fp32, int8 = (_times(job.place(file), image) for file in (FP32_IR, INT8_IR))
@@ -43,15 +44,17 @@ def bargains(job: ExportJob, work: Work) -> tuple[str, ...]:
     return tuple(sorted(noise, key=lambda name: -noise[name] / cost[name]))
 
 
-def _noise(job: ExportJob, pixels: NDArray[np.uint8], work: Work) -> dict[str, float]:
+def _noise(job: ExportJob, float_network: Path, pixels: NDArray[np.uint8]) -> dict[str, float]:
     """Sum of squares on the logits, of each layer alone."""
-    quantized, float_network = (read_onnx(job.place(file)) for file in (OPENVINO_ONNX, FP32_ONNX))
+    quantized, plain = (read_onnx(path) for path in (job.place(OPENVINO_ONNX), float_network))
     noise = {}
     with (
         tempfile.TemporaryDirectory(prefix="edge-van-layers-") as folder,
-        SwitchedGraph(quantized, float_network, job.spec, Path(folder)) as graph,
-        work.reporter.stage("Measuring the noise of each layer", len(graph.places)) as advance,
+        SwitchedGraph(quantized, plain, job.spec, Path(folder)) as graph,
+        job.work.reporter.stage("Measuring the noise of each layer", len(graph.places)) as advance,
     ):
+        if kept := [place.name for place in graph.places if place.kept]:
+            raise VerificationError(f"{kept[0]} was quantised from other weights than those of {float_network.name}")
         off = graph.logits(pixels, graph.none())
         for index, place in enumerate(graph.places):
             if part_of(place.name) is not None:

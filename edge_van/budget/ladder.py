@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from edge_van.budget.float_layers import bargains
 from edge_van.budget.memory import Memory
 from edge_van.budget.trial import Trials
 from edge_van.bundle.budget_record import Budget, BudgetRecord, Missed, Rung
 from edge_van.bundle.recipe import Recipe
+from edge_van.errors import VerificationError
 from edge_van.progress import Work
 
 SAMPLES = 300
@@ -39,53 +39,72 @@ class Ladder:
     work: Work
     tried: list[tuple[Recipe, Rung]] = field(default_factory=list)
     by_interval: bool = True
+    failed: list[str] = field(default_factory=list)
+    asked: Recipe = field(init=False)
 
     def climb(self, recipe: Recipe) -> Found:
         """Raises as the stages of each candidate."""
         self.by_interval = self._smallest_high(recipe) <= self.budget.max_drop_points
         if not self.by_interval:
             self.work.warn([self._too_few()])
-        for name, candidate in self._rungs(recipe):
-            rung = self._rung(name, candidate)
-            if self._is_inside(rung):
+        self.asked = recipe
+        for candidate in self._candidates(recipe):
+            rung = self._rung(candidate)
+            if rung is not None and self._is_inside(candidate, rung):
                 self._refine(len(self.tried) - 1)
                 break
         return self._found()
 
-    def _rungs(self, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-        """Name and recipe of each in its order, while the caller goes on."""
-        yield "as asked", recipe
+    def _candidates(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Each in its order, while the caller goes on. What could not be made is not built upon."""
+        yield recipe
         if self._is_slow():
             return
-        best = replace(recipe, ranges="squared_error", samples=max(recipe.samples, SAMPLES))
-        if best != recipe:
-            yield "ranges", best
+        best = recipe
+        better = replace(recipe, ranges="squared_error", samples=max(recipe.samples, SAMPLES))
+        if better != recipe:
+            yield better
+            best = better if self._is_tried(better) else best
         if best.method == "ptq":
-            best = replace(best, method="reconstruction")
-            yield "reconstruction", best
+            yield (reconstructed := replace(best, method="reconstruction"))
+            best = reconstructed if self._is_tried(reconstructed) else best
         if best.method != "qat":
             yield from self._with_float_layers(best, COST_BEFORE_QAT)
-            best = replace(best, method="qat")
-            yield "QAT", best
+            yield (trained := replace(best, method="qat"))
+            if not self._is_tried(trained):
+                return
+            best = trained
         yield from self._with_float_layers(best, None)
 
-    def _with_float_layers(self, recipe: Recipe, most_cost: float | None) -> Iterator[tuple[str, Recipe]]:
+    def _with_float_layers(self, recipe: Recipe, most_cost: float | None) -> Iterator[Recipe]:
         """Twice as many each time, until that costs too much or INT8 is no faster than FP32."""
-        whole = self._rung_of(recipe)
+        whole = next(rung for tried, rung in self.tried if tried == recipe)
         ranking = [name for name in self._ranking(recipe) if name not in recipe.float_layers]
         count = FIRST_LAYERS
         while count < len(ranking):
-            yield self._layers(recipe, ranking, count)
+            yield (candidate := replace(recipe, float_layers=(*recipe.float_layers, *ranking[:count])))
+            if not self._is_tried(candidate):
+                return
             rung = self.tried[-1][1]
             too_dear = most_cost is not None and whole.speedup > most_cost * rung.speedup
             if too_dear or rung.speedup <= 1.0 or self._is_slow():
                 return
             count *= 2
 
-    def _layers(self, recipe: Recipe, ranking: list[str], count: int) -> tuple[str, Recipe]:
-        how = {"ptq": "", "reconstruction": "", "qat": "QAT, "}[recipe.method]
-        left = (*recipe.float_layers, *ranking[:count])
-        return f"{how}{len(left)} layers in float", replace(recipe, float_layers=left)
+    def _name(self, recipe: Recipe) -> str:
+        """By what was changed."""
+        if recipe == self.asked:
+            return "as asked"
+        count = len(recipe.float_layers)
+        if count > len(self.asked.float_layers):
+            how = "QAT, " if recipe.method == "qat" and self.asked.method != "qat" else ""
+            return f"{how}{count} layer{'' if count == 1 else 's'} in float"
+        if recipe.method == self.asked.method:
+            return "ranges"
+        return "QAT" if recipe.method == "qat" else recipe.method
+
+    def _is_tried(self, recipe: Recipe) -> bool:
+        return any(tried == recipe for tried, _ in self.tried)
 
     def _refine(self, inside: int) -> None:
         """Between the last count of layers that was too few and the first that was enough: fewer are faster."""
@@ -101,26 +120,31 @@ class Ladder:
         while enough - too_few > max(1, enough // 4):
             middle = (too_few + enough) // 2
             candidate = replace(recipe, float_layers=recipe.float_layers[:middle])
-            how = "QAT, " if recipe.method == "qat" else ""
-            if self._is_inside(self._rung(f"{how}{middle} layers in float", candidate)):
+            rung = self._rung(candidate)
+            if rung is not None and self._is_inside(candidate, rung):
                 enough = middle
             else:
                 too_few = middle
 
-    def _rung(self, name: str, recipe: Recipe) -> Rung:
-        key = _key(recipe)
+    def _rung(self, recipe: Recipe) -> Rung | None:
+        """None where a training or a check failed: other rungs may do. The first must not fail."""
+        key, name = _key(recipe), self._name(recipe)
         rung = self.memory.rung(key)
         if rung is None:
             if not self.trials.is_ready:
                 self.trials.fp32(recipe)
-            rung = self.trials.rung(name, recipe)
+            try:
+                rung = self.trials.rung(name, recipe)
+            except VerificationError as error:
+                if recipe == self.asked:
+                    raise
+                self.failed.append(f"{name} could not be made: {error}")
+                self.work.warn(self.failed[-1:])
+                return None
             self.memory.keep_rung(key, rung)
         self.tried.append((recipe, rung))
         self.work.reporter.note(in_words(rung))
         return rung
-
-    def _rung_of(self, recipe: Recipe) -> Rung:
-        return next(rung for tried, rung in self.tried if tried == recipe)
 
     def _ranking(self, recipe: Recipe) -> tuple[str, ...]:
         """Of the calibrated network, whose float weights are at hand: its layers are those of a trained one."""
@@ -128,8 +152,7 @@ class Ladder:
             plain = replace(recipe, method="ptq", float_layers=())
             if not self.trials.is_ready:
                 self.trials.fp32(plain)
-            self.trials.make(plain)
-            self.memory.keep_ranking(bargains(self.trials.job_of(plain), self.work))
+            self.memory.keep_ranking(self.trials.bargains(plain))
         return self.memory.ranking
 
     def _smallest_high(self, recipe: Recipe) -> float:
@@ -138,45 +161,58 @@ class Ladder:
             self.memory.keep_smallest_high(max(metric.drop_interval.high for metric in itself.gated))
         return float(self.memory.smallest_high or 0.0)
 
-    def _is_inside(self, rung: Rung) -> bool:
-        return rung.within(self.budget, by_interval=self.by_interval)
+    def _is_inside(self, recipe: Recipe, rung: Rung) -> bool:
+        return self._is_worth_it(recipe, rung) and rung.within(self.budget, by_interval=self.by_interval)
+
+    def _is_worth_it(self, recipe: Recipe, rung: Rung) -> bool:
+        """Nobody wants layers in float that make INT8 slower than FP32, which loses nothing at all."""
+        return rung.speedup > 1.0 or recipe.float_layers == self.asked.float_layers
 
     def _is_slow(self) -> bool:
         limit = self.budget.max_latency_ms
         return limit is not None and self.tried[-1][1].median_ms > limit
 
     def _found(self) -> Found:
-        inside = [i for i, (_, rung) in enumerate(self.tried) if self._is_inside(rung)]
+        inside = [i for i, tried in enumerate(self.tried) if self._is_inside(*tried)]
         limit = self.budget.max_latency_ms
         if inside:
             # of layers in float the fewest; of the others there is one
             chosen = min(inside, key=lambda i: len(self.tried[i][0].float_layers))
             missed: Missed = ""
         else:
-            fast = [i for i, (_, rung) in enumerate(self.tried) if limit is None or rung.median_ms <= limit]
+            worth = [i for i, tried in enumerate(self.tried) if self._is_worth_it(*tried)]
+            fast = [i for i in worth if limit is None or self.tried[i][1].median_ms <= limit]
             missed = "accuracy" if fast else "latency"
-            chosen = min(fast or range(len(self.tried)), key=lambda i: self._loss(self.tried[i][1]))
+            chosen = min(fast or worth, key=lambda i: self._loss(self.tried[i][1]))
+            self.memory.finish()
         rungs = tuple(rung for _, rung in self.tried)
         reason = self._reason(rungs[chosen], missed)
-        record = BudgetRecord(self.budget, self.by_interval, missed, reason, chosen, rungs)
+        record = BudgetRecord(self.budget, self.by_interval, missed, reason, chosen, rungs, tuple(self.failed))
         return Found(self.tried[chosen][0], record)
 
     def _loss(self, rung: Rung) -> float:
-        return rung.drop_interval.high if self.by_interval else rung.drop_points
+        return rung.drop_interval.high if self.by_interval else rung.largest_drop_points
 
     def _reason(self, rung: Rung, missed: Missed) -> str:
         allowed = f"{self.budget.max_drop_points:g} are allowed"
         if missed == "latency":
+            faster = "" if self.asked.activation == "hardswish" else "--activation hardswish, "
             return (
-                f"{rung.name} takes {rung.median_ms:.2f} ms, {self.budget.max_latency_ms:g} are allowed, and no "
-                f"rung is faster: --activation hardswish is, or a smaller --input-size or variant"
+                f"{rung.name!r} takes {rung.median_ms:.2f} ms, {self.budget.max_latency_ms:g} are allowed, and what "
+                f"comes after it is no faster: try {faster}a smaller --input-size or variant"
             )
         if missed:
             return (
-                f"none of {len(self.tried)} rungs keeps the budget, the best, {rung.name}, loses "
-                f"{_points(rung)} of {rung.metric}, {allowed}: give more images to measure on, or more qat.steps"
+                f"none of {len(self.tried)} rungs keeps the budget, the best, {rung.name!r}, loses {_points(rung)} of "
+                f"{rung.metric}, {allowed}{self._too_slow()}: give more images to measure on, or more qat.steps"
             )
-        return f"{rung.name} loses {_points(rung)} of {rung.metric}, {allowed}"
+        return f"{rung.name!r} loses {_points(rung)} of {rung.metric}, {allowed}"
+
+    def _too_slow(self) -> str:
+        """What keeps the drop and not the latency."""
+        points = self.budget.max_drop_points
+        slow = [r for _, r in self.tried if r.loses_at_most(points, by_interval=self.by_interval)]
+        return "" if not slow else f" ({slow[0].name!r} would do, and takes {slow[0].median_ms:.2f} ms)"
 
     def _too_few(self) -> str:
         return (

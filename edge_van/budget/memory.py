@@ -18,20 +18,21 @@ from edge_van.storage.files import replace_file
 @dataclass(frozen=True)
 class _Kept:
     """``smallest_high``: where the interval of FP32 against itself ends; ``ranking``: layers, the one first that gains
-    most for its time."""
+    most for its time. ``is_finished``: no rung is missing, and none keeps the budget that was given."""
 
     key: str
     rungs: dict[str, Rung] = field(default_factory=dict)
     smallest_high: float | None = None
     ranking: tuple[str, ...] = ()
+    is_finished: bool = False
 
 
 class Memory:
     """What is kept in ``path``, written anew with each thing that is learned."""
 
     def __init__(self, path: Path, key: str) -> None:
-        """``CheckpointError`` for a file that cannot be read, ``UsageError`` for one of another ladder: what took hours
-        is not thrown away for a flag that was changed by mistake."""
+        """``CheckpointError`` for a file that cannot be read, ``UsageError`` for that of another ladder, if that was
+        stopped: what took hours is not thrown away for a flag that was changed by mistake."""
         self._path = path
         self._kept = _Kept(key)
         if path.exists():
@@ -41,7 +42,9 @@ class Memory:
                 raise CheckpointError(
                     f"{path} cannot be read as the rungs of a ladder: delete it to start anew"
                 ) from error
-            if self._kept.key != key:
+            if self._kept.key != key and self._kept.is_finished:
+                self._kept = _Kept(key)
+            elif self._kept.key != key:
                 raise UsageError(
                     f"{path} holds rungs that were tried with other weights, images, settings or versions: give the "
                     f"same again to go on, delete it to start anew, or give another --output"
@@ -66,6 +69,10 @@ class Memory:
 
     def keep_ranking(self, layers: tuple[str, ...]) -> None:
         self._keep(replace(self._kept, ranking=layers))
+
+    def finish(self) -> None:
+        """The ladder ends: what is kept may be another's."""
+        self._keep(replace(self._kept, is_finished=True))
 
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept

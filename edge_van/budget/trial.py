@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_van.budget.float_layers import bargains
 from edge_van.bundle.budget_record import Rung
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.recipe import Recipe
@@ -23,12 +24,14 @@ from edge_van.errors import VerificationError
 from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.export.job import ExportJob
 from edge_van.export.models import export_fp32, export_int8
+from edge_van.export.onnx import export_onnx
 from edge_van.images.sets import ImageSet
 from edge_van.quantization.run import Graphs, Prepared, openvino_scheme_of
 from edge_van.runtimes.image_model import ImageModel, open_image_model
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import RunLength, measure_latency
 
+EQUALIZED = "equalized.onnx"
 LENGTH = RunLength(300, 10.0, bound_seconds=120.0)
 PrepareFor = Callable[[Recipe], Prepared]
 
@@ -96,6 +99,7 @@ class Trials:
             int8_percent=worst.int8_percent,
             drop_points=worst.drop_points,
             drop_interval=worst.drop_interval,
+            largest_drop_points=accuracy.worst.drop_points,
             agreement_percent=accuracy.agreement_percent,
             logit_sqnr_db=accuracy.logit_sqnr_db,
             median_ms=row.median_ms,
@@ -104,9 +108,14 @@ class Trials:
             seconds=time.perf_counter() - begin,
         )
 
-    def job_of(self, recipe: Recipe) -> ExportJob:
-        """The job with the calibration images of ``recipe``."""
-        return replace(self.job, images=self.prepare_for(recipe).images)
+    def bargains(self, recipe: Recipe) -> tuple[str, ...]:
+        """Layers of a recipe that trains nothing, the one first that is worth most to leave in float."""
+        self.make(recipe)
+        prepared = self.prepare_for(recipe)
+        # the float weights of just this graph: another draw is equalised otherwise, another activation has others
+        network = self.job.place(EQUALIZED)
+        export_onnx(prepared.equalized, network, self.job.check_images)
+        return bargains(replace(self.job, images=prepared.images), network)
 
     def make(self, recipe: Recipe) -> None:
         """The files of OpenVINO's INT8 model."""

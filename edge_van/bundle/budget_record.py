@@ -32,8 +32,8 @@ class Budget:
 class Rung:
     """One candidate: what was changed, what it is worth, and what it took.
 
-    The drop is that of the gated metric whose interval reaches furthest. ``seconds`` are of making and measuring it
-    when it was first tried.
+    The drop is that of the gated metric whose interval reaches furthest, ``largest_drop_points`` that of the one that
+    fell most: of one metric they are the same. ``seconds`` are of making and measuring it when it was first tried.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Rung:
     int8_percent: float
     drop_points: float
     drop_interval: Interval
+    largest_drop_points: float
     agreement_percent: float
     logit_sqnr_db: float
     median_ms: float
@@ -53,7 +54,7 @@ class Rung:
     seconds: float
 
     def loses_at_most(self, points: float, *, by_interval: bool) -> bool:
-        return (self.drop_interval.high if by_interval else self.drop_points) <= points
+        return (self.drop_interval.high if by_interval else self.largest_drop_points) <= points
 
     def within(self, budget: Budget, *, by_interval: bool) -> bool:
         fast = budget.max_latency_ms is None or self.median_ms <= budget.max_latency_ms
@@ -66,7 +67,8 @@ class BudgetRecord:
 
     ``missed`` is which limit no rung keeps, "" where one does.
     ``by_interval``: a rung is inside where the upper end of the drop's 95 % interval is. False where the images are so
-    few that not even FP32 against itself would be: then the drop itself decides.
+    few that not even FP32 against itself would be: then the drop itself decides. ``failed`` are rungs that could not be
+    made, each with its reason.
     """
 
     budget: Budget
@@ -75,3 +77,4 @@ class BudgetRecord:
     reason: str
     chosen: int
     rungs: tuple[Rung, ...]
+    failed: tuple[str, ...] = ()

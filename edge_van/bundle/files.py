@@ -12,13 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_van.bundle.layout import BENCHMARK_NAME, REPORT_HTML, REPORT_JSON, REPORT_MD, SENSITIVITY_NAME
+from edge_van.bundle.layout import (
+    BENCHMARK_NAME,
+    REPORT_HTML,
+    REPORT_JSON,
+    REPORT_MD,
+    SENSITIVITY_NAME,
+    SENSITIVITY_PARTIAL,
+)
 from edge_van.bundle.manifest import MANIFEST_NAME, check_relative
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
 from edge_van.storage.files import partial_of, sha256_of
 
-UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME)
+UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME, SENSITIVITY_PARTIAL)
 """What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
 
 

@@ -13,7 +13,7 @@ GOLDEN = "golden/golden.npz"
 PLAN_NAME, RECORD_NAME, LOG_NAME = "model.engine", "engine.json", "build.log"
 """What lies in the folder of an engine."""
 BENCHMARK_NAME = "benchmark.json"
-SENSITIVITY_NAME = "sensitivity.json"
+SENSITIVITY_NAME, SENSITIVITY_PARTIAL = "sensitivity.json", "sensitivity.partial.json"
 REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ RUNGS = "rungs.json"
 
 
 @contextmanager
-def training_states(output: Path) -> Iterator[Path]:
+def training_states(output: Path, *, keep_rungs: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """The folder, hidden beside ``output``, where trainings keep their states: for this command alone, and gone when
-    all went well. An interrupt after a state was kept gets a note that says so. ``BundleError`` where it cannot be
-    made, ``UsageError`` where another command trains for ``output``.
+    all went well, but for ``RUNGS`` where ``keep_rungs`` says so. An interrupt after a state was kept gets a note that
+    says so. ``BundleError`` where it cannot be made, ``UsageError`` where another command trains for ``output``.
     """
     folder = output.with_name(f".{output.name}.training")
     with clear_errors(output):
@@ -50,7 +50,8 @@ def training_states(output: Path) -> Iterator[Path]:
             raise
         with suppress(OSError):  # what is done is done
             for name in _states(folder):
-                (folder / name).unlink()
+                if name != RUNGS or not keep_rungs():
+                    (folder / name).unlink()
     finally:
         with suppress(OSError):  # also after an error that came before anything was kept
             if not _states(folder) and _is_mine(descriptor):

@@ -114,7 +114,7 @@ def quantize(as_json: bool, **flags: Any) -> None:
     overrides = {k: flags[k] for k in _SPEC}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}
     options = QuantizeOptions(
-        targets=tuple(t.strip() for t in flags["target"].split(",") if t.strip()),
+        targets=targets_of(flags["target"]),
         spec_overrides=overrides,
         budget=_budget(flags, recipe.max_drop_points),
         **{k: flags[k] for k in ("variant", "seed", "use_ema", "force", "head", "threshold", "labels")},
@@ -141,11 +141,16 @@ def quantize(as_json: bool, **flags: Any) -> None:
         bundle_gate(bundle.manifest, recipe.max_drop_points, flags["min_speedup"])
 
 
+def targets_of(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _budget(flags: dict[str, Any], max_drop_points: float) -> Budget | None:
     """None where no limit was given; of TensorRT's graphs alone a drop is a gate, as a device chooses among them."""
     from edge_van.bundle.budget_record import Budget
 
-    has_openvino = "openvino" in flags["target"].split(",")
+    has_openvino = "openvino" in targets_of(flags["target"])
     if flags["max_latency"] is None and (flags["max_drop"] is None or not has_openvino):
         return None
     return Budget(max_drop_points, flags["max_latency"])

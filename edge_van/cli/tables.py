@@ -70,7 +70,7 @@ def show_bundle(bundle: Bundle) -> None:
     spec = manifest.input_spec
     console.print(
         f"VAN-{manifest.variant}, {manifest.num_classes} classes, {spec.size[0]}x{spec.size[1]} px, "
-        f"{'trained' if manifest.method == 'qat' else 'calibrated'} on {manifest.calibration.images} images "
+        f"{'calibrated' if manifest.method == 'ptq' else 'trained'} on {manifest.calibration.images} images "
         f"({manifest.calibration.left_out} left out: also in the validation set, repeated or unreadable)"
     )
     if manifest.accuracy is not None:

@@ -27,4 +27,6 @@ def show_budget(console: Console, table: Table, record: BudgetRecord) -> None:
             ("yes" if inside else "no") + (", taken" if index == record.chosen else ""),
         )
     console.print(table)
+    for reason in record.failed:
+        console.print(reason)
     console.print(record.reason)

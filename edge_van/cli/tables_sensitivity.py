@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from edge_van.bundle.layout import SENSITIVITY_NAME
 from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.evaluation.sensitivity_record import ActivationRange, Sensitivity
 
@@ -44,10 +45,14 @@ def show_sensitivity(result: Sensitivity, bundle: Path, output: Path | None) -> 
     total = result.all_quantized
     console.print(f"All quantised: {total.sqnr_db:.1f} dB, {asked.metric} drop {total.drop_points:+.2f} points")
     if (correlation := result.rank_correlation) is not None:
-        console.print(f"Either half of the images ranks the layers alike: rank correlation {correlation:.3f}")
-    where = shlex.quote(str(bundle))
-    console.print(f"Result: {output or bundle / 'sensitivity.json'}", soft_wrap=True)
-    console.print(f"Next:   edge-van report {where}", soft_wrap=True)
+        console.print(f"Rank correlation of the layers by either half of the images: {correlation:.3f}")
+    if result.kept:
+        console.print(
+            f"{len(result.kept)} layers had their weights on the grid all the time: their noise is the input's"
+        )
+    console.print(f"Result: {output or bundle / SENSITIVITY_NAME}", soft_wrap=True)
+    if output is None:
+        console.print(f"Next:   edge-van report {shlex.quote(str(bundle))}", soft_wrap=True)
 
 
 def _clipped(ranges: tuple[ActivationRange, ...]) -> str:

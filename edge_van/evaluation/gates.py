@@ -27,7 +27,7 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
     limit on what was not measured.
     """
     if manifest.budget is not None:
-        budget_gate(manifest.budget)
+        budget_gate(manifest.budget, manifest.accuracy)
     else:
         _drop_gates(manifest, max_drop_points)
     if min_speedup is None:
@@ -37,12 +37,20 @@ def bundle_gate(manifest: Manifest, max_drop_points: float, min_speedup: float |
     latency_gate(manifest.latency, min_speedup)
 
 
-def budget_gate(record: BudgetRecord) -> None:
-    """``AccuracyGateError`` or ``LatencyGateError`` where no rung keeps the budget."""
+def budget_gate(record: BudgetRecord, finished: Accuracy | None = None) -> None:
+    """``AccuracyGateError`` or ``LatencyGateError`` where no rung keeps the budget, or where the bundle that was
+    ``finished`` does not, which was made and measured once more."""
     if record.missed == "accuracy":
         raise AccuracyGateError(record.reason)
     if record.missed == "latency":
         raise LatencyGateError(record.reason)
+    if finished is not None:
+        lost = max(m.drop_interval.high if record.by_interval else m.drop_points for m in finished.gated)
+        if lost > record.budget.max_drop_points:
+            raise AccuracyGateError(
+                f"the rung that was taken kept {record.budget.max_drop_points:g} points, and the bundle made of it "
+                f"reaches {lost:+.2f}: an image or a library changed under way, run it again"
+            )
 
 
 def _drop_gates(manifest: Manifest, max_drop_points: float) -> None:

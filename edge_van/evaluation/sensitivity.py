@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,7 +38,7 @@ from edge_van.head import Head
 from edge_van.images.labelled import Wanted, open_labelled
 from edge_van.images.sets import splits
 from edge_van.images.stream import StreamStats, stream
-from edge_van.machine import describe_machine
+from edge_van.machine import describe_machine, versions
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.switched import Place
 from edge_van.quantization.switched_session import SwitchedGraph
@@ -99,7 +99,8 @@ def sensitivity(
     """Measure every place of a bundle's quantised graph on labelled images; the result goes to ``output`` as well, by
     default ``sensitivity.json`` in the bundle, where ``edge_van.report`` finds it.
 
-    Rows that are there from an interrupted measurement of the same graph and images are kept. Raises ``UsageError`` for
+    Rows that are there from an interrupted measurement of the same graph and images are kept, beside the output until
+    all are there. Raises ``UsageError`` for
     a scheme that is not there or an output that is no such result, ``DataError`` for images that cannot be used,
     ``BundleError`` for a damaged file, ``VerificationError`` for logits that are not finite.
     """
@@ -119,6 +120,8 @@ def sensitivity(
         data=images.data,
         images=len(images.pixels),
         images_sha256=images.sha256,
+        head=f"{head.activation} {head.threshold:g}",
+        made_with=", ".join(f"{name} {versions()[name]}" for name in ("edge-van", "openvino")),
     )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-van-sensitivity-")))
@@ -127,20 +130,27 @@ def sensitivity(
         return _measured(_Run(graph, images, head), asked, before, path, bundle, work)
 
 
-def _before(path: Path) -> Sensitivity | None:
+def _unfinished(path: Path) -> Path:
+    """Where rows are kept until all are there: a result of other images is not lost to one that may never end."""
+    return path.with_name(f"{path.stem}.partial.json")
+
+
+def _before(path: Path) -> list[Sensitivity]:
+    """What is there of earlier measurements, whole or not."""
     if not path.parent.is_dir():
         raise UsageError(f"the output {path} lies in a folder that is not there: give a file's path")
     require_writable(path.parent)
-    if not path.exists():
-        return None
     try:
-        return read_sensitivity(path)
+        return [read_sensitivity(file) for file in (path, _unfinished(path)) if file.exists()]
     except UsageError as error:
-        raise UsageError(f"{path} is in the way of the result ({error}): remove it, or give --output") from error
+        raise UsageError(f"{error}; it is in the way of the result: remove it, or give --output") from error
 
 
 def _graph_of(bundle: Bundle, scheme: str | None) -> BundleModel:
-    graphs = {m.scheme: m for m in models_of(bundle.manifest) if m.runtime == "onnxruntime" and m.precision == "int8"}
+    graphs: dict[str | None, BundleModel] = {}
+    for model in models_of(bundle.manifest):
+        if model.runtime == "onnxruntime" and model.precision == "int8":
+            graphs.setdefault(model.scheme, model)  # OpenVINO's comes first, and may be of one name with TensorRT's
     if not graphs or (scheme is not None and scheme not in graphs):
         there = ", ".join(map(str, graphs)) or "none"
         raise UsageError(f"{bundle.path} has no quantised graph {scheme or ''!r}; it has {there}")
@@ -202,12 +212,12 @@ class _Run:
 
 
 def _measured(
-    run: _Run, asked: Measurement, before: Sensitivity | None, path: Path, bundle: Bundle, work: Work
+    run: _Run, asked: Measurement, before: list[Sensitivity], path: Path, bundle: Bundle, work: Work
 ) -> Sensitivity:
     places = run.graph.places
     total, metric = run.cost(~run.graph.none(), run.fp32)
     asked = replace(asked, metric=metric)
-    rows = {row.name: row for row in before.places} if before is not None and before.measurement == asked else {}
+    rows = {row.name: row for result in before if result.measurement == asked for row in result.places}
     ranges = dict(zip((p.name for p in places), run.graph.ranges(run.images.pixels), strict=True))
     if any(place.kept for place in places):
         work.warn(("the bundle does not hold the float weights of its quantised layers: they stay on their grid",))
@@ -235,10 +245,12 @@ def _measured(
             rows[place.name] = run.place(index, tuple(_range(place, i, r) for i, r in enumerate(ranges[place.name])))
             advance(1)
             if time.monotonic() - saved > SAVE_EVERY_S:
-                replace_file(path, encode_sensitivity(result()))
+                replace_file(_unfinished(path), encode_sensitivity(result()))
                 saved = time.monotonic()
     whole = result()
     replace_file(path, encode_sensitivity(whole))
+    with suppress(OSError):
+        _unfinished(path).unlink()
     return whole
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class Measurement:
     data: str
     images: int
     images_sha256: str  # of their pixels as the network gets them, and of what is true of them
+    head: str  # activation and threshold
+    made_with: str  # the versions that the figures depend on
     metric: str = "top-1"
 
 
@@ -104,6 +107,11 @@ class Sensitivity:
     def is_whole(self) -> bool:
         return len(self.places) == self.of_places
 
+    @property
+    def kept(self) -> list[str]:
+        """Places whose weights stayed on their grid: their noise is that of the input alone."""
+        return [place.name for place in self.places if place.weights_kept]
+
     def gain_db(self, place: PlaceSensitivity) -> float:
         """By how much the logits' SQNR is higher where this place alone is left in float."""
         return place.without.sqnr_db - self.all_quantized.sqnr_db
@@ -129,17 +137,15 @@ class Sensitivity:
     def rank_correlation(self) -> float | None:
         """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places."""
         if len(self.places) < 3:
-            return None
+            return None  # two of them are alike or opposite
         first, second = (_ranks([place.only.sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
         return statistics.correlation(first, second)
 
 
-def _ranks(values: list[float]) -> list[int]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0] * len(values)
-    for rank, index in enumerate(order):
-        ranks[index] = rank
-    return ranks
+def _ranks(values: list[float]) -> list[float]:
+    """From 0; equal values share the mean of their ranks."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 for value in values]
 
 
 SENSITIVITY_FORMAT = JSONFormat(

@@ -52,7 +52,7 @@ def export_resized(job: ExportJob, bundle: Bundle) -> Exported:
     parts = [export_fp32(job, job.folded, with_openvino=FP32_IR in listed)]
     parts += [_quantized(job, bundle, scheme) for scheme in manifest.schemes if scheme.quantized_layers]
     if any(scheme.target == "tensorrt" for scheme in manifest.schemes):
-        parts.append(export_plain(job, manifest.recipe))
+        parts.append(export_plain(job, manifest.recipe, job.folded))
     return joined(parts)
 
 

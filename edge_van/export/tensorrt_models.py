@@ -24,18 +24,21 @@ from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.ptq import QuantizedVAN
 
 
-def export_tensorrt(job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN) -> Exported:
-    """All of a recipe's graphs for TensorRT, which are of ``equalized``; the FP32 file must be there.
+def export_tensorrt(
+    job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN, float_network: FoldedVAN
+) -> Exported:
+    """All of a recipe's graphs for TensorRT, which are of ``equalized``; the FP32 file, of ``float_network``, must be
+    there.
 
     A network that does not fit float16 gets its Q/DQ graphs in float32 and no fp16 graph, each with a warning.
     """
-    quantized = _TensorRTExport(job, recipe).quantized(graphs, equalized)
-    return joined((*quantized, export_plain(job, recipe)))
+    quantized = _TensorRTExport(job, recipe, float_network).quantized(graphs, equalized)
+    return joined((*quantized, export_plain(job, recipe, float_network)))
 
 
-def export_plain(job: ExportJob, recipe: Recipe) -> Exported:
-    """The graphs that quantise nothing; the FP32 file must be there."""
-    export = _TensorRTExport(job, recipe)
+def export_plain(job: ExportJob, recipe: Recipe, float_network: FoldedVAN) -> Exported:
+    """The graphs that quantise nothing; the FP32 file, of ``float_network``, must be there."""
+    export = _TensorRTExport(job, recipe, float_network)
     return joined((export.plain("fp16", "float16"), export.plain("fp32", "float32")))
 
 
@@ -45,7 +48,8 @@ def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
 
 
 class _TensorRTExport:
-    def __init__(self, job: ExportJob, recipe: Recipe) -> None:
+    def __init__(self, job: ExportJob, recipe: Recipe, float_network: FoldedVAN) -> None:
+        self.float_network = float_network
         # no resize goes into these files
         self.job, self.recipe = replace(job, spec=replace(job.spec, source_size=None)), recipe
 
@@ -80,8 +84,8 @@ class _TensorRTExport:
         with self.job.work.reporter.stage(f"Exporting {name}"):
             try:
                 if float_type == "float16":
-                    largest_activation(job.folded, job.images).require_float16()
-                    check_float16(job.folded, job.check_images, float16_floor_db(None))
+                    largest_activation(self.float_network, job.images).require_float16()
+                    check_float16(self.float_network, job.check_images, float16_floor_db(None))
                 if not unchanged:
                     self._write(self.job.place(FP32_ONNX), file, float_type, None)
             except VerificationError as error:

@@ -65,6 +65,13 @@ class ImageSet:
         """SHA-256 of the image file, in hexadecimal; raises as ``read`` does."""
         return hashlib.sha256(self.read(index)).hexdigest()
 
+    @property
+    def truth_sha256(self) -> str:
+        """SHA-256 of the images' names with what is true of each: labels may change while the images do not."""
+        rows = [(item.name, item.label) for item in self.items]
+        targets = b"" if self.targets is None else self.targets.tobytes()
+        return hashlib.sha256(repr((self.classes, rows)).encode() + targets).hexdigest()
+
     def close(self) -> None:
         """Let go of the source. Reading from a closed archive is an error."""
         self._store.close()

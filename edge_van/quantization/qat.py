@@ -52,25 +52,27 @@ def quantization_aware(
     seed: int = 0,
     resume: Resume | None = None,
     progress: Progress | None = None,
+    called: str = "qat",
 ) -> Calibrated:
     """Train a copy of ``calibrated``'s graph towards ``teacher`` on ``images``; neither is changed. On a GPU if one is
     there.
 
     The loss is the squared error of the logits over their variance, that is noise over signal, and the same of each
     stage's features. With ``resume`` its state is kept there every ``SAVE_EVERY_STEPS`` and a run of the same key goes
-    on from it; on a CPU it ends with the same weights as one that was never interrupted.
+    on from it; on a CPU it ends with the same weights as one that was never interrupted. ``called`` is the recipe's
+    table, for messages.
 
     Raises ``VerificationError`` where the loss is no number any more or has grown, ``UsageError`` where a GPU's memory
     is too small.
     """
     with quiet_capture():  # copies of graphs make torch talk of itself
-        training = _Training(calibrated, teacher, settings, seed)
+        training = _Training(calibrated, teacher, settings, seed, called)
     try:
         return _run(training, images, resume, progress)
     except torch.cuda.OutOfMemoryError:
         raise UsageError(
-            f"the GPU's memory is too small for QAT with {settings.batch} images a step: give the recipe a smaller "
-            f"qat.batch"
+            f"the GPU's memory is too small for {called} with {settings.batch} images a step: give the recipe a "
+            f"smaller {called}.batch"
         ) from None
 
 
@@ -92,8 +94,9 @@ def _run(
     after = training.distance(images)
     if not after <= GROWN * before:
         raise VerificationError(
-            f"QAT made the network worse: its loss went from {before:.3g} to {after:.3g} in {settings.steps} steps; "
-            f"give the recipe a lower qat.learning_rate than {settings.learning_rate:g}, or more qat.steps"
+            f"{training.called} made the network worse: its loss went from {before:.3g} to {after:.3g} in "
+            f"{settings.steps} steps; give the recipe a lower {training.called}.learning_rate than "
+            f"{settings.learning_rate:g}, or more {training.called}.steps"
         )
     return training.result()
 
@@ -101,7 +104,10 @@ def _run(
 class _Training:
     """A student in training; everything that moves is in ``state``."""
 
-    def __init__(self, calibrated: Calibrated, teacher: FoldedVAN, settings: QATSettings, seed: int) -> None:
+    def __init__(
+        self, calibrated: Calibrated, teacher: FoldedVAN, settings: QATSettings, seed: int, called: str
+    ) -> None:
+        self.called = called
         self.calibrated, self.teacher, self.settings, self.seed = calibrated, teacher, settings, seed
         self.step = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,8 +152,8 @@ class _Training:
         loss = _distance(self.student(batch), expected, settings.feature_weight)
         if not torch.isfinite(loss):
             raise VerificationError(
-                f"the loss of QAT is {loss.item()} at step {self.step} of {settings.steps}: give the recipe a lower "
-                f"qat.learning_rate than {settings.learning_rate:g}"
+                f"the loss of {self.called} is {loss.item()} at step {self.step} of {settings.steps}: give the recipe "
+                f"a lower {self.called}.learning_rate than {settings.learning_rate:g}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

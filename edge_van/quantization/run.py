@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 
 from edge_van.bundle.recipe import QATSettings, Recipe
 from edge_van.checkpoint.training_state import SUFFIX
+from edge_van.errors import UsageError
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages
@@ -20,7 +21,7 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.qat import Resume, quantization_aware
-from edge_van.quantization.scheme import Scheme, for_openvino, get_scheme
+from edge_van.quantization.scheme import LAYERS, Scheme, for_openvino, get_scheme, is_norm, place_of, roles
 
 
 def openvino_scheme_of(recipe: Recipe) -> Scheme:
@@ -36,7 +37,8 @@ def device_scheme_of(recipe: Recipe, name: str) -> Scheme:
 
 @dataclass(frozen=True)
 class QATJob:
-    """What training takes. ``states`` is the folder where each scheme's state is kept, ``key`` all it depends on."""
+    """What training takes. ``states`` is the folder where each scheme's state is kept, ``key`` all it depends on;
+    ``method`` names the recipe's table, ``start`` what the states of one command differ by: their ranges."""
 
     images: CalibrationImages
     settings: QATSettings
@@ -44,6 +46,7 @@ class QATJob:
     states: Path | None = None
     key: str = ""
     method: str = "qat"
+    start: str = ""
 
     def resume(self, scheme: Scheme) -> Resume | None:
         if self.states is None:
@@ -51,7 +54,9 @@ class QATJob:
         # not the scheme's repr: a set of strings has another order in each process
         roles = " ".join(sorted(scheme.roles))
         grid = f"{scheme.name} {scheme.grids} {roles}" + "".join(f" -{place}" for place in sorted(scheme.left))
-        return Resume(self.states / f"{self.method}-{scheme.name}{SUFFIX}", f"{self.key} {grid}")
+        # OpenVINO's model and a TensorRT graph may be of one scheme by name
+        name = "-".join(filter(None, (self.method, self.start, scheme.name, "pairs" if scheme.pairs else "")))
+        return Resume(self.states / f"{name}{SUFFIX}", f"{self.key} {grid}")
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,24 @@ class Graphs:
 
     def of(self, scheme: Scheme) -> QuantizedVAN:
         """Raises as ``calibrate``, ``quantization_aware`` and ``convert``."""
-        whole = replace(scheme, left=frozenset())
-        base = whole if scheme.is_part_of(whole) else scheme
+        self._check_left(scheme)
+        # what reads a LayerNorm has a grid of its own where that is left in float: from the start
+        base = replace(scheme, left=frozenset(place for place in scheme.left if is_norm(place)))
         ready = self._ranges(base) if self._prepared.qat is None else self._training(base)
         with self._work.reporter.stage(f"Quantising {scheme.name}"):
             return convert(ready, scheme)
+
+    def _check_left(self, scheme: Scheme) -> None:
+        """``UsageError`` for a name that nothing has, and for a scheme that leaves all of its layers in float."""
+        known = ((place_of(node, role), role) for node, role in roles(self._prepared.captured))
+        places = {place: role for place, role in known if place and role in scheme.roles}
+        if unknown := sorted(scheme.left - places.keys()):
+            raise UsageError(
+                f"float_layers names {unknown[0]!r}, which {scheme.name} does not quantise; it quantises "
+                f"{', '.join(sorted(places)[:3])}, ..."
+            )
+        if not {place for place, role in places.items() if role in LAYERS} - scheme.left:
+            raise UsageError("float_layers names every layer: nothing is left to quantise")
 
     def _ranges(self, scheme: Scheme) -> Calibrated:
         if self._calibrated is None or not self._calibrated.serves(scheme):
@@ -122,6 +140,7 @@ class Graphs:
                 seed=job.seed,
                 resume=job.resume(scheme),
                 progress=advance,
+                called=job.method,
             )
         return self._trained[scheme]
 

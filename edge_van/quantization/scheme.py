@@ -113,7 +113,7 @@ class Scheme:
     def is_part_of(self, other: Scheme) -> bool:
         """Whether ``other`` has the same grids on all the tensors that this quantises. Where a LayerNorm's output is
         left in float its readers have grids of their own."""
-        norms = {place for place in self.left ^ other.left if re.fullmatch(r"norm\d", place)}
+        norms = any(map(is_norm, self.left ^ other.left))
         same_norms = not norms and (Role.NORM in self.roles) == (Role.NORM in other.roles)
         return self.grids == other.grids and self.roles <= other.roles and other.left <= self.left and same_norms
 
@@ -199,6 +199,11 @@ def place_of(node: Node, role: Role) -> str:
         norms = [r for tokens in node.users for r in tokens.users if r.target is torch.ops.aten.layer_norm.default]
         return f"{module_path(norms[0])}.input"
     return "" if role is Role.RESIDUAL else module_path(node)
+
+
+def is_norm(place: str) -> bool:
+    """Whether that is what a LayerNorm computes."""
+    return re.fullmatch(r"norm\d", place) is not None
 
 
 def above_views(node: Node) -> Node:

@@ -66,12 +66,12 @@ class SwitchedGraph:
 
     def ranges(self, pixels: NDArray[np.uint8]) -> list[tuple[Seen, ...]]:
         """Of each place, for each of its ``grids``, what the tensor holds while nothing is quantised."""
+        if not self._watched:
+            return [() for _ in self.places]
         rows = [
             np.stack([run[f"seen_{i}"] for i in range(len(self._watched))])
             for run in self._run("watched", pixels, {SWITCHES: self.none()})
         ]
-        if not self._watched:
-            return [() for _ in self.places]
         low, high, share = np.stack(rows).transpose(2, 1, 0)  # (3, tensors, images)
         seen = {
             name: (float(low[i].min()), float(high[i].max()), float(share[i].mean()))

@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bundle_samples import ACCURACY
 from watching import Watching
 
-from edge_van.budget import ladder
 from edge_van.budget.ladder import Found, Ladder
 from edge_van.budget.memory import Memory
 from edge_van.bundle.budget_record import Budget, Rung
 from edge_van.bundle.interval import Interval
 from edge_van.bundle.recipe import Recipe
-from edge_van.errors import AccuracyGateError, CheckpointError, LatencyGateError, UsageError
+from edge_van.errors import AccuracyGateError, CheckpointError, LatencyGateError, UsageError, VerificationError
 from edge_van.evaluation.gates import budget_gate
 from edge_van.progress import Work
 from edge_van.quantization.recipe import load_recipe
@@ -42,6 +40,7 @@ class Given:
     stop_after: int = 1000
     made: list[Recipe] = field(default_factory=list)
     is_ready: bool = False
+    ranked: int = 0
 
     def fp32(self, recipe: Recipe) -> Any:
         self.is_ready = True
@@ -55,19 +54,14 @@ class Given:
         around = Interval(drop - 0.2, drop + 0.2)
         speed = self.fp32_ms / ms
         how = (recipe.method, recipe.ranges, recipe.samples, recipe.float_layers)
-        return Rung(name, *how, "top-1", 50.0, drop, around, 97.0, 25.0, ms, speed, Interval(speed, speed), 9.0)
+        figures = ("top-1", 50.0, drop, around, drop, 97.0, 25.0, ms, speed, Interval(speed, speed), 9.0)
+        return Rung(name, *how, *figures)
 
-    def make(self, recipe: Recipe) -> None:
+    def bargains(self, recipe: Recipe) -> tuple[str, ...]:
         assert recipe.method == "ptq"
         assert not recipe.float_layers
-
-    def job_of(self, recipe: Recipe) -> Any:
-        return SimpleNamespace()
-
-
-@pytest.fixture(autouse=True)
-def _ranked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "bargains", lambda job, work: LAYERS)
+        self.ranked += 1
+        return LAYERS
 
 
 def climb(
@@ -75,6 +69,10 @@ def climb(
 ) -> Found:
     work = Work(watcher or Watching())
     return Ladder(given, budget, Memory(folder / "rungs.json", "key"), work).climb(recipe)  # type: ignore[arg-type]
+
+
+def in_float(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'} in float"
 
 
 def names(found: Found) -> list[str]:
@@ -116,7 +114,7 @@ def test_the_order_of_the_rungs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("needed", "tried", "taken"), [(2, [2, 1], 2), (5, [2, 4, 8, 6, 5], 5), (7, [2, 4, 8, 6], 8)])
 def test_as_few_layers_as_do(needed: int, tried: list[int], taken: int, tmp_path: Path) -> None:
     found = climb(Given(lambda r: 0.0 if len(r.float_layers) >= needed else 1.0), tmp_path, Budget(0.5))
-    assert names(found)[2:] == [f"{count} layers in float" for count in tried]
+    assert names(found)[2:] == [in_float(count) for count in tried]
     assert found.recipe.float_layers == LAYERS[:taken]
     assert found.record.rungs[found.record.chosen].float_layers == LAYERS[:taken]
 
@@ -145,7 +143,7 @@ def test_too_few_images_for_any_interval(tmp_path: Path) -> None:
 def test_latency_alone_ends_at_once(tmp_path: Path) -> None:
     found = climb(Given(lambda recipe: 0.0, ms=3.0), tmp_path, Budget(0.5, max_latency_ms=2.5))
     assert names(found) == ["as asked"]
-    with pytest.raises(LatencyGateError, match=r"takes 3\.00 ms, 2\.5 are allowed, and no rung is faster"):
+    with pytest.raises(LatencyGateError, match=r"takes 3\.00 ms, 2\.5 are allowed.*--activation hardswish"):
         budget_gate(found.record)
 
 
@@ -156,7 +154,8 @@ def test_both_limits(tmp_path: Path) -> None:
     assert names(found)[-1] == "QAT"
     assert found.record.missed == ""
     given = Given(lambda r: 0.3 if r.method == "qat" else 0.5)
-    record = climb(given, tmp_path / "..", Budget(0.4, max_latency_ms=2.05)).record
+    (second := tmp_path / "second").mkdir()
+    record = climb(given, second, Budget(0.4, max_latency_ms=2.05)).record
     assert record.missed == "accuracy"
     assert record.rungs[record.chosen].median_ms <= 2.05
     assert record.rungs[record.chosen].method == "qat"
@@ -195,3 +194,65 @@ def test_what_is_no_memory_of_this_ladder(tmp_path: Path) -> None:
 def test_a_budget_that_is_none(values: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match="a budget's"):
         Budget(*values)
+
+
+def test_a_rung_that_cannot_be_made_is_left_out(tmp_path: Path) -> None:
+    """Layers are then taken from the network as it was calibrated."""
+    given = Given(lambda r: 0.0 if len(r.float_layers) >= 2 else 1.0)
+    made = given.rung
+
+    def rung(name: str, recipe: Recipe) -> Rung:
+        if recipe.method == "reconstruction":
+            raise VerificationError("the loss grew")
+        return made(name, recipe)
+
+    given.rung = rung  # type: ignore[method-assign]
+    found = climb(given, tmp_path, Budget(0.5))
+    assert names(found)[:2] == ["as asked", "2 layers in float"]
+    assert found.recipe.method == "ptq"
+    assert found.record.failed == ("reconstruction could not be made: the loss grew",)
+
+
+def test_a_first_rung_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    given = Given(lambda r: 0.0)
+    given.rung = lambda name, recipe: (_ for _ in ()).throw(VerificationError("no"))  # type: ignore[method-assign]
+    with pytest.raises(VerificationError):
+        climb(given, tmp_path, Budget(0.5))
+
+
+def test_layers_that_make_int8_slower_than_fp32_are_not_taken(tmp_path: Path) -> None:
+    """Sixteen would do, and FP32 is faster by then."""
+    given = Given(lambda r: 0.0 if len(r.float_layers) >= 16 else 1.0, fp32_ms=2.2)
+    record = climb(given, tmp_path, Budget(0.5)).record
+    assert record.missed == "accuracy"
+    assert any(len(rung.float_layers) >= 16 and rung.drop_points == 0.0 for rung in record.rungs)
+    assert record.rungs[record.chosen].speedup > 1.0
+
+
+def test_what_was_tried_in_vain_serves_a_wider_limit_and_hinders_nothing_else(tmp_path: Path) -> None:
+    def drop(recipe: Recipe) -> float:
+        return 1.0
+
+    tried = climb(Given(drop), tmp_path, Budget(0.5)).record
+    again = Given(drop)
+    found = climb(again, tmp_path, Budget(1.3))
+    assert again.made == []
+    assert names(found) == ["as asked"]
+    assert len(tried.rungs) > 1
+    assert Memory(tmp_path / "rungs.json", "of other images").rung("any") is None
+
+
+def test_the_drop_itself_is_that_of_the_metric_that_fell_most() -> None:
+    around, speed = Interval(-0.9, 0.9), Interval(1.0, 1.0)
+    figures = ("mAP", 50.0, -0.2, around, 0.9, 97.0, 25.0, 1.0, 1.0, speed, 1.0)
+    rung = Rung("as asked", "ptq", "minmax", 8, (), *figures)
+    assert not rung.loses_at_most(0.5, by_interval=False)
+    assert rung.loses_at_most(0.9, by_interval=True)
+
+
+def test_a_bundle_that_came_out_otherwise_fails_the_gate(tmp_path: Path) -> None:
+    record = climb(Given(lambda r: 0.1), tmp_path, Budget(0.5)).record
+    kept = replace(ACCURACY, drop_points=0.1, drop_interval=Interval(-0.1, 0.3))
+    budget_gate(record, kept)
+    with pytest.raises(AccuracyGateError, match=r"reaches \+0\.60"):
+        budget_gate(record, replace(kept, drop_interval=Interval(-0.1, 0.6)))

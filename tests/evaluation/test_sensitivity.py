@@ -121,9 +121,14 @@ def test_an_interrupt_keeps_what_was_measured(
     monkeypatch.setattr(module._Run, "place", some)
     with pytest.raises(KeyboardInterrupt):
         sensitivity(*made, options=FEW, output=tmp_path / "s.json")
-    kept = read_sensitivity(tmp_path / "s.json")
+    kept = read_sensitivity(tmp_path / "s.partial.json")
     assert len(kept.places) == 5
     assert not kept.is_whole
+    assert not (tmp_path / "s.json").exists()
+    monkeypatch.undo()
+    whole = sensitivity(*made, options=FEW, output=tmp_path / "s.json")
+    assert whole.places[:5] == kept.places
+    assert not (tmp_path / "s.partial.json").exists()
 
 
 def test_the_command(
@@ -186,3 +191,35 @@ def test_what_is_refused(made: tuple[Bundle, Path], tmp_path: Path) -> None:
         sensitivity(*made, output=tmp_path / "no" / "s.json")
     with pytest.raises(UsageError, match="at least 2 images"):
         SensitivityOptions(images=1)
+
+
+def test_a_result_is_there_until_another_is_whole(
+    made: tuple[Bundle, Path], result: Sensitivity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_van.evaluation import sensitivity as module
+
+    path = tmp_path / "s.json"
+    path.write_bytes(content := encode_sensitivity(result))
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0.0)
+    left, place = [3], module._Run.place
+
+    def some(self: Any, *arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return place(self, *arguments)
+
+    monkeypatch.setattr(module._Run, "place", some)
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(*made, options=replace(FEW, images=6), output=path)
+    assert path.read_bytes() == content
+
+
+def test_another_threshold_is_another_measurement(
+    made: tuple[Bundle, Path], result: Sensitivity, tmp_path: Path
+) -> None:
+    other = replace(result, measurement=replace(result.measurement, head="sigmoid 0.4"))
+    (tmp_path / "s.json").write_bytes(encode_sensitivity(replace(other, all_quantized=other.places[0].only)))
+    again = sensitivity(*made, options=FEW, output=tmp_path / "s.json")
+    assert again.measurement == result.measurement
+    assert again.all_quantized == result.all_quantized

@@ -38,7 +38,8 @@ def budget(side: Side, _: Runs, name: str) -> tuple[Block, ...]:
     )
     outcome = "kept" if not record.missed else "not kept"
     intro = Text(f"{limits}: {outcome}. {record.reason[:1].upper()}{record.reason[1:]}. {judged}.{looks}")
-    return (intro, _plot(record, name))
+    failed = [Text(f"Not made: {reason}.") for reason in record.failed]
+    return (intro, *failed, _plot(record, name))
 
 
 def _record(side: Side) -> BudgetRecord | None:
@@ -55,7 +56,7 @@ def _plot(record: BudgetRecord, name: str) -> Plot:
         f"{name}-frontier",
         title,
         points,
-        metric=record.rungs[0].metric,
+        metric=", ".join(dict.fromkeys(rung.metric for rung in record.rungs)),
         most_drop=record.budget.max_drop_points,
         most_ms=record.budget.max_latency_ms,
     )

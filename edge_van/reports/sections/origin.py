@@ -152,17 +152,19 @@ def _bundle(m: Manifest) -> tuple[tuple[str, str], ...]:
     spec, calibration = m.input_spec, m.calibration
     settings = {**asdict(m.recipe), **asdict(m.fold)}
     del settings["method"]
-    training = settings.pop("qat")
-    settings |= {f"qat.{key}": value for key, value in training.items() if m.method == "qat"}
+    trainings = {method: settings.pop(method) for method in ("qat", "reconstruction")}
+    settings |= {f"{m.method}.{key}": value for key, value in trainings.get(m.method, {}).items()}
     recipe = ", ".join(
-        f"{key} {','.join(value) if isinstance(value, tuple) else value}" for key, value in sorted(settings.items())
+        f"{key} {','.join(value) if isinstance(value, tuple) else value}"
+        for key, value in sorted(settings.items())
+        if value != ()
     )
     return (
         ("network", f"VAN-{m.variant}, {m.num_classes:,} classes, {spec.size[0]} x {spec.size[1]} px"),
         ("images", _prepared(spec)),
         ("checkpoint", f"{m.checkpoint} ({m.checkpoint_layout}), sha256 {m.checkpoint_sha256[:16]}…"),
         (
-            "trained on" if m.method == "qat" else "calibrated on",
+            "calibrated on" if m.method == "ptq" else "trained on",
             f"{calibration.images:,} images of {calibration.data}, seed {calibration.seed}",
         ),
         ("made", f"{m.created} by edge-van {m.edge_van_version}"),

@@ -32,13 +32,15 @@ def sensitivity(side: Side, _: Runs, name: str) -> tuple[Block, ...]:
     )
     if not result.is_whole:
         intro += f" The measurement was stopped after {len(result.places)} of {result.of_places} places."
+    if result.kept:
+        intro += (
+            f" The weights of {len(result.kept)} layers stayed on their grid: their noise is that of the input alone."
+        )
     blocks: list[Block] = [Text(intro)]
     if result.places:
         blocks += [_by_part(result, name), _along(result, name)]
     if (correlation := result.rank_correlation) is not None:
-        blocks.append(
-            Text(f"Two halves of the images rank the places alike: rank correlation {number(correlation, 3)}.")
-        )
+        blocks.append(Text(f"Rank correlation of the places by either half of the images: {number(correlation, 3)}."))
     return tuple(blocks)
 
 
