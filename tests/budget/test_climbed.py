@@ -31,7 +31,9 @@ from edge_van.timing.latency import MIN_ROUNDS, RunLength
 trial.LENGTH = RunLength(MIN_ROUNDS, 0.0, bound_seconds=60.0)
 evidence.LATENCY_ROUNDS, evidence.LATENCY_S = MIN_ROUNDS, 0.0
 float_layers.TIMED_RUNS = 5
-ladder.Ladder._is_inside = lambda self, rung: False  # so that all of it is climbed
+"""
+NOTHING_DOES = """
+ladder.Ladder._is_inside = lambda self, recipe, rung: False  # so that all of it is climbed
 """
 KILLED = """
 import os, signal
@@ -66,7 +68,7 @@ def test_killed_on_each_rung_it_repeats_none(flags: tuple[object, ...], tmp_path
     kept = tmp_path / ".b.training" / RUNGS
     tried: list[str] = []
     for _ in range(20):
-        process = start(*flags, "--output", tmp_path / "b", before=BRIEFLY + KILLED)
+        process = start(*flags, "--output", tmp_path / "b", before=BRIEFLY + NOTHING_DOES + KILLED)
         _, err = process.communicate(timeout=300)
         tried += measured(err)
         if process.returncode != -signal.SIGKILL:
@@ -79,10 +81,15 @@ def test_killed_on_each_rung_it_repeats_none(flags: tuple[object, ...], tmp_path
     assert [name for name in tried if name not in layers] == ["as asked", "ranges", "reconstruction", "QAT"]
     assert "2 layers in float" in layers
     assert "QAT, 2 layers in float" in layers
-    assert not kept.exists()
     bundle = open_bundle(tmp_path / "b")
     assert verify(bundle) == []
     agrees(bundle, tried)
+    wider = start(*flags[:-1], 100, "--output", tmp_path / "b", "--force", before=BRIEFLY)
+    _, err = wider.communicate(timeout=300)
+    assert wider.returncode == 0, err
+    assert measured(err) == []
+    assert not kept.exists()
+    agrees(open_bundle(tmp_path / "b"), ["as asked"])
 
 
 def agrees(bundle: Bundle, tried: list[str]) -> None:
