@@ -99,10 +99,10 @@ def sensitivity(
     """Measure every place of a bundle's quantised graph on labelled images; the result goes to ``output`` as well, by
     default ``sensitivity.json`` in the bundle, where ``edge_van.report`` finds it.
 
-    Rows that are there from an interrupted measurement of the same graph and images are kept, beside the output until
-    all are there. Raises ``UsageError`` for
-    a scheme that is not there or an output that is no such result, ``DataError`` for images that cannot be used,
-    ``BundleError`` for a damaged file, ``VerificationError`` for logits that are not finite.
+    Rows of an interrupted measurement of the same graph and images are taken over; they lie beside the output until all
+    are there. Raises ``UsageError`` for a scheme that is not there or an output that is no such result, ``DataError``
+    for images that cannot be used, ``BundleError`` for a damaged file, ``MissingRuntimeError`` without OpenVINO,
+    ``VerificationError`` for logits that are not finite.
     """
     bundle, options = as_bundle(bundle), options or SensitivityOptions()
     require_fitting(bundle)
@@ -121,7 +121,7 @@ def sensitivity(
         images=len(images.pixels),
         images_sha256=images.sha256,
         head=f"{head.activation} {head.threshold:g}",
-        made_with=", ".join(f"{name} {versions()[name]}" for name in ("edge-van", "openvino")),
+        made_with=", ".join(f"{name} {versions().get(name)}" for name in ("edge-van", "openvino")),
     )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-van-sensitivity-")))
