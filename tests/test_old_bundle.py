@@ -39,7 +39,8 @@ def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     """What version 1 wrote: the recipe flat, its schemes joined by commas, the figures of the fold among it."""
     manifest = as_version_2(manifest)
     recipe, folded = dict(manifest.pop("recipe")), manifest.pop("fold")
-    for name in ("method", "qat"):  # there was one method; a report of before has neither
+    # there was one method, and one kind of ranges; a report of before has none of these
+    for name in ("method", "qat", "reconstruction", "ranges", "float_layers"):
         recipe.pop(name, None)
     recipe["tensorrt_schemes"] = ",".join(recipe["tensorrt_schemes"])
     recipe["fold_max_relative_error"] = folded.pop("max_relative_error")

@@ -52,27 +52,25 @@ def quantization_aware(
     seed: int = 0,
     resume: Resume | None = None,
     progress: Progress | None = None,
-    called: str = "qat",
 ) -> Calibrated:
     """Train a copy of ``calibrated``'s graph towards ``teacher`` on ``images``; neither is changed. On a GPU if one is
     there.
 
     The loss is the squared error of the logits over their variance, that is noise over signal, and the same of each
     stage's features. With ``resume`` its state is kept there every ``SAVE_EVERY_STEPS`` and a run of the same key goes
-    on from it; on a CPU it ends with the same weights as one that was never interrupted. ``called`` is the recipe's
-    table, for messages.
+    on from it; on a CPU it ends with the same weights as one that was never interrupted.
 
     Raises ``VerificationError`` where the loss is no number any more or has grown, ``UsageError`` where a GPU's memory
     is too small.
     """
     with quiet_capture():  # copies of graphs make torch talk of itself
-        training = _Training(calibrated, teacher, settings, seed, called)
+        training = _Training(calibrated, teacher, settings, seed)
     try:
         return _run(training, images, resume, progress)
     except torch.cuda.OutOfMemoryError:
         raise UsageError(
-            f"the GPU's memory is too small for {called} with {settings.batch} images a step: give the recipe a "
-            f"smaller {called}.batch"
+            f"the GPU's memory is too small to train with {settings.batch} images a step: give the table of the "
+            f"recipe's method, [qat] or [reconstruction], a smaller batch"
         ) from None
 
 
@@ -94,9 +92,9 @@ def _run(
     after = training.distance(images)
     if not after <= GROWN * before:
         raise VerificationError(
-            f"{training.called} made the network worse: its loss went from {before:.3g} to {after:.3g} in "
-            f"{settings.steps} steps; give the recipe a lower {training.called}.learning_rate than "
-            f"{settings.learning_rate:g}, or more {training.called}.steps"
+            f"training made the network worse: its loss went from {before:.3g} to {after:.3g} in {settings.steps} "
+            f"steps; give the table of the recipe's method, [qat] or [reconstruction], a lower learning_rate than "
+            f"{settings.learning_rate:g}, or more steps"
         )
     return training.result()
 
@@ -104,10 +102,7 @@ def _run(
 class _Training:
     """A student in training; everything that moves is in ``state``."""
 
-    def __init__(
-        self, calibrated: Calibrated, teacher: FoldedVAN, settings: QATSettings, seed: int, called: str
-    ) -> None:
-        self.called = called
+    def __init__(self, calibrated: Calibrated, teacher: FoldedVAN, settings: QATSettings, seed: int) -> None:
         self.calibrated, self.teacher, self.settings, self.seed = calibrated, teacher, settings, seed
         self.step = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -152,8 +147,8 @@ class _Training:
         loss = _distance(self.student(batch), expected, settings.feature_weight)
         if not torch.isfinite(loss):
             raise VerificationError(
-                f"the loss of {self.called} is {loss.item()} at step {self.step} of {settings.steps}: give the recipe "
-                f"a lower {self.called}.learning_rate than {settings.learning_rate:g}"
+                f"the training's loss is {loss.item()} at step {self.step} of {settings.steps}: give the table of the "
+                f"recipe's method, [qat] or [reconstruction], a lower learning_rate than {settings.learning_rate:g}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

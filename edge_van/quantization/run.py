@@ -140,7 +140,6 @@ class Graphs:
                 seed=job.seed,
                 resume=job.resume(scheme),
                 progress=advance,
-                called=job.method,
             )
         return self._trained[scheme]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle, open_bundle
-from edge_van.bundle.layout import BENCHMARK_NAME, SENSITIVITY_NAME
+from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.bundle.records import Manifest
 from edge_van.bundle.whole import require_whole
 from edge_van.errors import DataError, EdgeVanError, MissingRuntimeError, UsageError
-from edge_van.evaluation.sensitivity_record import Sensitivity, read_sensitivity
 from edge_van.progress import Reporter
 from edge_van.reports import IMAGE_LIMIT
+from edge_van.reports.beside import sensitivity_of
 from edge_van.reports.compare import compare
 from edge_van.reports.explain import NoModelsError, explain
 from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, Side
@@ -164,23 +164,8 @@ def _sides(subject: _Subject, runs: Sequence[BenchmarkResult]) -> list[_Candidat
                 f"that file"
             )
         run_bundle = named[0]
-    name, measured = one_line(bundle.path.resolve().name), _sensitivity(bundle)
+    name, measured = one_line(bundle.path.resolve().name), sensitivity_of(bundle)
     return [_Candidate(subject, Side(name, bundle.manifest, run, run_bundle, sensitivity=measured))]
-
-
-def _sensitivity(bundle: Bundle) -> Sensitivity | None:
-    """What ``edge-van sensitivity`` left with the bundle; ``UsageError`` where that is of other files."""
-    path = bundle.path / SENSITIVITY_NAME
-    if not path.exists() and not path.is_symlink():
-        return None
-    result = read_sensitivity(path)
-    listed = {entry.path: entry.sha256 for entry in bundle.manifest.files}
-    if listed.get(result.measurement.file) != result.measurement.file_sha256:
-        raise UsageError(
-            f"{path} was measured on another graph than this bundle's: run edge-van sensitivity "
-            f"{shlex.quote(str(bundle.path))} again, or remove that file"
-        )
-    return result
 
 
 def _explained(candidate: _Candidate, options: ReportOptions, reporter: Reporter) -> Side:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bundle_samples import MANIFEST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from narrow import NARROW, normal_images
 
 from edge_van.assets import DEMO_CHECKPOINT, DEMO_VALIDATION, asset
 from edge_van.bundle.bundle import Bundle
@@ -23,9 +25,12 @@ from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.images.decode import decode
 from edge_van.images.sets import open_images
+from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.model.van import VAN, stage_sizes
 from edge_van.prediction.gradcam import GradCAM, default_stage, grad_cam, similarity
+from edge_van.quantization.ptq import calibrate, convert
+from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import Session, open_model
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.onnx_file import head_weights
@@ -169,16 +174,24 @@ def test_correlation_of_two_maps() -> None:
     assert similarity(np.full_like(a, 0.1), b) is None
 
 
-def test_head_of_a_quantised_graph_is_its_own(timed_bundle: Bundle) -> None:
+def test_head_of_a_quantised_graph_is_its_own(tmp_path: Path) -> None:
     """``graph`` decides whose head stage 4 takes; the INT8 one is on a grid and near the float one."""
-    exact, rounded = (head_weights(timed_bundle.file(f)) for f in (FP32_ONNX, OPENVINO_ONNX))
+    torch.manual_seed(0)
+    folded, _ = fold(VAN(NARROW, 7).eval(), (64, 64))
+    batch = normal_images(2, 64, 64)
+    quantized = convert(calibrate(folded, [batch], replace(SCHEMES["openvino"], pairs=False)))
+    with BundleWriter(tmp_path / "bundle") as writer:
+        for model, file in ((folded, FP32_ONNX), (quantized, OPENVINO_ONNX)):
+            export_onnx(model, writer.path(file), batch)
+        bundle = writer.finish(replace(MANIFEST, num_classes=7, input_spec=InputSpec(size=(64, 64))))
+    exact, rounded = (head_weights(bundle.file(f)) for f in (FP32_ONNX, OPENVINO_ONNX))
     assert exact.shape == rounded.shape == (7, 24)
     steps = np.abs(exact).max(1, keepdims=True) / 127
     assert np.abs(exact - rounded).max() > 0
     assert (np.abs(exact - rounded) <= 0.51 * steps).all()
     maps, classes = np.ones((2, 24, 2, 2)), np.array([3, 5])
     for file, weights in ((FP32_ONNX, exact), (OPENVINO_ONNX, rounded)):
-        gradients = GradCAM(timed_bundle, stage=4, graph=file).gradients(maps, classes)
+        gradients = GradCAM(bundle, stage=4, graph=file).gradients(maps, classes)
         assert np.array_equal(gradients[:, :, 0, 0] * 4, weights[classes])
 
 

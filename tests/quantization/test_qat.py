@@ -167,7 +167,7 @@ def test_one_image_is_enough(calibrated: dict[str, Calibrated], teacher: FoldedV
 def test_a_rate_that_is_too_high_is_said(
     calibrated: dict[str, Calibrated], teacher: FoldedVAN, images: CalibrationImages
 ) -> None:
-    with pytest.raises(VerificationError, match=r"lower qat\.learning_rate than 1"):
+    with pytest.raises(VerificationError, match=r"lower learning_rate than 1"):
         quantization_aware(calibrated["int8"], teacher, images, replace(SHORT, learning_rate=1.0))
 
 
@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number_is_said(
     calibrated: dict[str, Calibrated], teacher: FoldedVAN, images: CalibrationImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qat, "_distance", lambda *a: torch.tensor(float("nan"), requires_grad=True))
-    with pytest.raises(VerificationError, match=r"the loss of QAT is nan at step 0 of 50"):
+    with pytest.raises(VerificationError, match=r"the training's loss is nan at step 0 of 50"):
         quantization_aware(calibrated["int8"], teacher, images, SHORT)
 
 
@@ -186,7 +186,7 @@ def test_a_gpu_that_is_too_small_is_said(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(qat, "_distance", full)
-    with pytest.raises(UsageError, match=r"too small for QAT with 12 images a step: .* smaller qat\.batch"):
+    with pytest.raises(UsageError, match=r"too small to train with 12 images a step: .* a smaller batch"):
         quantization_aware(calibrated["int8"], teacher, images, SHORT)
 
 
