@@ -88,7 +88,8 @@ def summary(accuracies: Results, latencies: Results) -> list[str]:
     tops = {r["model"]: r for r in a["rows"] if r["computed_by"] == "openvino"}
     times = {r["name"]: r for r in found["ratios"]["fp32"]}
     runs = found["runs"]
-    [rounds] = {run["rounds"] for run in runs}
+    counts = sorted({run["rounds"] for run in runs})
+    rounds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     lines = [
         f"| VAN-B0 | top-1 %, {a['size_px']} px | drop in points | ms, {found['size_px']} px | times as fast |",
         "|---|---|---|---|---|",
