@@ -104,4 +104,4 @@ def agrees(bundle: Bundle, tried: list[str]) -> None:
     assert recipe.float_layers == taken.float_layers
     assert accuracy.drop_points == taken.drop_points
     assert accuracy.logit_sqnr_db == pytest.approx(taken.logit_sqnr_db, abs=0.05)
-    assert not record.by_interval  # 24 images show nothing
+    assert record.by_interval == (record.budget.max_drop_points > 50)  # 24 images show nothing finer
