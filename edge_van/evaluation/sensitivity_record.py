@@ -135,10 +135,13 @@ class Sensitivity:
 
     @property
     def rank_correlation(self) -> float | None:
-        """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places."""
+        """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places, and where all
+        are alike."""
         if len(self.places) < 3:
             return None  # two of them are alike or opposite
         first, second = (_ranks([place.only.sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
+        if min(first) == max(first) or min(second) == max(second):
+            return None  # no noise anywhere: there is nothing to rank
         return statistics.correlation(first, second)
 
 

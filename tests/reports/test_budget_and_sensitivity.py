@@ -160,3 +160,11 @@ def test_a_sensitivity_that_is_none_is_refused() -> None:
     for wrong in (measured(PLACES[0], PLACES[0]), measured(*PLACES, of=2), measured(place("a", "head", 1e9))):
         with pytest.raises(UsageError, match="a place twice, or a figure that is none"):
             check_sensitivity(wrong, "it")
+
+
+def test_places_that_are_all_alike_have_no_ranking() -> None:
+    """As of a network that loses nothing: every SQNR is at its cap."""
+    silent = Cost(200.0, (200.0, 200.0), 0.0, Interval(0.0, 0.0))
+    places = tuple(replace(p, only=silent, without=silent) for p in PLACES)
+    assert measured(*places).rank_correlation is None
+    assert markdown(page_of(report_of(Side("demo", manifest(), sensitivity=measured(*places)))))
