@@ -135,8 +135,8 @@ class Sensitivity:
 
     @property
     def rank_correlation(self) -> float | None:
-        """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places, and where all
-        are alike."""
+        """Spearman's, of the ranking by one half of the images and by the other; None of fewer than three places, and
+        where all are alike."""
         if len(self.places) < 3:
             return None  # two of them are alike or opposite
         first, second = (_ranks([place.only.sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
