@@ -30,14 +30,17 @@ def main() -> None:
     result = edge_van.sensitivity(args.bundle, args.data, options=options, work=Work(Terminal()))
     show_sensitivity(result, args.bundle, None)
     manifest = edge_van.open_bundle(args.bundle).manifest
-    halves = [sorted(result.places, key=lambda p, half=half: p.only.sqnr_db_halves[half])[:FIRST] for half in (0, 1)]
+    halves = [
+        sorted(result.places, key=lambda p, half=half: p.only.image_sqnr_db_halves[half])[:FIRST] for half in (0, 1)
+    ]
     both = len({p.name for p in halves[0]} & {p.name for p in halves[1]})
     rows = [
         {
             "place": p.name,
             "part": p.part,
             "only_sqnr_db": p.only.sqnr_db,
-            "halves_db": p.only.sqnr_db_halves,
+            "only_image_sqnr_db": p.only.image_sqnr_db,
+            "halves_db": p.only.image_sqnr_db_halves,
             "gain_db": result.gain_db(p),
             "only_drop_points": p.only.drop_points,
             "without_drop_points": p.without.drop_points,
@@ -50,6 +53,7 @@ def main() -> None:
         "scheme": result.measurement.scheme,
         "images": result.measurement.images,
         "logit_sqnr_db": result.all_quantized.sqnr_db,
+        "image_sqnr_db": result.all_quantized.image_sqnr_db,
         "rank_correlation": result.rank_correlation,
         f"of_the_first_{FIRST}_in_both_halves": both,
         "parts": result.parts(),

@@ -37,6 +37,13 @@ def sqnr_db(reference: Array, other: Array) -> float:
     return to_db(float((reference**2).sum()), float(((reference - other) ** 2).sum()))
 
 
+def sqnr_db_per_image(reference: Array, other: Array) -> NDArray[np.float64]:
+    """(N,) ``sqnr_db`` of every row of (N, classes): its mean is not of the few images whose noise is largest."""
+    reference, other = reference.astype(np.float64), other.astype(np.float64)
+    signal, noise = (reference**2).sum(1), ((reference - other) ** 2).sum(1)
+    return np.array([to_db(float(s), float(n)) for s, n in zip(signal, noise, strict=True)])
+
+
 def to_db(signal: float, noise: float) -> float:
     """10 log10(signal / noise), held within -200..200 dB: float32 ends near 150, and JSON has no infinity."""
     if math.isnan(noise) or math.isnan(signal):

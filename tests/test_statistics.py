@@ -21,6 +21,7 @@ from edge_van.statistics import (
     quotient_interval,
     relative_error,
     sqnr_db,
+    sqnr_db_per_image,
     to_db,
     wilson_interval,
 )
@@ -287,3 +288,10 @@ def test_an_interval_at_another_confidence_leaves_out_as_often_as_it_says(rounds
 def test_too_few_rounds_have_an_interval_at_no_confidence() -> None:
     few = [at_confidence(paired_ratio(np.arange(1.0, n + 1), np.ones(n)), n, 0.5) for n in range(1, 7)]
     assert [found is None for found in few] == [True, True, True, True, True, False]
+
+
+def test_the_noise_of_one_image_is_not_that_of_the_others() -> None:
+    reference = np.ones((4, 3), np.float32)
+    other = reference + np.array([[0.0], [0.1], [0.01], [10.0]], np.float32)
+    assert sqnr_db_per_image(reference, other) == pytest.approx([LARGEST_DB, 20.0, 40.0, -20.0], abs=1e-3)
+    assert sqnr_db(reference, other) == pytest.approx(-10.0 * math.log10(100.0101 / 4.0), abs=1e-3)

@@ -94,14 +94,14 @@ def sensitivity(results: Results) -> list[str]:
     lines = [
         "## Which layers cost",
         "",
-        "Logit SQNR with one place quantised alone, and what leaving it out gains.",
+        "Logit SQNR, mean of the images' own, with one place quantised alone, and what leaving it out gains.",
         "",
     ]
     for result in results:
         alike = next(value for key, value in result.items() if key.startswith("of_the_first_"))
         lines += [
             f"`{result['checkpoint']}`, scheme `{result['scheme']}`, {result['images']:,} images, all quantised "
-            f"{result['logit_sqnr_db']:.1f} dB. Two halves of the images rank the places with a correlation of "
+            f"{result['image_sqnr_db']:.1f} dB. Two halves of the images rank the places with a correlation of "
             f"{result['rank_correlation']:.3f}; of the first 20 they share {alike}.",
             "",
             "| part | places | share of the noise % | SQNR dB of these alone |",
@@ -114,8 +114,8 @@ def sensitivity(results: Results) -> list[str]:
             "| place | SQNR dB, only it | by either half | gain dB without it |",
             "|---|---|---|---|",
             *(
-                f"| `{p['place']}` | {p['only_sqnr_db']:.1f} | {p['halves_db'][0]:.1f}, {p['halves_db'][1]:.1f} | "
-                f"{p['gain_db']:+.2f} |"
+                f"| `{p['place']}` | {p['only_image_sqnr_db']:.1f} | "
+                f"{p['halves_db'][0]:.1f}, {p['halves_db'][1]:.1f} | {p['gain_db']:+.2f} |"
                 for p in result["places"][:MOST_PLACES]
             ),
             "",

@@ -19,7 +19,7 @@ def show_sensitivity(result: Sensitivity, bundle: Path, output: Path | None) -> 
     """Noise by part and by layer; the drop of a single layer is within its images' noise, and stands in the result."""
     console, asked = console_for_results(), result.measurement
     table = table_for_results(
-        f"{asked.scheme} on {asked.images} images of {asked.data}: noise by part",
+        f"{asked.scheme} on {asked.images} images of {asked.data}: noise by part, mean of the images",
         ("part", "places", "share of the noise %", "SQNR dB, only these"),
         left=("part",),
     )
@@ -36,14 +36,17 @@ def show_sensitivity(result: Sensitivity, bundle: Path, output: Path | None) -> 
         table.add_row(
             place.name,
             place.part,
-            f"{place.only.sqnr_db:.1f}",
+            f"{place.only.image_sqnr_db:.1f}",
             f"{result.gain_db(place):+.2f}",
             f"{place.only.drop_points:+.2f}",
             _clipped(place.activations),
         )
     console.print(table)
     total = result.all_quantized
-    console.print(f"All quantised: {total.sqnr_db:.1f} dB, {asked.metric} drop {total.drop_points:+.2f} points")
+    console.print(
+        f"All quantised: {total.image_sqnr_db:.1f} dB an image, {total.sqnr_db:.1f} dB of all together, "
+        f"{asked.metric} drop {total.drop_points:+.2f} points"
+    )
     if (correlation := result.rank_correlation) is not None:
         console.print(f"Rank correlation of the layers by either half of the images: {correlation:.3f}")
     if result.kept:

@@ -43,7 +43,7 @@ from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.switched import Place
 from edge_van.quantization.switched_session import SwitchedGraph
 from edge_van.runtimes.onnx_file import read_onnx
-from edge_van.statistics import evenly_spread, sqnr_db
+from edge_van.statistics import evenly_spread, sqnr_db, sqnr_db_per_image
 from edge_van.storage.files import replace_file, sha256_of
 from edge_van.storage.folders import raised_on_termination, require_writable
 from edge_van.tasks import tally_of
@@ -199,9 +199,10 @@ class _Run:
         tally = tally_of(self.head, logits.shape[1])
         tally.add(self.fp32, logits, self.images.truth)
         metric = tally.figures(self.images.names).metric
-        halves = tuple(sqnr_db(reference[half::2], logits[half::2]) for half in (0, 1))
-        whole = sqnr_db(reference, logits)
-        return Cost(whole, (halves[0], halves[1]), metric.drop_points, metric.drop_interval), metric.name
+        each = sqnr_db_per_image(reference, logits)
+        means = [float(part.mean()) for part in (each, each[0::2], each[1::2])]
+        noise = sqnr_db(reference, logits), means[0], (means[1], means[2])
+        return Cost(*noise, metric.drop_points, metric.drop_interval), metric.name
 
     def place(self, index: int, ranges: tuple[ActivationRange, ...]) -> PlaceSensitivity:
         only, without = self.graph.none(), ~self.graph.none()

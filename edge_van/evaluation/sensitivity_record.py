@@ -37,11 +37,15 @@ class ActivationRange:
 
 @dataclass(frozen=True)
 class Cost:
-    """Logits against those in float: SQNR in dB, of all images and of either half of them; the metric's drop in points
-    from FP32."""
+    """Logits against those in float: SQNR in dB, and the metric's drop in points from FP32.
+
+    ``sqnr_db`` is of all logits together, as everywhere else: a few images may make most of its noise. So layers are
+    compared by ``image_sqnr_db``, the mean of each image's own, which two halves of the images agree on.
+    """
 
     sqnr_db: float
-    sqnr_db_halves: tuple[float, float]
+    image_sqnr_db: float
+    image_sqnr_db_halves: tuple[float, float]
     drop_points: float
     drop_interval: Interval
 
@@ -113,19 +117,19 @@ class Sensitivity:
         return [place.name for place in self.places if place.weights_kept]
 
     def gain_db(self, place: PlaceSensitivity) -> float:
-        """By how much the logits' SQNR is higher where this place alone is left in float."""
-        return place.without.sqnr_db - self.all_quantized.sqnr_db
+        """By how much an image's SQNR is higher where this place alone is left in float."""
+        return place.without.image_sqnr_db - self.all_quantized.image_sqnr_db
 
     def ranked(self) -> list[PlaceSensitivity]:
         """The place that costs most first: by the noise that it makes alone."""
-        return sorted(self.places, key=lambda place: place.only.sqnr_db)
+        return sorted(self.places, key=lambda place: place.only.image_sqnr_db)
 
     def parts(self) -> list[PartNoise]:
         """The parts of the network, the noisiest first. What the places of a part make alone is summed, as if it were
         independent: it adds up to the noise of all within a few tenths of a dB where it was measured."""
         noise: dict[str, list[float]] = {}
         for place in self.places:
-            noise.setdefault(place.part, []).append(10.0 ** (-place.only.sqnr_db / 10.0))
+            noise.setdefault(place.part, []).append(10.0 ** (-place.only.image_sqnr_db / 10.0))
         total = sum(map(sum, noise.values()))
         rows = [
             PartNoise(name, len(own), 100.0 * sum(own) / total, -10.0 * math.log10(sum(own)))
@@ -139,7 +143,7 @@ class Sensitivity:
         where all are alike."""
         if len(self.places) < 3:
             return None  # two of them are alike or opposite
-        first, second = (_ranks([place.only.sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
+        first, second = (_ranks([place.only.image_sqnr_db_halves[half] for place in self.places]) for half in (0, 1))
         if min(first) == max(first) or min(second) == max(second):
             return None  # no noise anywhere: there is nothing to rank
         return statistics.correlation(first, second)
@@ -167,7 +171,7 @@ def check_consistent(result: Sensitivity, where: Path | str) -> None:
     """No place twice, no more than there are, and every figure is one. ``UsageError``, which names ``where``."""
     names = [place.name for place in result.places]
     costs = [result.all_quantized, *(cost for place in result.places for cost in (place.only, place.without))]
-    figures = [f for c in costs for f in (c.sqnr_db, *c.sqnr_db_halves, c.drop_points)]
+    figures = [f for c in costs for f in (c.sqnr_db, c.image_sqnr_db, *c.image_sqnr_db_halves, c.drop_points)]
     intervals = [cost.drop_interval for cost in costs]
     ranges = [r for place in result.places for r in place.activations]
     if (

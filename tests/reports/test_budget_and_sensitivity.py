@@ -44,7 +44,7 @@ def record(*rungs: Rung, missed: Missed = "", by_interval: bool = True, ms: floa
 
 
 def cost(sqnr_db: float) -> Cost:
-    return Cost(sqnr_db, (sqnr_db + 0.1, sqnr_db - 0.1), 0.1, Interval(-0.2, 0.4))
+    return Cost(sqnr_db, sqnr_db, (sqnr_db + 0.1, sqnr_db - 0.1), 0.1, Interval(-0.2, 0.4))
 
 
 def place(name: str, part: str, only: float) -> PlaceSensitivity:
@@ -164,7 +164,7 @@ def test_a_sensitivity_that_is_none_is_refused() -> None:
 
 def test_places_that_are_all_alike_have_no_ranking() -> None:
     """As of a network that loses nothing: every SQNR is at its cap."""
-    silent = Cost(200.0, (200.0, 200.0), 0.0, Interval(0.0, 0.0))
+    silent = Cost(200.0, 200.0, (200.0, 200.0), 0.0, Interval(0.0, 0.0))
     places = tuple(replace(p, only=silent, without=silent) for p in PLACES)
     assert measured(*places).rank_correlation is None
     assert markdown(page_of(report_of(Side("demo", manifest(), sensitivity=measured(*places)))))

@@ -27,8 +27,10 @@ def sensitivity(side: Side, _: Runs, name: str) -> tuple[Block, ...]:
         return (Text(f"Not measured: run edge-van sensitivity {shlex.quote(side.name)} --data DIR.", "hint"),)
     asked, total = result.measurement, result.all_quantized
     intro = (
-        f"The graph of {asked.scheme}, computed exactly on {asked.images:,} images of {asked.data}. All quantised, the "
-        f"logits' SQNR is {number(total.sqnr_db, 1)} dB. Each place was also quantised alone, and left in float alone."
+        f"The graph of {asked.scheme}, computed exactly on {asked.images:,} images of {asked.data}. All quantised, "
+        f"an image's logits have {number(total.image_sqnr_db, 1)} dB in the mean, and {number(total.sqnr_db, 1)} dB "
+        "taken together. Layers are compared by that mean, as a few images make much of the noise together. Each place "
+        "was also quantised alone, and left in float alone."
     )
     if not result.is_whole:
         intro += f" The measurement was stopped after {len(result.places)} of {result.of_places} places."
@@ -64,8 +66,8 @@ def _by_part(result: Sensitivity, name: str) -> Plot:
 
 def _along(result: Sensitivity, name: str) -> Plot:
     title = "Noise along the network"
-    points = [NetworkPoint(place.name, place.part, place.only.sqnr_db) for place in result.places]
-    wide, narrow = along_network(f"{name}-along", title, points, total=result.all_quantized.sqnr_db)
+    points = [NetworkPoint(place.name, place.part, place.only.image_sqnr_db) for place in result.places]
+    wide, narrow = along_network(f"{name}-along", title, points, total=result.all_quantized.image_sqnr_db)
     heads = (
         *("place", "part", "only it, dB", "gain without it, dB", "drop, only it", "drop, all but it"),
         *("grid", "seen", "clipped, %"),
@@ -78,8 +80,8 @@ def _along(result: Sensitivity, name: str) -> Plot:
         note="Drops of one place are small beside their intervals, which stand in report.json.",
     )
     caption = (
-        "Logit SQNR with one place quantised alone, lower is worse, from the first layer to the head. The line is that "
-        "of all together."
+        "An image's logit SQNR with one place quantised alone, lower is worse, from the first layer to the head. The "
+        "line is that of all together."
     )
     return Plot(f"{name}-along", title, wide, narrow, table, caption)
 
@@ -91,7 +93,7 @@ def _row(result: Sensitivity, place: PlaceSensitivity) -> tuple[str, ...]:
     return (
         place.name,
         place.part,
-        number(place.only.sqnr_db, 1),
+        number(place.only.image_sqnr_db, 1),
         signed(result.gain_db(place)),
         signed(place.only.drop_points),
         signed(place.without.drop_points),
