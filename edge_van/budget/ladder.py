@@ -50,7 +50,7 @@ class Ladder:
         self.asked = recipe
         for candidate in self._candidates(recipe):
             rung = self._rung(candidate)
-            if rung is not None and self._is_inside(candidate, rung):
+            if rung is not None and self._is_inside(rung):
                 self._refine(len(self.tried) - 1)
                 break
         return self._found()
@@ -121,7 +121,7 @@ class Ladder:
             middle = (too_few + enough) // 2
             candidate = replace(recipe, float_layers=recipe.float_layers[:middle])
             rung = self._rung(candidate)
-            if rung is not None and self._is_inside(candidate, rung):
+            if rung is not None and self._is_inside(rung):
                 enough = middle
             else:
                 too_few = middle
@@ -161,26 +161,25 @@ class Ladder:
             self.memory.keep_smallest_high(max(metric.drop_interval.high for metric in itself.gated))
         return float(self.memory.smallest_high or 0.0)
 
-    def _is_inside(self, recipe: Recipe, rung: Rung) -> bool:
-        return self._is_worth_it(recipe, rung) and rung.within(self.budget, by_interval=self.by_interval)
+    def _is_inside(self, rung: Rung) -> bool:
+        return self._is_worth_it(rung) and rung.within(self.budget, by_interval=self.by_interval)
 
-    def _is_worth_it(self, recipe: Recipe, rung: Rung) -> bool:
-        """Nobody wants layers in float that make INT8 slower than FP32, which loses nothing at all."""
-        return rung.speedup > 1.0 or recipe.float_layers == self.asked.float_layers
+    def _is_worth_it(self, rung: Rung) -> bool:
+        return rung.is_worth_it(self.asked.float_layers)
 
     def _is_slow(self) -> bool:
         limit = self.budget.max_latency_ms
         return limit is not None and self.tried[-1][1].median_ms > limit
 
     def _found(self) -> Found:
-        inside = [i for i, tried in enumerate(self.tried) if self._is_inside(*tried)]
+        inside = [i for i, tried in enumerate(self.tried) if self._is_inside(tried[1])]
         limit = self.budget.max_latency_ms
         if inside:
             # of layers in float the fewest; of the others there is one
             chosen = min(inside, key=lambda i: len(self.tried[i][0].float_layers))
             missed: Missed = ""
         else:
-            worth = [i for i, tried in enumerate(self.tried) if self._is_worth_it(*tried)]
+            worth = [i for i, tried in enumerate(self.tried) if self._is_worth_it(tried[1])]
             fast = [i for i in worth if limit is None or self.tried[i][1].median_ms <= limit]
             missed = "accuracy" if fast else "latency"
             chosen = min(fast or worth, key=lambda i: self._loss(self.tried[i][1]))

@@ -53,6 +53,10 @@ class Rung:
     speedup_interval: Interval
     seconds: float
 
+    def is_worth_it(self, asked_float_layers: tuple[str, ...]) -> bool:
+        """Nobody wants more layers in float than asked for that make INT8 slower than FP32, which loses nothing."""
+        return self.speedup > 1.0 or self.float_layers == asked_float_layers
+
     def loses_at_most(self, points: float, *, by_interval: bool) -> bool:
         return (self.drop_interval.high if by_interval else self.largest_drop_points) <= points
 
@@ -78,3 +82,9 @@ class BudgetRecord:
     chosen: int
     rungs: tuple[Rung, ...]
     failed: tuple[str, ...] = ()
+
+    def verdict(self, rung: Rung) -> str:
+        """Whether it might have been taken: "yes", "no", or "no faster than FP32"."""
+        if not rung.within(self.budget, by_interval=self.by_interval):
+            return "no"
+        return "yes" if rung.is_worth_it(self.rungs[0].float_layers) else "no faster than FP32"

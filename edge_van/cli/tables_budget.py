@@ -16,7 +16,6 @@ def show_budget(console: Console, table: Table, record: BudgetRecord) -> None:
     for column in ("rung", "drop in points (95 % interval)", "SQNR dB", "ms", "times FP32", "made in s", "inside"):
         table.add_column(column, justify="left" if column in ("rung", "inside") else "right", overflow="fold")
     for index, rung in enumerate(record.rungs):
-        inside = rung.within(record.budget, by_interval=record.by_interval)
         table.add_row(
             rung.name,
             f"{rung.drop_points:+.2f} ({rung.drop_interval.low:+.2f} to {rung.drop_interval.high:+.2f})",
@@ -24,7 +23,7 @@ def show_budget(console: Console, table: Table, record: BudgetRecord) -> None:
             f"{rung.median_ms:.2f}",
             f"{rung.speedup:.2f} ({rung.speedup_interval.low:.2f} to {rung.speedup_interval.high:.2f})",
             f"{rung.seconds:.0f}",
-            ("yes" if inside else "no") + (", taken" if index == record.chosen else ""),
+            record.verdict(rung) + (", taken" if index == record.chosen else ""),
         )
     console.print(table)
     for reason in record.failed:

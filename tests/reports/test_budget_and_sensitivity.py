@@ -92,6 +92,16 @@ def test_what_was_not_kept_and_what_images_cannot_show_is_said() -> None:
     assert "looks" not in text
 
 
+def test_what_is_inside_and_of_no_use_is_told_apart() -> None:
+    slow = replace(rung("4 layers in float", 0.0, 4.0, 4), speedup=0.9)
+    tried = record(rung("as asked", 0.4, 2.0), slow, rung("QAT", 0.0, 2.0))
+    assert [tried.verdict(one) for one in tried.rungs] == ["no", "no faster than FP32", "yes"]
+    [plot] = [p for p in plots(bare(manifest(budget=tried))) if p.name == "budget-0-frontier"]
+    assert [row[-1] for row in plot.table.rows] == ["no", "no faster than FP32", "yes"]
+    asked_for = record(slow, replace(slow, name="QAT"))  # layers that the recipe leaves in float are the user's choice
+    assert asked_for.verdict(slow) == "yes"
+
+
 def test_pages_without_either_have_no_section_of_them() -> None:
     assert not {"budget", "sensitivity"} & {section.name for section in bare(manifest()).sections}
 

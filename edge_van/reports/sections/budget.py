@@ -60,10 +60,21 @@ def _plot(record: BudgetRecord, name: str) -> Plot:
         most_drop=record.budget.max_drop_points,
         most_ms=record.budget.max_latency_ms,
     )
-    heads = ("", "rung", "drop, points", "95 % interval", "SQNR, dB", "ms", "times FP32", "95 % interval", "made in, s")
+    heads = (
+        "",
+        "rung",
+        "drop, points",
+        "95 % interval",
+        "SQNR, dB",
+        "ms",
+        "times FP32",
+        "95 % interval",
+        "made in, s",
+        "inside",
+    )
     table = Table(
         "The rungs, in the order they were tried",
-        columns(*heads, text=(1,)),
+        columns(*heads, text=(1, 9)),
         tuple(_row(record, i, rung) for i, rung in enumerate(record.rungs)),
     )
     caption = "Lower left is better. Whiskers are the 95 % interval of the drop; the rung that was taken is larger."
@@ -81,4 +92,5 @@ def _row(record: BudgetRecord, index: int, rung: Rung) -> tuple[str, ...]:
         number(rung.speedup),
         interval(rung.speedup_interval),
         number(rung.seconds, 0),
+        record.verdict(rung),
     )
