@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import LABELS_HELP, FilePath, print_json
+from edge_van.cli.types import FilePath, labelled_images, print_json
 from edge_van.progress import Terminal, Work
 
 _PATH = FilePath()
@@ -18,16 +18,7 @@ _PATH = FilePath()
 
 @click.command()
 @click.argument("bundle", type=_PATH)
-@click.option(
-    "--data",
-    type=_PATH,
-    required=True,
-    help="Labelled images: folder or zip, one folder a class, or with a file of labels.",
-)
-@click.option("--labels", type=_PATH, help=LABELS_HELP)
-@click.option(
-    "--threshold", type=float, help="Of a head of sigmoid: from this probability on.  [default: the bundle's]"
-)
+@labelled_images
 @click.option("--scheme", help="A graph of the bundle by its scheme's name.  [default: OpenVINO's]")
 @click.option("--images", type=int, default=256, show_default=True, help="How many, spread evenly over all.")
 @click.option("--output", type=_PATH, help="The result's file.  [default: sensitivity.json in BUNDLE]")

@@ -5,6 +5,7 @@ In: the text of a flag. Out: a checked value, or click's usage error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,21 @@ LABELS_HELP = (
     "CSV or JSON of what is true of the images of --data.  [default: their folders; of several labels an image the "
     "file labels.csv or labels.json with them]"
 )
+
+
+def labelled_images(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of what is measured on: ``--data``, ``--labels`` and ``--threshold``."""
+    data = "Labelled images: folder or zip, one folder a class, or with a file of labels."
+    threshold = "Of a head of sigmoid: from this probability on.  [default: the bundle's]"
+    for option in (
+        click.option("--threshold", type=float, help=threshold),
+        click.option("--labels", type=FilePath(), help=LABELS_HELP),
+        click.option("--data", type=FilePath(), required=True, help=data),
+    ):
+        function = option(function)
+    return function
+
+
 POINTS = Limit(0, 100)
 """Percentage points of accuracy."""
 

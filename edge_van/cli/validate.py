@@ -10,24 +10,13 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import LABELS_HELP, POINTS, FilePath, print_json
+from edge_van.cli.types import POINTS, FilePath, labelled_images, print_json
 from edge_van.progress import Terminal, Work
-
-_PATH = FilePath()
 
 
 @click.command()
-@click.argument("bundle", type=_PATH)
-@click.option(
-    "--data",
-    type=_PATH,
-    required=True,
-    help="Labelled images: folder or zip, one folder a class, or with a file of labels.",
-)
-@click.option("--labels", type=_PATH, help=LABELS_HELP)
-@click.option(
-    "--threshold", type=float, help="Of a head of sigmoid: from this probability on.  [default: the bundle's]"
-)
+@click.argument("bundle", type=FilePath())
+@labelled_images
 @click.option(
     "--max-drop", type=POINTS, help="Largest drop in points; over it the exit code is 3.  [default: no limit]"
 )

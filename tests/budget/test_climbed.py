@@ -33,7 +33,7 @@ evidence.LATENCY_ROUNDS, evidence.LATENCY_S = MIN_ROUNDS, 0.0
 float_layers.TIMED_RUNS = 5
 """
 NOTHING_DOES = """
-ladder.Ladder._is_inside = lambda self, recipe, rung: False  # so that all of it is climbed
+ladder.Ladder._is_inside = lambda self, rung: False  # so that all of it is climbed
 """
 KILLED = """
 import os, signal

@@ -66,7 +66,7 @@ def along_network(name: str, title: str, points: Sequence[NetworkPoint], *, tota
             axes.annotate(
                 points[i].name,
                 (i, points[i].value),
-                xytext=(-8 if right else 8, 0),
+                xytext=(-8 if right else 8, -9),  # under the lowest there is room
                 textcoords="offset points",
                 ha="right" if right else "left",
                 va="center",
