@@ -22,7 +22,7 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
 from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, FoldRecord, Manifest
 from edge_van.bundle.writer import BundleWriter
-from edge_van.checkpoint.training_state import RUNGS, training_states
+from edge_van.checkpoint.training_state import RUNGS, TRIALS, training_states
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, Probe, joined, take_probe
@@ -214,7 +214,7 @@ def _within(
     key = f"{preparing.key} {calibration} {data.held_out.truth_sha256} {preparing.source.head} {start} {used} "
     key += f"{machine.cpu} {machine.logical_cores}"
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="edge-van-budget-")))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix=TRIALS, dir=kept.parent)))
         images = preparing.prepared(replace(recipe, method="ptq")).images
         head = preparing.source.head
         job = ExportJob(folder_of(folder), data.spec, preparing.folded, images, probe, work, head)

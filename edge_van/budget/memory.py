@@ -11,7 +11,10 @@ from pathlib import Path
 import msgspec
 
 from edge_van.bundle.budget_record import Rung
+from edge_van.bundle.manifest import check_rungs
+from edge_van.checkpoint.training_state import SUFFIX, take_over
 from edge_van.errors import CheckpointError, UsageError
+from edge_van.model.layer_names import part_of
 from edge_van.storage.files import replace_file
 
 
@@ -38,13 +41,18 @@ class Memory:
         if path.exists():
             try:
                 self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-            except (OSError, ValueError, UsageError) as error:
+                check_rungs(tuple(self._kept.rungs.values()))
+                _check_ranking(self._kept.ranking)
+            except (OSError, ValueError, RecursionError, UsageError) as error:
                 raise CheckpointError(
                     f"{path} cannot be read as the rungs of a ladder: delete it to start anew"
                 ) from error
-            if self._kept.key != key and self._kept.is_finished:
+            if self._kept.key == key:
+                for state in (path, *path.parent.glob(f"*{SUFFIX}")):  # of its rungs, which may not be made again
+                    take_over(state)
+            elif self._kept.is_finished or not (self._kept.rungs or self._kept.ranking):
                 self._kept = _Kept(key)
-            elif self._kept.key != key:
+            else:
                 raise UsageError(
                     f"{path} holds rungs that were tried with other weights, images, settings or versions: give the "
                     f"same again to go on, delete it to start anew, or give another --output"
@@ -77,3 +85,8 @@ class Memory:
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept
         replace_file(self._path, msgspec.json.encode(kept))
+
+
+def _check_ranking(layers: tuple[str, ...]) -> None:
+    if len(set(layers)) < len(layers) or any(part_of(name) is None for name in layers):
+        raise ValueError("a layer twice, or one that no VAN has")

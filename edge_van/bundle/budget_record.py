@@ -25,7 +25,9 @@ class Budget:
         if not 0.0 <= self.max_drop_points <= 100.0:
             raise UsageError(f"a budget's drop is a number of points from 0 to 100; got {self.max_drop_points!r}")
         if self.max_latency_ms is not None and not 0.0 < self.max_latency_ms <= 1e6:
-            raise UsageError(f"a budget's latency is a number of milliseconds over 0; got {self.max_latency_ms!r}")
+            raise UsageError(
+                f"a budget's latency is a number of milliseconds over 0 and up to 1e6; got {self.max_latency_ms!r}"
+            )
 
 
 @dataclass(frozen=True)

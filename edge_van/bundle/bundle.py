@@ -112,6 +112,14 @@ def verify(bundle: Bundle, progress: Callable[[str, int], None] | None = None) -
     return problems
 
 
+def require_unreplaced(bundle: Bundle) -> Manifest:
+    """The manifest on disk; ``BundleError`` if it is of another time or checkpoint than when ``bundle`` was opened."""
+    manifest = read_manifest(bundle.path)
+    if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
+        raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
+    return manifest
+
+
 def update_manifest(bundle: Bundle, change: Callable[[Manifest], Manifest] | None = None, **changes: Any) -> Bundle:
     """Write ``changes`` (fields of ``Manifest``) into the manifest on disk, in one step; the updated bundle.
 
@@ -121,9 +129,7 @@ def update_manifest(bundle: Bundle, change: Callable[[Manifest], Manifest] | Non
     """
     read_manifest(bundle.path)  # one clear message where the bundle is gone
     with clear_errors(bundle.path), locked(bundle.path) as alone:
-        manifest = read_manifest(bundle.path)
-        if any(getattr(manifest, f) != getattr(bundle.manifest, f) for f in ("created", "checkpoint_sha256")):
-            raise BundleError(f"{bundle.path} was replaced by another bundle meanwhile: run the command again")
+        manifest = require_unreplaced(bundle)
         manifest = replace(manifest if change is None else change(manifest), **changes)
         replace_files(bundle.path, {MANIFEST_NAME: encoded(manifest)}, alone=alone)
     return Bundle(bundle.path, manifest)

@@ -25,13 +25,15 @@ from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
 from edge_van.storage.files import partial_of, sha256_of
 
-UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME, SENSITIVITY_PARTIAL)
+UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME)
 """What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
 
 
 def is_own(name: str) -> bool:
     """Whether edge-van itself puts a file of that name beside the listed ones; killed commands leave partial ones."""
-    return name in UNLISTED or partial_of(name) in (*UNLISTED, MANIFEST_NAME)
+    whole = partial_of(name) or name
+    own = (*UNLISTED, MANIFEST_NAME) if whole != name else UNLISTED
+    return whole in own or SENSITIVITY_PARTIAL.fullmatch(whole) is not None
 
 
 @dataclass(frozen=True)

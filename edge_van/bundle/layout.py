@@ -3,6 +3,8 @@
 In: the name of a target or scheme. Out: paths with forward slashes.
 """
 
+import re
+
 FP32_IR = "openvino_fp32/model.xml"
 INT8_IR = "openvino/model.xml"
 FP32_ONNX = "onnx/model.onnx"
@@ -13,7 +15,8 @@ GOLDEN = "golden/golden.npz"
 PLAN_NAME, RECORD_NAME, LOG_NAME = "model.engine", "engine.json", "build.log"
 """What lies in the folder of an engine."""
 BENCHMARK_NAME = "benchmark.json"
-SENSITIVITY_NAME, SENSITIVITY_PARTIAL = "sensitivity.json", "sensitivity.partial.json"
+SENSITIVITY_NAME = "sensitivity.json"
+SENSITIVITY_PARTIAL = re.compile(r"sensitivity\.[0-9a-f]{8}\.partial\.json")
 REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
 
 

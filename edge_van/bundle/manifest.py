@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from edge_van.bundle.budget_record import BudgetRecord
+from edge_van.bundle.budget_record import BudgetRecord, Rung
 from edge_van.bundle.layout import GOLDEN
+from edge_van.bundle.recipe import METHODS, RANGES
 from edge_van.bundle.records import (
     LARGEST,
     MANIFEST_SCHEMA_VERSION,
@@ -169,20 +170,29 @@ def _check_accuracy(a: Accuracy, where: str) -> None:
 
 
 def _check_budget(record: BudgetRecord, where: str) -> None:
-    rungs = record.rungs
+    try:
+        check_rungs(record.rungs)
+        if not 0 <= record.chosen < len(record.rungs):
+            raise ValueError("another rung was taken")
+    except ValueError as error:
+        raise BundleError(f"{where} has a budget whose rungs are none ({error}): {_AGAIN}") from error
+
+
+def check_rungs(rungs: tuple[Rung, ...]) -> None:
+    """``ValueError`` for a figure that is none."""
     figures = [f for r in rungs for f in (r.median_ms, r.speedup, r.speedup_interval.low, r.speedup_interval.high)]
     drops = [d for r in rungs for d in (r.drop_interval.low, r.drop_points, r.drop_interval.high)]
     drops += [r.largest_drop_points for r in rungs]
     if (
-        not 0 <= record.chosen < len(rungs)
-        or not all(0.0 < figure < LARGEST for figure in figures)
+        not all(0.0 < figure < LARGEST for figure in figures)
         or not all(abs(drop) <= _LARGEST_DROP for drop in drops)
         or not all(r.drop_interval.low <= r.drop_interval.high for r in rungs)
         or not all(r.speedup_interval.low <= r.speedup_interval.high for r in rungs)
         or not all(0.0 <= share <= 100.0 for r in rungs for share in (r.int8_percent, r.agreement_percent))
         or not all(abs(r.logit_sqnr_db) < LARGEST and 0.0 <= r.seconds < LARGEST for r in rungs)
+        or not all(r.method in METHODS and r.ranges in RANGES for r in rungs)
     ):
-        raise BundleError(f"{where} has a budget whose rungs are none, or hold a figure that is none: {_AGAIN}")
+        raise ValueError("a rung has a figure that is none")
 
 
 def _check_latency(latency: Latency, where: str) -> None:

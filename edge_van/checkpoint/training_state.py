@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,18 +19,21 @@ import torch
 
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.storage.files import replace_file
-from edge_van.storage.folders import clear_errors, try_lock
+from edge_van.storage.folders import add_goes_on, clear_errors, try_lock
 
 SUFFIX, LOCK = ".pt", "lock"
 RUNGS = "rungs.json"
 """What was tried to keep within a budget; see ``budget.memory``."""
+TRIALS = "trials-"
+"""What a folder's name starts with where candidates are made: a killed command's is of no use to another."""
 
 
 @contextmanager
 def training_states(output: Path, *, keep_rungs: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """The folder, hidden beside ``output``, where trainings keep their states: for this command alone, and gone when
-    all went well, but for ``RUNGS`` where ``keep_rungs`` says so. An interrupt after a state was kept gets a note that
-    says so. ``BundleError`` where it cannot be made, ``UsageError`` where another command trains for ``output``.
+    """The folder, hidden beside ``output``, where trainings keep their states: for this command alone. When all went
+    well those that it wrote or went on from are gone, but for ``RUNGS`` where ``keep_rungs`` says so; another
+    training's stay. An interrupt after a state was kept gets a note that says so. ``BundleError`` where the folder
+    cannot be made, ``UsageError`` where another command trains for ``output``.
     """
     folder = output.with_name(f".{output.name}.training")
     with clear_errors(output):
@@ -37,20 +41,22 @@ def training_states(output: Path, *, keep_rungs: Callable[[], bool] = lambda: Fa
         # not the folder itself, whose lock is that of whoever replaces a file in it
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _is_mine(descriptor):
+        locked = try_lock(descriptor)
+        if locked is False:
             raise UsageError(f"another command trains for {output}: wait for it, or give another --output")
+        if locked:  # else it may be another command's
+            for left in folder.glob(f"{TRIALS}*"):
+                shutil.rmtree(left, ignore_errors=True)
         before = _states(folder)
         try:
             yield folder
         except (KeyboardInterrupt, SystemExit) as stop:
             if _states(folder) != before:  # what was there may be another training's
-                note = "the same command goes on where it was stopped"
-                # as add_note, which Python 3.10 lacks
-                vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), note]
+                add_goes_on(stop)
             raise
         with suppress(OSError):  # what is done is done
-            for name in _states(folder):
-                if name != RUNGS or not keep_rungs():
+            for name, written in _states(folder).items():
+                if before.get(name) != written and (name != RUNGS or not keep_rungs()):
                     (folder / name).unlink()
     finally:
         with suppress(OSError):  # also after an error that came before anything was kept
@@ -99,5 +105,12 @@ def load_training_state(path: Path, key: str) -> dict[str, Any] | None:
             f"{path} is the state of a training with other images, settings or versions: give the same again to go on, "
             f"delete it to start anew, or give another --output"
         )
+    take_over(path)
     state: dict[str, Any] = content["state"]
     return state
+
+
+def take_over(path: Path) -> None:
+    """Make a state that is gone on from this command's own, which removes it when all went well."""
+    with suppress(OSError):
+        os.utime(path)

@@ -15,10 +15,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle.bundle import Bundle, as_bundle
+from edge_van.bundle.bundle import Bundle, as_bundle, require_unreplaced
 from edge_van.bundle.layout import FP32_ONNX, SENSITIVITY_NAME
 from edge_van.bundle.models import BundleModel, models_of
 from edge_van.bundle.whole import require_fitting
@@ -44,14 +45,15 @@ from edge_van.quantization.switched import Place
 from edge_van.quantization.switched_session import SwitchedGraph
 from edge_van.runtimes.onnx_file import read_onnx
 from edge_van.statistics import evenly_spread, sqnr_db, sqnr_db_per_image
-from edge_van.storage.files import replace_file, sha256_of
-from edge_van.storage.folders import raised_on_termination, require_writable
+from edge_van.storage.files import LONGEST_NAME_BYTES, replace_file, require_output, sha256_of
+from edge_van.storage.folders import add_goes_on, raised_on_termination
 from edge_van.tasks import tally_of
 from edge_van.text import one_line
 from edge_van.version import __version__
 
 IMAGES = 256
 SAVE_EVERY_S = 10.0
+_PARTIAL = ".{}.partial"
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,14 @@ def sensitivity(
     default ``sensitivity.json`` in the bundle, where ``edge_van.report`` finds it.
 
     Rows of an interrupted measurement of the same graph and images are taken over; they lie beside the output until all
-    are there. Raises ``UsageError`` for a scheme that is not there or an output that is no such result, ``DataError``
-    for images that cannot be used, ``BundleError`` for a damaged file, ``MissingRuntimeError`` without OpenVINO,
-    ``VerificationError`` for logits that are not finite.
+    are there, those of another graph or other images undisturbed. Raises ``UsageError`` for a scheme that is not there
+    or an output that is no such result, ``DataError`` for images that cannot be used, ``BundleError`` for a damaged
+    file, ``MissingRuntimeError`` without OpenVINO, ``VerificationError`` for logits that are not finite.
     """
     bundle, options = as_bundle(bundle), options or SensitivityOptions()
     require_fitting(bundle)
     path = Path(output) if output is not None else bundle.path / SENSITIVITY_NAME
+    require_output(path, longest=LONGEST_NAME_BYTES - len(_PARTIAL.format("0" * 8)))
     before = _before(path)
     model = _graph_of(bundle, options.scheme)
     bundle.check(model.file, FP32_ONNX)
@@ -123,25 +126,31 @@ def sensitivity(
         head=f"{head.activation} {head.threshold:g}",
         made_with=", ".join(f"{name} {versions().get(name)}" for name in ("edge-van", "openvino")),
     )
-    with ExitStack() as stack:
+    with raised_on_termination(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-van-sensitivity-")))
         quantized, float_network = (read_onnx(bundle.file(file)) for file in (model.file, FP32_ONNX))
         graph = stack.enter_context(SwitchedGraph(quantized, float_network, bundle.manifest.input_spec, folder))
-        return _measured(_Run(graph, images, head), asked, before, path, bundle, work)
+        unfinished = _unfinished(path, asked)
+        before += _before(unfinished)
+        whole = _measured(_Run(graph, images, head), asked, before, unfinished, bundle, work)
+        if output is None:
+            require_unreplaced(bundle)
+        replace_file(path, encode_sensitivity(whole))
+        with suppress(OSError):
+            unfinished.unlink()
+        return whole
 
 
-def _unfinished(path: Path) -> Path:
+def _unfinished(path: Path, asked: Measurement) -> Path:
     """Where rows are kept until all are there: a result of other images is not lost to one that may never end."""
-    return path.with_name(f"{path.stem}.partial.json")
+    key = hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:8]
+    return path.with_name(path.stem + _PARTIAL.format(key) + path.suffix)
 
 
 def _before(path: Path) -> list[Sensitivity]:
-    """What is there of earlier measurements, whole or not."""
-    if not path.parent.is_dir():
-        raise UsageError(f"the output {path} lies in a folder that is not there: give a file's path")
-    require_writable(path.parent)
+    """What is there of an earlier measurement, whole or not."""
     try:
-        return [read_sensitivity(file) for file in (path, _unfinished(path)) if file.exists()]
+        return [read_sensitivity(path)] if path.exists() else []
     except UsageError as error:
         raise UsageError(f"{error}; it is in the way of the result: remove it, or give --output") from error
 
@@ -213,12 +222,16 @@ class _Run:
 
 
 def _measured(
-    run: _Run, asked: Measurement, before: list[Sensitivity], path: Path, bundle: Bundle, work: Work
+    run: _Run, asked: Measurement, before: list[Sensitivity], unfinished: Path, bundle: Bundle, work: Work
 ) -> Sensitivity:
+    """The whole result; rows are kept in ``unfinished`` while it is made, and where it is interrupted."""
     places = run.graph.places
     total, metric = run.cost(~run.graph.none(), run.fp32)
     asked = replace(asked, metric=metric)
-    rows = {row.name: row for result in before if result.measurement == asked for row in result.places}
+    known = {row.name: row for result in before if result.measurement == asked for row in result.places}
+    rows = {
+        place.name: known[place.name] for place in places if place.name in known and _is_of(known[place.name], place)
+    }
     ranges = dict(zip((p.name for p in places), run.graph.ranges(run.images.pixels), strict=True))
     if any(place.kept for place in places):
         work.warn(("the bundle does not hold the float weights of its quantised layers: they stay on their grid",))
@@ -237,22 +250,30 @@ def _measured(
             tuple(rows[place.name] for place in places if place.name in rows),
         )
 
-    with raised_on_termination(), work.reporter.stage("Measuring each layer", len(places)) as advance:
+    with work.reporter.stage("Measuring each layer", len(places)) as advance:
         advance(len(rows))
         saved = time.monotonic()
-        for index, place in enumerate(places):
-            if place.name in rows:
-                continue
-            rows[place.name] = run.place(index, tuple(_range(place, i, r) for i, r in enumerate(ranges[place.name])))
-            advance(1)
-            if time.monotonic() - saved > SAVE_EVERY_S:
-                replace_file(_unfinished(path), encode_sensitivity(result()))
-                saved = time.monotonic()
-    whole = result()
-    replace_file(path, encode_sensitivity(whole))
-    with suppress(OSError):
-        _unfinished(path).unlink()
-    return whole
+        try:
+            for index, place in enumerate(places):
+                if place.name in rows:
+                    continue
+                seen = enumerate(ranges[place.name])
+                rows[place.name] = run.place(index, tuple(_range(place, i, r) for i, r in seen))
+                advance(1)
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    replace_file(unfinished, encode_sensitivity(result()))
+                    saved = time.monotonic()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if rows:
+                replace_file(unfinished, encode_sensitivity(result()))
+                add_goes_on(stop)
+            raise
+    return result()
+
+
+def _is_of(row: PlaceSensitivity, place: Place) -> bool:
+    grids = tuple((r.grid_low, r.grid_high) for r in row.activations)
+    return (row.part, row.weights_kept, grids) == (place.part, place.kept, place.grids)
 
 
 def _range(place: Place, index: int, seen: tuple[float, float, float]) -> ActivationRange:

@@ -22,6 +22,8 @@ from edge_van.storage.json_format import JSONFormat, encode
 SENSITIVITY_SCHEMA_VERSION = 1
 SENSITIVITY_KIND = "edge-van sensitivity"
 MAX_PLACES = 10_000
+MAX_DB = 200.0
+"""As ``statistics.to_db`` holds it."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,12 @@ def check_consistent(result: Sensitivity, where: Path | str) -> None:
         len(set(names)) < len(names)
         or not len(names) <= result.of_places <= MAX_PLACES
         or result.measurement.images < 2
-        or not all(abs(figure) <= 1000.0 for figure in figures)
+        or not all(abs(figure) <= MAX_DB for figure in figures)
         or not all(-101.0 <= i.low <= i.high <= 101.0 for i in intervals)
-        or not all(r.grid_low <= r.grid_high and 0.0 <= r.clipped_percent <= 100.0 for r in ranges)
+        or not all(
+            r.grid_low <= r.grid_high and r.seen_low <= r.seen_high and 0.0 <= r.clipped_percent <= 100.0
+            for r in ranges
+        )
     ):
         raise UsageError(f"{where} has a place twice, or a figure that is none: {SENSITIVITY_FORMAT.again}")
 

@@ -50,7 +50,7 @@ class Switched:
 def switched(quantized: Any, float_network: Any) -> Switched:
     """``quantized`` and ``float_network`` are ModelProtos; neither is changed.
 
-    Raises ``VerificationError`` for a quantiser in a place that no scheme has.
+    Raises ``VerificationError`` for a quantiser in a place that no scheme has, and for networks that do not fit.
     """
     from onnx import ModelProto, TensorProto, helper
 
@@ -60,6 +60,14 @@ def switched(quantized: Any, float_network: Any) -> Switched:
     graph = _Graph(model.graph, float_network.graph)
     edges = [edge for node in model.graph.node for edge in graph.edges(node)]
     names = list(dict.fromkeys(edge.place for edge in edges))
+    # of any order of axes: a device's graph may take pixels as they lie in memory
+    shapes = [
+        sorted(d.dim_value for d in network.graph.input[0].type.tensor_type.shape.dim[1:])
+        for network in (quantized, float_network)
+    ]
+    if not names or shapes[0] != shapes[1]:
+        why = "takes other images than its FP32 graph" if names else "quantises nothing"
+        raise VerificationError(f"the graph of the scheme {why}: make the bundle again")
     number = {name: i for i, name in enumerate(names)}
     nodes: list[Any] = []
     known: dict[tuple[str, str, str], str] = {}

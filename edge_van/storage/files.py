@@ -16,8 +16,16 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edge_van.errors import BundleError
-from edge_van.storage.folders import STALE_AFTER_S, beside, clear_errors, raised_on_termination, sync, write_durably
+from edge_van.errors import BundleError, UsageError
+from edge_van.storage.folders import (
+    STALE_AFTER_S,
+    beside,
+    clear_errors,
+    raised_on_termination,
+    require_writable,
+    sync,
+    write_durably,
+)
 
 LONGEST_NAME_BYTES = 233
 """255, which file systems take, without what the name of a partial file adds to that of the whole one."""
@@ -32,6 +40,19 @@ def sha256_of(path: Path) -> str:
         while part := file.read(_CHUNK):
             digest.update(part)
     return digest.hexdigest()
+
+
+def require_output(output: Path, *, longest: int = LONGEST_NAME_BYTES) -> None:
+    """``UsageError``, before minutes of work, for an output that is no file's path; ``BundleError`` where it cannot be
+    written. ``longest`` is how long its name may be in bytes."""
+    if len(os.fsencode(output.name)) > longest:
+        raise UsageError(f"--output has a name of over {longest} bytes: give a shorter one")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")
+    if output.exists() and not output.is_file():
+        what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
+        raise UsageError(f"--output {output} {what}: give a file's path")
+    require_writable(output.parent)
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -261,6 +261,12 @@ def raise_on_termination() -> dict[int, Any]:
     return {number: signal.signal(number, _leave_the_program) for number in numbers}
 
 
+def add_goes_on(stop: BaseException) -> None:
+    """Let the message of an interrupt say that nothing was lost."""
+    # as add_note, which Python 3.10 lacks
+    vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), "the same command goes on where it was stopped"]
+
+
 @contextmanager
 def raised_on_termination() -> Iterator[None]:
     """``raise_on_termination`` inside a ``with``, undone at its end."""

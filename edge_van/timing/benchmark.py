@@ -15,8 +15,8 @@ from edge_van.bundle.layout import BENCHMARK_NAME
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import UNWATCHED, Work
-from edge_van.storage.files import replace_file
-from edge_van.storage.folders import raised_on_termination, require_writable
+from edge_van.storage.files import replace_file, require_output
+from edge_van.storage.folders import raised_on_termination
 from edge_van.text import without_folders
 from edge_van.timing.gate import require_same_conditions, require_same_models
 from edge_van.timing.models import identity, timed_models
@@ -91,12 +91,7 @@ def check_output(output: Path, baseline: Path | None = None, *, force: bool = Fa
     ``baseline`` is the file of the result that this one will be compared with, which it must not replace; ``force``
     allows to replace a file that is no result.
     """
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output} lies in a folder that is not there: give a file's path")
-    if output.exists() and not output.is_file():
-        what = "is a folder" if output.is_dir() else "is no file but a device, a pipe or a socket"
-        raise UsageError(f"--output {output} {what}: give a file's path")
-    require_writable(output.parent)
+    require_output(output)
     if baseline is not None and output.exists() and output.samefile(baseline):
         raise UsageError(
             f"the result would replace its own baseline {baseline}, and the next run be compared with this one: give "

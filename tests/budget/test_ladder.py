@@ -5,6 +5,7 @@ Figures of rungs are given here, by what was changed; ``test_climbed`` climbs wi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,9 +186,21 @@ def test_what_is_no_memory_of_this_ladder(tmp_path: Path) -> None:
     climb(Given(lambda recipe: 0.0), tmp_path, Budget(0.5))
     with pytest.raises(UsageError, match="tried with other weights, images, settings or versions"):
         Memory(path, "another key")
-    path.write_bytes(b"{")
-    with pytest.raises(CheckpointError, match="delete it to start anew"):
-        Memory(path, "key")
+    content = json.loads(path.read_bytes())
+    [rung] = content["rungs"].values()
+    for raw in (
+        b"{",
+        b'{"key":"key","z":' + b"[" * 200_000,
+        json.dumps(content | {"rungs": {"as asked": rung | {"median_ms": -1.0}}}).encode(),
+        json.dumps(content | {"rungs": {"as asked": rung | {"method": "magic"}}}).encode(),
+        json.dumps(content | {"ranking": ["head", "head"]}).encode(),
+        json.dumps(content | {"ranking": ["nope"]}).encode(),
+    ):
+        path.write_bytes(raw)
+        with pytest.raises(CheckpointError, match="delete it to start anew"):
+            Memory(path, "key")
+    path.write_text(json.dumps(content | {"rungs": {}}))  # FP32 alone is soon measured again
+    assert Memory(path, "another key").smallest_high is None
 
 
 @pytest.mark.parametrize("values", [(-1.0,), (101.0,), (float("nan"),), (1.0, 0.0), (1.0, -2.0), (1.0, float("nan"))])

@@ -70,11 +70,34 @@ def test_the_folder_is_one_commands_and_goes_when_all_went_well(tmp_path: Path) 
         stopped()
     assert (folder / "s.pt").exists()
     with training_states(output):
+        load_training_state(folder / "s.pt", "key")
         (folder / "mine").write_text("not a state")
     assert [path.name for path in folder.iterdir()] == ["mine"]
     (folder / "mine").unlink()
     with training_states(output):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_training_left_stays_until_that_goes_on(tmp_path: Path) -> None:
+    output, folder = tmp_path / "b", tmp_path / ".b.training"
+
+    def stopped() -> None:
+        with training_states(output):
+            save_training_state(folder / "qat.pt", "key", {"step": 1})
+            (folder / "trials-killed").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    with training_states(output):
+        assert not (folder / "trials-killed").exists()
+        save_training_state(folder / "mine.pt", "other key", {"step": 2})
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "qat.pt"]
+    with pytest.raises(UsageError, match="another"), training_states(output):
+        load_training_state(folder / "qat.pt", "another key")
+    with training_states(output):
+        assert load_training_state(folder / "qat.pt", "key") == {"step": 1}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 
 import edge_van
 from edge_van.bundle.bundle import Bundle, verify
-from edge_van.errors import UsageError
+from edge_van.errors import BundleError, UsageError, VerificationError
 from edge_van.evaluation import evidence
 from edge_van.evaluation.sensitivity import SensitivityOptions, sensitivity
 from edge_van.evaluation.sensitivity_record import Sensitivity, encode_sensitivity, read_sensitivity
 from edge_van.model.layer_names import part_of
 from edge_van.quantization.recipe import load_recipe
+from edge_van.quantization.switched import switched
 from edge_van.quantization.switched_session import SwitchedGraph
+from edge_van.runtimes.onnx_file import read_onnx
 from edge_van.starting_point import QuantizeOptions
 from edge_van.timing.latency import MIN_ROUNDS
 
@@ -121,14 +124,18 @@ def test_an_interrupt_keeps_what_was_measured(
     monkeypatch.setattr(module._Run, "place", some)
     with pytest.raises(KeyboardInterrupt):
         sensitivity(*made, options=FEW, output=tmp_path / "s.json")
-    kept = read_sensitivity(tmp_path / "s.partial.json")
+    [partial] = tmp_path.glob("s.*.partial.json")
+    kept = read_sensitivity(partial)
     assert len(kept.places) == 5
     assert not kept.is_whole
     assert not (tmp_path / "s.json").exists()
     monkeypatch.undo()
+    few = sensitivity(*made, options=replace(FEW, images=2), output=tmp_path / "s.json")
+    assert few.measurement.images == 2
+    assert read_sensitivity(partial) == kept  # the rows of other images are not its own to remove
     whole = sensitivity(*made, options=FEW, output=tmp_path / "s.json")
     assert whole.places[:5] == kept.places
-    assert not (tmp_path / "s.partial.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
 
 
 def test_the_command(
@@ -189,6 +196,10 @@ def test_what_is_refused(made: tuple[Bundle, Path], tmp_path: Path) -> None:
         sensitivity(*made, options=replace(FEW, scheme="nothing"), output=tmp_path / "s.json")
     with pytest.raises(UsageError, match="lies in a folder that is not there"):
         sensitivity(*made, output=tmp_path / "no" / "s.json")
+    os.mkfifo(tmp_path / "pipe")
+    for output, why in ((Path(), "is a folder"), (tmp_path / "pipe", "a device, a pipe"), (Path("x" * 220), "name")):
+        with pytest.raises(UsageError, match=why):
+            sensitivity(*made, options=FEW, output=output)
     with pytest.raises(UsageError, match="at least 2 images"):
         SensitivityOptions(images=1)
 
@@ -213,6 +224,46 @@ def test_a_result_is_there_until_another_is_whole(
     with pytest.raises(KeyboardInterrupt):
         sensitivity(*made, options=replace(FEW, images=6), output=path)
     assert path.read_bytes() == content
+
+
+def test_a_row_that_is_not_the_graphs_is_measured_again(
+    made: tuple[Bundle, Path], result: Sensitivity, tmp_path: Path
+) -> None:
+    first = result.places[0]
+    ranges = tuple(replace(r, grid_high=r.grid_high + 1.0) for r in first.activations)
+    for strange in (replace(first, part="<b>x"), replace(first, activations=ranges), replace(first, activations=())):
+        places = (strange, *result.places[1:])
+        (tmp_path / "s.json").write_bytes(encode_sensitivity(replace(result, places=places)))
+        assert sensitivity(*made, options=FEW, output=tmp_path / "s.json").places == result.places
+
+
+def test_a_bundle_that_was_replaced_meanwhile_gets_no_result(
+    made: tuple[Bundle, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_van.evaluation import sensitivity as module
+
+    mine = tmp_path / "b"
+    shutil.copytree(made[0].path, mine)
+
+    def replaced(self: Any, index: int, ranges: Any) -> Any:
+        manifest = json.loads((mine / "manifest.json").read_bytes())
+        (mine / "manifest.json").write_text(json.dumps(manifest | {"created": "2027-01-01T00:00:00+00:00"}))
+        return place(self, index, ranges)
+
+    place = module._Run.place
+    monkeypatch.setattr(module._Run, "place", replaced)
+    with pytest.raises(BundleError, match="was replaced by another bundle meanwhile"):
+        sensitivity(mine, made[1], options=replace(FEW, images=2))
+    assert not (mine / "sensitivity.json").exists()
+
+
+def test_graphs_that_do_not_fit(made: tuple[Bundle, Path]) -> None:
+    graphs = [read_onnx(made[0].file(f"onnx/{name}.onnx")) for name in ("model_openvino", "model")]
+    with pytest.raises(VerificationError, match="quantises nothing"):
+        switched(graphs[1], graphs[1])
+    graphs[1].graph.input[0].type.tensor_type.shape.dim[2].dim_value += 1
+    with pytest.raises(VerificationError, match="takes other images"):
+        switched(*graphs)
 
 
 def test_another_threshold_is_another_measurement(
