@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 LARGEST_DB = 200.0
+QUIET_DB = 120.0
+"""No noise that matters: above it float32's own rounding begins."""
 STRETCHES = 10
 NORMAL = 1.959963984540054
 T_OF_STRETCHES = 2.2621571627409915
@@ -38,10 +40,11 @@ def sqnr_db(reference: Array, other: Array) -> float:
 
 
 def sqnr_db_per_image(reference: Array, other: Array) -> NDArray[np.float64]:
-    """(N,) ``sqnr_db`` of every row of (N, classes): its mean is not of the few images whose noise is largest."""
+    """(N,) ``sqnr_db`` of every row of (N, classes), at most ``QUIET_DB``. Its mean is not of the few images whose
+    noise is largest, nor of those on which nothing changes."""
     reference, other = reference.astype(np.float64), other.astype(np.float64)
     signal, noise = (reference**2).sum(1), ((reference - other) ** 2).sum(1)
-    return np.array([to_db(float(s), float(n)) for s, n in zip(signal, noise, strict=True)])
+    return np.array([min(to_db(float(s), float(n)), QUIET_DB) for s, n in zip(signal, noise, strict=True)])
 
 
 def to_db(signal: float, noise: float) -> float:

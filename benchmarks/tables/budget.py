@@ -100,8 +100,9 @@ def sensitivity(results: Results) -> list[str]:
     for result in results:
         alike = next(value for key, value in result.items() if key.startswith("of_the_first_"))
         lines += [
-            f"`{result['checkpoint']}`, scheme `{result['scheme']}`, {result['images']:,} images, all quantised "
-            f"{result['image_sqnr_db']:.1f} dB. Two halves of the images rank the places with a correlation of "
+            f"`{result['checkpoint']}`, scheme `{result['scheme']}`, {result['images']:,} images. All quantised "
+            f"{result['logit_sqnr_db']:.1f} dB of all images together, by which parts are summed, and "
+            f"{result['image_sqnr_db']:.1f} dB in their mean. Two halves rank the places with a correlation of "
             f"{result['rank_correlation']:.3f}; of the first 20 they share {alike}.",
             "",
             "| part | places | share of the noise % | SQNR dB of these alone |",

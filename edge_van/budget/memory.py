@@ -25,6 +25,7 @@ class _Kept:
 
     key: str
     rungs: dict[str, Rung] = field(default_factory=dict)
+    states: tuple[str, ...] = ()  # names of the trainings' files that its rungs wrote
     smallest_high: float | None = None
     ranking: tuple[str, ...] = ()
     is_finished: bool = False
@@ -38,6 +39,7 @@ class Memory:
         stopped: what took hours is not thrown away for a flag that was changed by mistake."""
         self._path = path
         self._kept = _Kept(key)
+        self._before = self._written()
         if path.exists():
             try:
                 self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
@@ -48,8 +50,9 @@ class Memory:
                     f"{path} cannot be read as the rungs of a ladder: delete it to start anew"
                 ) from error
             if self._kept.key == key:
-                for state in (path, *path.parent.glob(f"*{SUFFIX}")):  # of its rungs, which may not be made again
-                    take_over(state)
+                for name in (path.name, *self._kept.states):  # of its rungs, which may not be made again
+                    if Path(name).name == name and (path.parent / name).is_file():
+                        take_over(path.parent / name)
             elif self._kept.is_finished or not (self._kept.rungs or self._kept.ranking):
                 self._kept = _Kept(key)
             else:
@@ -70,7 +73,9 @@ class Memory:
         return self._kept.ranking
 
     def keep_rung(self, key: str, rung: Rung) -> None:
-        self._keep(replace(self._kept, rungs=self._kept.rungs | {key: rung}))
+        own = {name for name, written in self._written().items() if self._before.get(name) != written}
+        states = tuple(sorted(own.union(self._kept.states)))
+        self._keep(replace(self._kept, rungs=self._kept.rungs | {key: rung}, states=states))
 
     def keep_smallest_high(self, points: float) -> None:
         self._keep(replace(self._kept, smallest_high=points))
@@ -81,6 +86,9 @@ class Memory:
     def finish(self) -> None:
         """The ladder ends: what is kept may be another's."""
         self._keep(replace(self._kept, is_finished=True))
+
+    def _written(self) -> dict[str, int]:
+        return {state.name: state.stat().st_mtime_ns for state in self._path.parent.glob(f"*{SUFFIX}")}
 
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept

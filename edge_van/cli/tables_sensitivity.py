@@ -19,7 +19,7 @@ def show_sensitivity(result: Sensitivity, bundle: Path, output: Path | None) -> 
     """Noise by part and by layer; the drop of a single layer is within its images' noise, and stands in the result."""
     console, asked = console_for_results(), result.measurement
     table = table_for_results(
-        f"{asked.scheme} on {asked.images} images of {asked.data}: noise by part, mean of the images",
+        f"{asked.scheme} on {asked.images} images of {asked.data}: noise by part, of all images together",
         ("part", "places", "share of the noise %", "SQNR dB, only these"),
         left=("part",),
     )
@@ -29,7 +29,7 @@ def show_sensitivity(result: Sensitivity, bundle: Path, output: Path | None) -> 
     shown = result.ranked()[:MOST_PLACES]
     table = table_for_results(
         f"The {len(shown)} of {result.of_places} places that cost most",
-        ("layer", "part", "SQNR dB, only it", "gain dB without it", "drop, only it", "clipped %"),
+        ("layer", "part", "SQNR dB of an image, only it", "gain dB without it", "drop, only it", "clipped %"),
         left=("layer", "part"),
     )
     for place in shown:

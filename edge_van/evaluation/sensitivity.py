@@ -23,7 +23,7 @@ from edge_van.bundle.bundle import Bundle, as_bundle, require_unreplaced
 from edge_van.bundle.layout import FP32_ONNX, SENSITIVITY_NAME
 from edge_van.bundle.models import BundleModel, models_of
 from edge_van.bundle.whole import require_fitting
-from edge_van.errors import DataError, UsageError
+from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.evaluation.sensitivity_record import (
     SENSITIVITY_KIND,
     SENSITIVITY_SCHEMA_VERSION,
@@ -134,11 +134,23 @@ def sensitivity(
         before += _before(unfinished)
         whole = _measured(_Run(graph, images, head), asked, before, unfinished, bundle, work)
         if output is None:
-            require_unreplaced(bundle)
+            _require_unreplaced(bundle, unfinished)
         replace_file(path, encode_sensitivity(whole))
-        with suppress(OSError):
-            unfinished.unlink()
+        _remove(unfinished)
         return whole
+
+
+def _require_unreplaced(bundle: Bundle, unfinished: Path) -> None:
+    try:
+        require_unreplaced(bundle)
+    except BundleError:
+        _remove(unfinished)  # in another bundle, where nobody would look for these rows
+        raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def _unfinished(path: Path, asked: Measurement) -> Path:

@@ -17,13 +17,12 @@ import msgspec
 from edge_van.bundle.records import Interval
 from edge_van.errors import UsageError
 from edge_van.machine import Machine
+from edge_van.statistics import LARGEST_DB
 from edge_van.storage.json_format import JSONFormat, encode
 
 SENSITIVITY_SCHEMA_VERSION = 1
 SENSITIVITY_KIND = "edge-van sensitivity"
 MAX_PLACES = 10_000
-MAX_DB = 200.0
-"""As ``statistics.to_db`` holds it."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,12 @@ class Sensitivity:
         return sorted(self.places, key=lambda place: place.only.image_sqnr_db)
 
     def parts(self) -> list[PartNoise]:
-        """The parts of the network, the noisiest first. What the places of a part make alone is summed, as if it were
-        independent: it adds up to the noise of all within a few tenths of a dB where it was measured."""
+        """The parts of the network, the noisiest first. What the places of a part make alone, of all images together,
+        is summed, as if it were independent: it adds up to the noise of all within a few tenths of a dB where it was
+        measured."""
         noise: dict[str, list[float]] = {}
         for place in self.places:
-            noise.setdefault(place.part, []).append(10.0 ** (-place.only.image_sqnr_db / 10.0))
+            noise.setdefault(place.part, []).append(10.0 ** (-place.only.sqnr_db / 10.0))
         total = sum(map(sum, noise.values()))
         rows = [
             PartNoise(name, len(own), 100.0 * sum(own) / total, -10.0 * math.log10(sum(own)))
@@ -180,7 +180,7 @@ def check_consistent(result: Sensitivity, where: Path | str) -> None:
         len(set(names)) < len(names)
         or not len(names) <= result.of_places <= MAX_PLACES
         or result.measurement.images < 2
-        or not all(abs(figure) <= MAX_DB for figure in figures)
+        or not all(abs(figure) <= LARGEST_DB for figure in figures)
         or not all(-101.0 <= i.low <= i.high <= 101.0 for i in intervals)
         or not all(
             r.grid_low <= r.grid_high and r.seen_low <= r.seen_high and 0.0 <= r.clipped_percent <= 100.0

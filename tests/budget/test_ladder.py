@@ -6,6 +6,7 @@ Figures of rungs are given here, by what was changed; ``test_climbed`` climbs wi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,6 +202,19 @@ def test_what_is_no_memory_of_this_ladder(tmp_path: Path) -> None:
             Memory(path, "key")
     path.write_text(json.dumps(content | {"rungs": {}}))  # FP32 alone is soon measured again
     assert Memory(path, "another key").smallest_high is None
+
+
+def test_only_the_states_that_its_rungs_wrote_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    [rung] = climb(Given(lambda recipe: 0.0), tmp_path / "other", Budget(0.5)).record.rungs
+    (tmp_path / "qat.pt").write_bytes(b"of another training")
+    memory = Memory(tmp_path / "rungs.json", "key")
+    (tmp_path / "reconstruction.pt").write_bytes(b"its own")
+    memory.keep_rung("a", rung)
+    for state in tmp_path.glob("*.pt"):
+        os.utime(state, (1, 1))
+    Memory(tmp_path / "rungs.json", "key")
+    assert {state.name for state in tmp_path.glob("*.pt") if state.stat().st_mtime > 1} == {"reconstruction.pt"}
 
 
 @pytest.mark.parametrize("values", [(-1.0,), (101.0,), (float("nan"),), (1.0, 0.0), (1.0, -2.0), (1.0, float("nan"))])

@@ -27,10 +27,11 @@ def sensitivity(side: Side, _: Runs, name: str) -> tuple[Block, ...]:
         return (Text(f"Not measured: run edge-van sensitivity {shlex.quote(side.name)} --data DIR.", "hint"),)
     asked, total = result.measurement, result.all_quantized
     intro = (
-        f"The graph of {asked.scheme}, computed exactly on {asked.images:,} images of {asked.data}. All quantised, "
-        f"an image's logits have {number(total.image_sqnr_db, 1)} dB in the mean, and {number(total.sqnr_db, 1)} dB "
-        "taken together. Layers are compared by that mean, as a few images make much of the noise together. Each place "
-        "was also quantised alone, and left in float alone."
+        f"The graph of {asked.scheme}, computed exactly on {asked.images:,} images of {asked.data}. All quantised, the "
+        f"logits' SQNR is {number(total.sqnr_db, 1)} dB of all images together, {number(total.image_sqnr_db, 1)} dB in "
+        "the mean of the images. A few images make much of the noise together: parts of the network are summed by "
+        "it, as it adds up, and places are compared by the mean. Each place was quantised alone, and left in float "
+        "alone."
     )
     if not result.is_whole:
         intro += f" The measurement was stopped after {len(result.places)} of {result.of_places} places."
@@ -60,7 +61,7 @@ def _by_part(result: Sensitivity, name: str) -> Plot:
         tuple((r.name, str(r.places), number(r.share_percent, 1), number(r.sqnr_db, 1)) for r in rows),
         folded=True,
     )
-    caption = "The noise that each place makes alone, summed over the places of a part."
+    caption = "The noise that each place makes alone, of all images together, summed over the places of a part."
     return Plot(f"{name}-parts", title, wide, narrow, table, caption)
 
 
