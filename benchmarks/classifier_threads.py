@@ -67,7 +67,7 @@ def main() -> None:
     for _ in range(args.repeats):
         for i in generator.permutation(len(cases)):
             callers, workers = cases[i]
-            with edge_van.open_classifier(bundle, workers=workers) as classify:
+            with edge_van.open_classifier(bundle, precision="int8", workers=workers) as classify:
                 rate(classify, images, callers, 0.2)  # warm
                 rates[cases[i]].append(rate(classify, images, callers, args.seconds))
     rows: list[dict[str, Any]] = []

@@ -45,7 +45,7 @@ def describe_machine() -> Machine:
         physical_cores=psutil.cpu_count(logical=False) or 0,
         logical_cores=psutil.cpu_count() or 0,
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
-        flags=tuple(sorted(flag for flag in this_cpu()[1] if flag.startswith(_FLAG_PREFIXES))),
+        flags=_kernel_flags(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=versions(),
@@ -84,6 +84,32 @@ def parse_cpu_info(text: str) -> tuple[str | None, frozenset[str]]:
 def this_cpu() -> tuple[str | None, frozenset[str]]:
     """``parse_cpu_info`` of the machine this runs on."""
     return parse_cpu_info(CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else "")
+
+
+def is_this_cpu(machine: Machine) -> bool:
+    """Whether what was measured on ``machine`` holds here: the same x86 CPU, as many cores, the same OpenVINO.
+
+    Reads what ``describe_machine`` takes a second for from the kernel; False where that does not say.
+    """
+    same = machine.cpu == _name_by_kernel() and machine.flags == _kernel_flags()
+    here = os.cpu_count() or 0, versions().get("openvino")
+    return same and here == (machine.logical_cores, machine.versions.get("openvino"))
+
+
+def _name_by_kernel() -> str | None:
+    """As ``_cpu_name`` has it, of an x86 CPU."""
+    text = CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else ""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        found.setdefault(key, value)
+    if not {"model name", "cpu family", "model"} <= found.keys():
+        return None
+    return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
+
+
+def _kernel_flags() -> tuple[str, ...]:
+    return tuple(sorted(flag for flag in this_cpu()[1] if flag.startswith(_FLAG_PREFIXES)))
 
 
 def is_arm() -> bool:

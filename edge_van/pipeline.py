@@ -98,14 +98,15 @@ def quantize(
         preparing = Preparing(source, images, folded, excluded, options.seed, states, work)
         probe = take_probe(images.held_out, images.spec, folded, work)
         if options.budget is not None and states is not None:
-            recipe, budget = _within(options.budget, recipe, preparing, probe, states / RUNGS)
-            budgets.append(budget)
+            recipe, tried = _within(options.budget, recipe, preparing, probe, states / RUNGS)
+            budgets.append(tried)
         drawn, range_warnings = preparing.calibration(recipe)
         prepared = preparing.prepared(recipe)
         job = ExportJob(writer.path, images.spec, folded, prepared.images, probe, work, source.head)
         exported = export_files(job, prepared, recipe, options.targets)
         golden = write_golden(job, exported.schemes)
-        evidence = measure(job, exported, images.held_out, recipe, options.targets)
+        budget = budgets[0] if budgets else None
+        evidence = measure(job, exported, images.held_out, recipe, options.targets, budget)
         warnings = (*source.loaded.warnings, *images.warnings, *range_warnings, *exported.warnings, *evidence.warnings)
         manifest = Manifest(
             schema_version=MANIFEST_SCHEMA_VERSION,
@@ -131,7 +132,9 @@ def quantize(
             golden=golden,
             head=source.head,
             rounded=evidence.rounded,
-            budget=budgets[0] if budgets else None,
+            budget=budget,
+            precisions=evidence.precisions,
+            cpu=evidence.cpu,
         )
         return writer.finish(manifest)
 

@@ -115,6 +115,8 @@ def resize(
                 golden=golden,
                 rounded=evidence.rounded,
                 budget=None,  # it was kept at the old size
+                precisions=evidence.precisions,
+                cpu=evidence.cpu,
             )
         )
 

@@ -17,6 +17,11 @@ class TextEnum(str, Enum):
         return str(self.value)
 
 
+def precision_words(name: str) -> str:
+    """A precision, or a scheme of a table beside precisions, for a reader."""
+    return "INT8, rest BF16" if name == "int8_bf16" else name.upper().replace("_", " ")
+
+
 def file_name(path: Path) -> str:
     """The last part; of ``.`` and ``/``, which have none, that of the folder it stands for, or the path itself."""
     return path.name if path.name not in ("", "..") else path.resolve().name or str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,16 @@ import numpy as np
 import pytest
 
 from edge_van import machine
-from edge_van.machine import Machine, describe_machine, has_vnni, load_average, parse_cpu_info, versions
+from edge_van.machine import (
+    Machine,
+    describe_machine,
+    has_vnni,
+    is_arm,
+    is_this_cpu,
+    load_average,
+    parse_cpu_info,
+    versions,
+)
 
 
 def test_record_is_of_this_machine() -> None:
@@ -102,3 +112,22 @@ def test_the_kernels_text_is_read_on_x86_and_arm() -> None:
         frozenset({"fp", "asimd", "asimddp"}),
     )
     assert parse_cpu_info("") == (None, frozenset())
+
+
+@pytest.mark.skipif(is_arm(), reason="an ARM kernel does not name the CPU")
+def test_what_was_measured_here_holds_here_and_on_no_other_machine() -> None:
+    here = describe_machine()
+    assert is_this_cpu(here)
+    for other in (
+        replace(here, cpu=f"{here.cpu[:-1]}1)"),
+        replace(here, cpu=here.cpu.partition(" (")[0] + " 96-Core"),
+        replace(here, flags=here.flags[1:]),
+        replace(here, logical_cores=here.logical_cores + 1),
+        replace(here, versions=here.versions | {"openvino": "2020.1"}),
+    ):
+        assert not is_this_cpu(other), other
+
+
+def test_where_the_kernel_does_not_name_the_cpu_nothing_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    assert not is_this_cpu(describe_machine())

@@ -41,6 +41,7 @@ from edge_van.evaluation import evidence
 from edge_van.evaluation.accuracy import Measured
 from edge_van.export.job import Exported, ExportJob
 from edge_van.export.rounded import rounded_file
+from edge_van.machine import is_this_cpu
 from edge_van.pipeline import quantize
 from edge_van.progress import SILENT, Advance, Reporter, Work
 from edge_van.quantization import qat
@@ -48,6 +49,7 @@ from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.run import Prepared
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
+from edge_van.runtimes.openvino import has_bf16
 from edge_van.starting_point import QuantizeOptions
 from edge_van.statistics import sqnr_db
 from edge_van.timing.latency import MIN_ROUNDS
@@ -203,7 +205,14 @@ def test_the_manifest_is_complete(runs: dict[str, Finished]) -> None:
     assert manifest.accuracy is not None
     assert manifest.accuracy.images == 24
     assert manifest.latency is not None
-    assert {row.name for row in manifest.latency.rows} >= {"fp32", "int8"}
+    timed = {row.name for row in manifest.latency.rows}
+    assert timed == {"fp32", "int8", *(("bf16", "int8_bf16") if has_bf16() else ())}
+    assert manifest.cpu is not None
+    assert {row.scheme for row in manifest.cpu.table} == timed
+    known = {row.scheme for row in manifest.cpu.table if row.drop_points is not None}
+    assert known == {"fp32", "int8", *manifest.precisions}
+    assert manifest.cpu.active in known
+    assert is_this_cpu(manifest.machine)
     assert "torch" in manifest.versions
     assert str(bundle.path.parent) not in (bundle.path / "manifest.json").read_text()
 
@@ -442,6 +451,7 @@ def test_latency_has_a_bound_that_is_said_before_and_after(
     manifest = open_bundle(tmp_path / "b").manifest
     assert manifest.latency is not None
     assert (manifest.latency.rounds, manifest.latency.warmup_rounds) == (1, 0)
+    assert manifest.cpu is None  # of one round nothing is chosen
     [warning] = [text for text in manifest.warnings if "edge-van benchmark measures it properly" in text]
     assert warning.startswith(f"latency is of 1 of {MIN_ROUNDS} rounds, too few for an interval of 95 %")
     assert warning == manifest.latency.notes[0]

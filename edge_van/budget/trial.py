@@ -10,10 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_van.budget.float_layers import bargains
 from edge_van.bundle.budget_record import Rung
@@ -22,6 +18,7 @@ from edge_van.bundle.recipe import Recipe
 from edge_van.bundle.records import Accuracy, Latency
 from edge_van.errors import VerificationError
 from edge_van.evaluation.accuracy import measure_accuracy
+from edge_van.evaluation.remembered import Remembered
 from edge_van.export.job import ExportJob
 from edge_van.export.models import export_fp32, export_int8
 from edge_van.export.onnx import export_onnx
@@ -34,29 +31,6 @@ from edge_van.timing.latency import RunLength, measure_latency
 EQUALIZED = "equalized.onnx"
 LENGTH = RunLength(300, 10.0, bound_seconds=120.0)
 PrepareFor = Callable[[Recipe], Prepared]
-
-
-class Remembered(ImageModel):
-    """A model that computes each batch once: a ladder shows it the same images at every rung."""
-
-    def __init__(self, model: ImageModel) -> None:
-        self.__dict__.update(vars(model))
-        self._model, self._next = model, 0
-        self._known: list[NDArray[np.floating[Any]]] = []
-
-    def again(self) -> Remembered:
-        """Itself, at the first batch."""
-        self._next = 0
-        return self
-
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        if self._next == len(self._known):
-            self._known.append(self._model.logits(images))
-        known: NDArray[np.floating[Any]] = self._known[self._next]
-        if len(known) != len(images):
-            raise VerificationError("the images of two rungs are not the same: a file changed under way, run it again")
-        self._next += 1
-        return known
 
 
 @dataclass

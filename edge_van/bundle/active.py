@@ -1,6 +1,7 @@
-"""Which model of a deployed folder is the active one: what ``edge-van deploy`` leaves on a device is a bundle of one.
+"""Which model of a bundle is the active one: the one that ``edge-van deploy`` left on a device, or that
+``edge-van quantize`` found to be the best on this CPU.
 
-In: a ``Bundle``. Out: an ``ActiveModel`` where it was deployed, None where it is a bundle as it was made.
+In: a ``Bundle``. Out: an ``ActiveModel``, None where nothing was chosen for this machine.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from typing import Any
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
+from edge_van.bundle.layout import PRECISIONS
 from edge_van.bundle.models import BundleModel, Takes, models_of
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
+from edge_van.machine import is_this_cpu
 from edge_van.storage.json_format import JSONFormat
 
 ACTIVE_NAME, ENGINE_NAME = "active.json", "engine.json"
@@ -48,6 +51,7 @@ class ActiveModel:
     bundle: Bundle
     model: BundleModel
     options: dict[str, Any] = field(default_factory=dict)
+    precision: str = ""  # where it is not the model's own: "bf16", or "int8_bf16"
 
 
 def _format(record: type, called: str) -> JSONFormat[Any]:
@@ -68,9 +72,12 @@ _ENGINE = _format(EngineFile, "record of an engine")
 
 
 def active_model(bundle: Bundle) -> ActiveModel | None:
-    """``BundleError`` for records that are broken or do not fit the bundle."""
+    """``BundleError`` for records that are broken or do not fit the bundle.
+
+    What ``edge-van quantize`` chose holds for the CPU and the version of OpenVINO that it was measured with.
+    """
     if not (bundle.path / ACTIVE_NAME).is_file():
-        return None
+        return _chosen_here(bundle)
     record: ActiveRecord = _ACTIVE.read(bundle.path / ACTIVE_NAME)
     if record.runtime in ENGINE_RUNTIMES:
         return _engine(bundle, record)
@@ -80,6 +87,23 @@ def active_model(bundle: Bundle) -> ActiveModel | None:
             return ActiveModel(bundle, model, {} if hint is None else {"precision": hint})
     raise BundleError(
         f"{bundle.path / ACTIVE_NAME} names {record.file}, which its manifest does not list: deploy again"
+    )
+
+
+def _chosen_here(bundle: Bundle) -> ActiveModel | None:
+    manifest = bundle.manifest
+    chosen = None if manifest.cpu is None else manifest.cpu.active
+    if chosen is None or not is_this_cpu(manifest.machine):
+        return None
+    return openvino_model(bundle, chosen)
+
+
+def openvino_model(bundle: Bundle, precision: str) -> ActiveModel | None:
+    """OpenVINO's model in one of ``PRECISIONS``; None where the bundle lists no such file."""
+    file, hint = PRECISIONS[precision]
+    found = (m for m in models_of(bundle.manifest) if (m.runtime, m.file) == ("openvino", file))
+    return next(
+        (ActiveModel(bundle, model, {"precision": hint}, precision if hint == "bf16" else "") for model in found), None
     )
 
 

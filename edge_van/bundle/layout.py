@@ -7,6 +7,14 @@ import re
 
 FP32_IR = "openvino_fp32/model.xml"
 INT8_IR = "openvino/model.xml"
+PRECISIONS = {
+    "fp32": (FP32_IR, "f32"),
+    "bf16": (FP32_IR, "bf16"),
+    "int8": (INT8_IR, "f32"),
+    "int8_bf16": (INT8_IR, "bf16"),
+}
+"""What OpenVINO's files run in on an x86 CPU: the file, and what it computes in that is not INT8. The one first that
+changes the network least."""
 FP32_ONNX = "onnx/model.onnx"
 OPENVINO_ONNX = "onnx/model_openvino.onnx"
 ARM_IR = "openvino_arm/model.xml"

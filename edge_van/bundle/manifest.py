@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edge_van.bundle.budget_record import BudgetRecord, Rung
-from edge_van.bundle.layout import GOLDEN
+from edge_van.bundle.layout import GOLDEN, PRECISIONS
 from edge_van.bundle.recipe import METHODS, RANGES
 from edge_van.bundle.records import (
     LARGEST,
@@ -140,6 +140,7 @@ def check_consistent(manifest: Manifest, where: str) -> None:
     for accuracy in (manifest.accuracy, manifest.rounded, *(scheme.accuracy for scheme in manifest.schemes)):
         if accuracy is not None:
             _check_accuracy(accuracy, where)
+    _check_precisions(manifest, where)
     if manifest.latency is not None:
         _check_latency(manifest.latency, where)
     if manifest.budget is not None:
@@ -176,6 +177,15 @@ def _check_budget(record: BudgetRecord, where: str) -> None:
             raise ValueError("another rung was taken")
     except ValueError as error:
         raise BundleError(f"{where} has a budget whose rungs are none ({error}): {_AGAIN}") from error
+
+
+def _check_precisions(manifest: Manifest, where: str) -> None:
+    timed = {row.name for row in manifest.latency.rows} if manifest.latency is not None else set()
+    named = {*manifest.precisions, *(() if manifest.cpu is None else (manifest.cpu.active,))}
+    if not named <= timed & PRECISIONS.keys():
+        raise BundleError(f"{where} names a precision that there is not, or that was not timed: {_AGAIN}")
+    for accuracy in manifest.precisions.values():
+        _check_accuracy(accuracy, where)
 
 
 def check_rungs(rungs: tuple[Rung, ...]) -> None:

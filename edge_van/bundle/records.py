@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge_van.bundle.budget_record import BudgetRecord
-from edge_van.bundle.engine_record import EngineSet
+from edge_van.bundle.engine_record import EngineChoice, EngineSet
 from edge_van.bundle.interval import Interval as Interval
 from edge_van.bundle.recipe import Recipe
 from edge_van.head import Head
@@ -73,7 +73,7 @@ class Accuracy:
     """Seconds the engines stood still because no decoded image was ready."""
     model: str = "INT8"
     """What stands beside FP32, and what computed it: "INT8", a graph or engine for another device by its name, or
-    "bf16", the rounded network."""
+    "bf16", the rounded network; in ``Manifest.precisions`` what OpenVINO computed in."""
     metric: str = "top-1"
     """What the percentages and the drop are of: "top-1"; "accuracy", of two classes told apart by a threshold; "mAP",
     the mean over the labels of their average precision."""
@@ -100,7 +100,7 @@ class Accuracy:
 class LatencyRow:
     """One model's share of an interleaved latency run; milliseconds. ``ratio`` is baseline time / this time, paired."""
 
-    name: str  # "fp32", "bf16", "int8"
+    name: str  # "fp32", "bf16", "int8", "int8_bf16" (INT8, the rest in bf16)
     runtime: str
     median_ms: float
     p90_ms: float
@@ -221,3 +221,8 @@ class Manifest:
     float. None without OpenVINO among the targets."""
     budget: BudgetRecord | None = None
     """How the recipe was found, where the accuracy or the latency was given instead."""
+    precisions: dict[str, Accuracy] = field(default_factory=dict)
+    """Of OpenVINO's models in other precisions than float32 and INT8, as far as they are no slower than INT8: "bf16"
+    and "int8_bf16". Without the changes by class."""
+    cpu: EngineChoice | None = None
+    """Which of OpenVINO's models is active on the CPU that made the bundle: "fp32", "bf16", "int8" or "int8_bf16"."""

@@ -37,7 +37,9 @@ _PATH = FilePath()
     help="What computes; onnxruntime runs a Q/DQ graph exactly, torch the FP32 network.  [default: openvino]",
 )
 @click.option(
-    "--precision", type=click.Choice(("int8", "fp32")), help="Which of the models.  [default: int8; torch: fp32]"
+    "--precision",
+    type=click.Choice(("int8", "fp32", "bf16", "int8_bf16")),
+    help="What to compute in.  [default: what quantize found best on this CPU, else int8; torch: fp32]",
 )
 @click.option(
     "--engine", metavar="TARGET", help="A target of edge-van build, on its GPU: the active engine, or --scheme's."

@@ -16,7 +16,7 @@ from rich.table import Table
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import Accuracy, Latency, Manifest, MetricChange
 from edge_van.cli.tables_budget import show_budget
-from edge_van.text import one_line
+from edge_van.text import one_line, precision_words
 
 if TYPE_CHECKING:
     from edge_van.bundle.bundle import Bundle
@@ -77,6 +77,12 @@ def show_bundle(bundle: Bundle) -> None:
         show_accuracy(manifest.accuracy, classes=False)
     if manifest.latency is not None:
         _show_latency(console, manifest.latency, manifest.machine.cpu)
+    for accuracy in manifest.precisions.values():
+        agreement = f"agreement {accuracy.agreement_percent:.2f} %"
+        console.print(f"{accuracy.model}: {accuracy.metric} drop {_drop(accuracy)}, {agreement}")
+    if manifest.cpu is not None:
+        active = precision_words(str(manifest.cpu.active))
+        console.print(f"Active on {manifest.machine.cpu}: {active}, {manifest.cpu.reason}", soft_wrap=True)
     _show_schemes(console, manifest)
     if manifest.budget is not None:
         show_budget(console, _Table("What was tried to keep within the budget"), manifest.budget)
@@ -170,7 +176,7 @@ def _show_latency(console: Console, latency: Latency, cpu: str) -> None:
         table.add_column(column, justify="left" if column == "OpenVINO" else "right")
     for row in latency.rows:
         table.add_row(
-            row.name.upper(),
+            precision_words(row.name),
             f"{row.median_ms:.2f}",
             f"{row.p90_ms:.2f}",
             f"{row.p99_ms:.2f}",

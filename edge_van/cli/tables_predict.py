@@ -15,7 +15,7 @@ from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
 from edge_van.prediction.scores import ClassScore
 from edge_van.runtimes.stage_map import STAGES
-from edge_van.text import shown
+from edge_van.text import precision_words, shown
 
 
 def show_predictions(
@@ -31,7 +31,8 @@ def show_predictions(
     scored = ("logit",) if predictions[0].predictions[0].probability is None else ("probability",)
     said = () if predictions[0].labels is None else ("label",)
     columns = ("image", "rank", "class", *scored, *said, *(() if options.grad_cam is None else ("heat map",)))
-    title = f"{predictions[0].model} by {predictions[0].runtime}"
+    in_precision = f" in {precision_words(predictions[0].precision)}" if predictions[0].precision else ""
+    title = f"{predictions[0].model} by {predictions[0].runtime}{in_precision}"
     table = table_for_results(title, columns, left=("image", "class", "label", "heat map"))
     for column in table.columns:
         column.overflow = "fold"  # a path that is cut off is none

@@ -74,7 +74,10 @@ def int8_exported(job: ExportJob, path: Path, result: SchemeResult, layers: Coll
             f"{left[0]}: the latency here is that of a part in INT8",
         )
         job.work.warn(warnings)
-    return Exported((replace(result, layers_in_float=left),), (ModelFile("int8", "openvino", path),), warnings)
+    models = [ModelFile("int8", "openvino", path)]
+    if has_bf16():
+        models.append(ModelFile("int8_bf16", "openvino", path, {"precision": "bf16"}))
+    return Exported((replace(result, layers_in_float=left),), tuple(models), warnings)
 
 
 def export_arm(job: ExportJob, quantized: QuantizedVAN) -> Exported:

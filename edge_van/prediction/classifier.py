@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.bundle.active import active_model
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.errors import DataError, UsageError
 from edge_van.head import Head
 from edge_van.images.decode import BrokenImageError, decode
 from edge_van.images.sets import MAX_BYTES
 from edge_van.input_spec import InputSpec
-from edge_van.prediction.model import choose_model
+from edge_van.prediction.model import chosen_model
 from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
 from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 
@@ -132,7 +131,8 @@ def open_classifier(
     threads: int | None = None,
     workers: int = 1,
 ) -> Classifier:
-    """Open a bundle's model for classifying: by default OpenVINO's INT8 model, of a deployed one the active model.
+    """Open a bundle's model for classifying: by default the one that was chosen for this machine, else
+    OpenVINO's INT8 model.
 
     ``runtime``, ``precision``, ``engine`` and ``scheme`` choose as ``edge-van predict`` does. ``threads`` are the CPU
     threads of the engine, by default its own choice. ``workers`` is how many calls are computed at once; each has its
@@ -144,12 +144,8 @@ def open_classifier(
     if not 1 <= workers <= MAX_WORKERS:
         raise UsageError(f"workers is a number from 1 to {MAX_WORKERS}; got {workers!r}")
     bundle = as_bundle(bundle)
-    options: dict[str, Any] = {}
-    asked = any(value is not None for value in (runtime, precision, engine, scheme))
-    if not asked and (active := active_model(bundle)) is not None:
-        bundle, model, options = active.bundle, active.model, dict(active.options)
-    else:
-        model = choose_model(bundle, runtime, precision, engine, scheme)
+    chosen = chosen_model(bundle, runtime, precision, engine, scheme)
+    bundle, model, options = chosen.bundle, chosen.model, dict(chosen.options)
     if not model.is_engine or threads is not None:
         options["threads"] = threads
     if workers > 1:

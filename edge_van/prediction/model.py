@@ -1,15 +1,41 @@
 """Which of a bundle's models ``predict`` runs.
 
-In: a ``Bundle``, what was asked for. Out: a ``BundleModel``, or a ``UsageError`` that says what there is.
+In: a ``Bundle``, what was asked for. Out: an ``ActiveModel``, or a ``UsageError`` that says what there is.
 """
 
 from __future__ import annotations
 
+from edge_van.bundle.active import ActiveModel, active_model, openvino_model
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.models import BundleModel, engine_of
 from edge_van.errors import UsageError
 from edge_van.runtimes import RUNTIMES
+from edge_van.text import precision_words
+
+SHORTER = ("bf16", "int8_bf16")
+
+
+def chosen_model(
+    bundle: Bundle,
+    runtime: str | None = None,
+    precision: str | None = None,
+    engine: str | None = None,
+    scheme: str | None = None,
+) -> ActiveModel:
+    """The active model where nothing is asked for and one was chosen for this machine; else as ``choose_model``.
+
+    OpenVINO also runs its files in "bf16" and "int8_bf16", where the CPU has such units.
+    """
+    asked = any(value is not None for value in (precision, engine, scheme))
+    active = active_model(bundle) if not asked else None
+    if active is not None and runtime in (None, active.model.runtime):
+        return active
+    if precision in SHORTER and engine is None and scheme is None and runtime in (None, "openvino"):
+        if (found := openvino_model(bundle, precision)) is None:
+            raise UsageError(f"{bundle.path} has no model that OpenVINO runs in {precision_words(precision)}")
+        return found
+    return ActiveModel(bundle, choose_model(bundle, runtime, precision, engine, scheme))
 
 
 def choose_model(

@@ -25,7 +25,7 @@ from edge_van.errors import DataError, EdgeVanError, UsageError, VerificationErr
 from edge_van.head import Head
 from edge_van.images.decode import BrokenImageError, as_rgb, decode
 from edge_van.prediction.gradcam import GradCAM
-from edge_van.prediction.model import choose_model
+from edge_van.prediction.model import chosen_model
 from edge_van.prediction.overlay import overlay
 from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
 from edge_van.prediction.sources import Source, open_sources, with_targets
@@ -47,7 +47,7 @@ class PredictOptions:
     """
 
     runtime: str | None = None  # None: OpenVINO, or the engine's
-    precision: str | None = None  # None: int8, but for torch, which runs fp32 alone
+    precision: str | None = None  # None: what was chosen for this machine, else int8; torch runs fp32 alone
     engine: str | None = None
     scheme: str | None = None
     top_k: int = 5
@@ -88,6 +88,8 @@ class Prediction:
     model: str  # the file in the bundle
     runtime: str
     labels: tuple[str, ...] | None = None
+    precision: str = ""
+    """What OpenVINO computed in where it is not the file's own: "bf16", or "int8_bf16"."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,8 @@ def predict(
     if options.grad_cam is None and (options.stage is not None or options.force):
         flag, does = ("--force", "replaces heat maps") if options.force else ("--stage", "says where Grad-CAM looks")
         raise UsageError(f"{flag} {does}: give --grad-cam DIR with it")
-    model = choose_model(
-        bundle,
-        runtime=options.runtime,
-        precision=options.precision,
-        engine=options.engine,
-        scheme=options.scheme,
-    )
+    chosen = chosen_model(bundle, options.runtime, options.precision, options.engine, options.scheme)
+    bundle, model = chosen.bundle, chosen.model
     if options.grad_cam is not None and model.is_engine:
         raise UsageError(
             f"{model.runtime} shows no inner maps, from which Grad-CAM is made: leave --grad-cam out, or run the same "
@@ -141,14 +138,14 @@ def predict(
         if options.grad_cam is not None:
             sources = with_targets(sources, options.grad_cam, force=options.force)
         bundle.check(*model.files)
-        cam, stage_map = None, dict[str, Any]()
+        cam, how = None, dict(chosen.options)
         if options.grad_cam is not None:
             cam = GradCAM(bundle, stage=options.stage, graph=model.graph)
-            stage_map = {"stage_map": cam.stage}
-        opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **stage_map))
+            how["stage_map"] = cam.stage
+        opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **how))
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
-        run = _Run(opened, model, class_names(bundle), head, cam, options)
+        run = _Run(opened, model, class_names(bundle), head, cam, options, chosen.precision)
         predictions: list[Prediction] = []
         blank: list[str] = []
         for source in _watched(sources, work.reporter, stack):
@@ -187,6 +184,7 @@ class _Run:
     head: Head
     cam: GradCAM | None
     options: PredictOptions
+    precision: str
 
     def one(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]]:
         """The prediction, and of its heat map why there is none, or that it is all zero."""
@@ -203,11 +201,15 @@ class _Run:
                 seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
                 _save(overlay(as_rgb(seen, spec), heat), source.grad_cam, force=self.options.force)
             except EdgeVanError as error:
-                without = Prediction(source.name, scores, None, self.model.file, self.model.runtime, labels)
+                without = Prediction(
+                    source.name, scores, None, self.model.file, self.model.runtime, labels, self.precision
+                )
                 return without, Failure(source.name, str(error), heat_map=True)
             heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
             blank = not heat.any()
-        prediction = Prediction(source.name, scores, heat_map, self.model.file, self.model.runtime, labels)
+        prediction = Prediction(
+            source.name, scores, heat_map, self.model.file, self.model.runtime, labels, self.precision
+        )
         return prediction, "blank" if blank else ""
 
 

@@ -16,9 +16,11 @@ from edge_van.bundle.records import Accuracy, Interval, Manifest, SchemeResult
 from edge_van.machine import Machine
 from edge_van.reports.record import Side, Speed
 from edge_van.statistics import paired_ratio
+from edge_van.text import precision_words
 from edge_van.timing.record import BenchmarkModel, BenchmarkResult, LayerProfile, QueryLatency
 
 Runs = tuple[BenchmarkResult, ...]
+SHORTER = ("bf16", "fp16")
 ENGINE_PACKAGES = ("openvino", "onnxruntime", "torch")
 """Those that a machine's record knows the versions of."""
 
@@ -55,10 +57,16 @@ def shipped_scheme(manifest: Manifest) -> SchemeResult | None:
     return min(chosen, key=lambda s: s.accuracy.worst.drop_points if s.accuracy else 0.0) if chosen else None
 
 
+def shipped_precision(manifest: Manifest | None) -> str:
+    """What of OpenVINO's INT8 the verdict is about: that with the rest in BF16 where that is active."""
+    mixed = manifest is not None and manifest.cpu is not None and manifest.cpu.active == "int8_bf16"
+    return "int8_bf16" if mixed else "int8"
+
+
 def shipped_accuracy(manifest: Manifest) -> Accuracy | None:
     """Of OpenVINO's INT8; in a bundle without it, of ``shipped_scheme``."""
     if manifest.accuracy is not None:
-        return manifest.accuracy
+        return manifest.precisions.get(shipped_precision(manifest), manifest.accuracy)
     scheme = shipped_scheme(manifest)
     return None if scheme is None else scheme.accuracy
 
@@ -73,9 +81,40 @@ def shipped_model(side: Side, runs: Runs) -> BenchmarkModel | None:
     if side.manifest is None:
         return _first(models, "openvino", "int8") or next((m for m in engines if m.precision == "int8"), None)
     if side.manifest.accuracy is not None:
-        return _first(models, "openvino", "int8")
+        return _first(models, "openvino", shipped_precision(side.manifest)) or _first(models, "openvino", "int8")
     scheme = shipped_scheme(side.manifest)
     return next((m for m in engines if scheme is not None and m.precision == scheme.name), None)
+
+
+def shorter_float(side: Side, runs: Runs) -> BenchmarkModel | None:
+    """The fastest model of ``shipped_model``'s engine in a shorter float, BF16 or FP16, which is had without
+    quantising; None where there is none, or it is known to lose over the limit."""
+    run, shipped = run_of(side, runs), shipped_model(side, runs)
+    if run is None or shipped is None:
+        return None
+    timed = [(m, row) for m in _of_engine(side, runs, shipped) if (row := query(run, m.name)) is not None]
+    floats = [
+        (row.median_ms, m) for m, row in timed if m.precision in SHORTER and _may_serve(side.manifest, m.precision)
+    ]
+    return min(floats, key=lambda pair: pair[0])[1] if floats else None
+
+
+def _may_serve(manifest: Manifest | None, precision: str) -> bool:
+    if manifest is None:
+        return True
+    scheme = next((s.accuracy for s in manifest.schemes if s.name == precision), None)
+    known = manifest.precisions.get(precision) or scheme or (manifest.rounded if precision == "bf16" else None)
+    return known is None or known.worst.drop_points <= limit_points(manifest)
+
+
+def _of_engine(side: Side, runs: Runs, shipped: BenchmarkModel) -> list[BenchmarkModel]:
+    """Of engines those of the same target's folder."""
+    return [
+        m
+        for m in models_of(side, runs)
+        if m.runtime == shipped.runtime
+        and (shipped.runtime not in ENGINE_RUNTIMES or target_of(m) == target_of(shipped))
+    ]
 
 
 def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
@@ -86,10 +125,7 @@ def own_baseline(side: Side, runs: Runs) -> BenchmarkModel | None:
     shipped = shipped_model(side, runs)
     if shipped is None:
         return None
-    alike = [
-        m for m in models_of(side, runs) if shipped.runtime not in ENGINE_RUNTIMES or target_of(m) == target_of(shipped)
-    ]
-    return _first(alike, shipped.runtime, "fp32")
+    return _first(_of_engine(side, runs, shipped), shipped.runtime, "fp32")
 
 
 def target_of(model: BenchmarkModel) -> str:
@@ -127,39 +163,56 @@ def speed_of(side: Side, runs: Runs) -> Speed | None:
     latency: that may be of another machine, and of other versions.
     """
     run = run_of(side, runs)
-    return _from_manifest(side.manifest) if run is None else _from_benchmark(side, run, runs)
+    if run is None:
+        return _from_manifest(side.manifest, "fp32")
+    return _from_benchmark(run, shipped_model(side, runs), own_baseline(side, runs))
 
 
-def _from_benchmark(side: Side, run: BenchmarkResult, runs: Runs) -> Speed | None:
-    model, base = shipped_model(side, runs), own_baseline(side, runs)
+def speed_over_float(side: Side, runs: Runs) -> Speed | None:
+    """The same against ``shorter_float``."""
+    run = run_of(side, runs)
+    if run is not None:
+        return _from_benchmark(run, shipped_model(side, runs), shorter_float(side, runs))
+    return _from_manifest(side.manifest, "bf16") if _may_serve(side.manifest, "bf16") else None
+
+
+def _from_benchmark(run: BenchmarkResult, model: BenchmarkModel | None, base: BenchmarkModel | None) -> Speed | None:
     if model is None or base is None:
         return None
     row, base_row, ratio_of_pair = query(run, model.name), query(run, base.name), pair(run, model.name, base.name)
     if row is None or base_row is None or ratio_of_pair is None:
         return None
     samples = len(row.samples_ms)
-    return Speed(model.name, base.name, *ratio_of_pair, row.median_ms, base_row.median_ms, samples, "benchmark")
+    figures = (*ratio_of_pair, row.median_ms, base_row.median_ms, samples)
+    return Speed(model.name, base.name, *figures, "benchmark", precision_words(base.precision))
 
 
-def _from_manifest(manifest: Manifest | None) -> Speed | None:
+def _from_manifest(manifest: Manifest | None, baseline: str) -> Speed | None:
     latency = None if manifest is None else manifest.latency
     rows = {} if latency is None else {row.name: row for row in latency.rows}
-    if latency is None or "int8" not in rows or latency.baseline not in rows:
+    shipped = shipped_precision(manifest)
+    if latency is None or shipped not in rows or baseline not in rows:
         return None
-    int8, fp32 = rows["int8"], rows[latency.baseline]
+    int8, base = rows[shipped], rows[baseline]
     ratio, bounds = int8.ratio, int8.ratio_interval
-    return Speed("int8", fp32.name, ratio, bounds, int8.median_ms, fp32.median_ms, latency.rounds, "quantize")
+    if baseline != latency.baseline:
+        if len(base.samples_ms) != len(int8.samples_ms):
+            return None  # nothing to pair
+        ratio, low, high = paired_ratio(np.array(base.samples_ms), np.array(int8.samples_ms))
+        bounds = Interval(low, high)
+    figures = (ratio, bounds, int8.median_ms, base.median_ms, latency.rounds)
+    return Speed(shipped, base.name, *figures, "quantize", precision_words(baseline))
 
 
 def level_of(manifest: Manifest, runtime: str, precision: str, file: str) -> Level | None:
-    """Accuracy of the bundle's ``file`` as ``runtime`` runs it; None where nobody measured that (OpenVINO's bf16, for
-    one)."""
+    """Accuracy of the bundle's ``file`` as ``runtime`` runs it; None where nobody measured that."""
     overall = manifest.accuracy
     if precision == "fp32":
         accuracy = shipped_accuracy(manifest)
         return None if accuracy is None else Level(accuracy.fp32_percent, None, f"FP32 on {accuracy.data}")
     if runtime == "openvino":
-        return _level(overall, "OpenVINO's kernels") if precision == "int8" else None
+        measured = overall if precision == "int8" else manifest.precisions.get(precision)
+        return _level(measured, "OpenVINO's kernels")
     engine = precision if runtime in ENGINE_RUNTIMES else None
     scheme = next((s for s in manifest.schemes if file == s.file or engine == s.name), None)
     if scheme is not None and scheme.accuracy is not None:

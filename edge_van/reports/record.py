@@ -125,6 +125,8 @@ class Speed:
     baseline_median_ms: float
     samples: int
     measured_by: Literal["benchmark", "quantize"]
+    over: str = "FP32"
+    """The baseline's precision."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class Verdict:
     """What speaks against it, each enough for a "no"."""
     reservations: tuple[str, ...] = ()
     speed: Speed | None = None
+    speed_over_float: Speed | None = None
+    """Against the same network in BF16 or FP16."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ In: a ``Side`` and the runs of its report. Out: a ``Verdict``: a status, one sen
 "no", where any of these holds:
   1. the bundle's accuracy was never measured on labelled images;
   2. accuracy drops by more than the recipe's limit;
-  3. INT8 is not faster than its own FP32: the whole 95 % interval of the paired ratio is under 1.
+  3. INT8 is not faster than its own FP32, or than the same network in BF16 or FP16, which is had without quantising
+     and not known to lose over the limit: the whole 95 % interval of the paired ratio is under 1.
 "not judged", where none of those holds and there is no bundle, only a benchmark's result: it has no accuracy.
 "reservations", where there is a bundle, none of those holds and any of these does:
   4. the interval of the drop reaches over the limit: the images do not show that it is kept;
-  5. INT8 was not timed against its own FP32, or the interval of the ratio reaches from under 1 to over 1: no gain is
-     shown;
-  6. the benchmark doubts its single-stream times of all models or of one of the two that are compared, other than for
+  5. INT8 was not timed against its own FP32, or the interval of one of those ratios reaches from under 1 to over 1: no
+     gain is shown;
+  6. the benchmark doubts its single-stream times of all models or of one of those that are compared, other than for
      being few: few for a percentile is in the page's table, and what few say of the ratio in its interval;
   7. the bundle has a warning that is about none of what these rules judge by themselves, or quantize's latency (where
      the speed is taken from it) a note;
@@ -28,10 +29,20 @@ from edge_van.bundle.records import Accuracy, Manifest
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
 from edge_van.machine import Machine
 from edge_van.reports.format import interval, number, points, signed, signed_interval
-from edge_van.reports.lookup import Runs, limit_points, run_of, shipped_accuracy, shipped_scheme, speed_of
+from edge_van.reports.lookup import (
+    Runs,
+    limit_points,
+    run_of,
+    shipped_accuracy,
+    shipped_scheme,
+    speed_of,
+    speed_over_float,
+)
 from edge_van.reports.record import Side, Speed, Status, Verdict
 from edge_van.timing.record import BenchmarkResult
 
+Speeds = tuple[Speed | None, Speed | None]
+"""INT8 against FP32, and against the same network in a shorter float."""
 OPENING: dict[Status, str] = {
     "good": "INT8 can be shipped",
     "reservations": "INT8 can be shipped with reservations",
@@ -54,18 +65,18 @@ NO_BUNDLE = "A benchmark's result holds no accuracy: give the bundle's folder in
 
 def judge(side: Side, runs: Runs) -> Verdict:
     """The verdict on one side by the rules above."""
-    manifest, speed = side.manifest, speed_of(side, runs)
+    manifest, speed, over_float = side.manifest, speed_of(side, runs), speed_over_float(side, runs)
     accuracy = None if manifest is None else shipped_accuracy(manifest)
-    against = _against(manifest, accuracy, speed)
-    reservations = _reservations(side, runs, accuracy, speed)
+    against = _against(manifest, accuracy, (speed, over_float))
+    reservations = _reservations(side, runs, accuracy, (speed, over_float))
     status: Status = (
         "no" if against else "not_judged" if manifest is None else "reservations" if reservations else "good"
     )
-    sentence = f"{OPENING[status]}: {_accuracy_clause(manifest, accuracy)}, and {_speed_clause(speed)}."
-    return Verdict(side.name, status, sentence, against, reservations, speed)
+    sentence = f"{OPENING[status]}: {_accuracy_clause(manifest, accuracy)}, and {_speed_clause(speed, over_float)}."
+    return Verdict(side.name, status, sentence, against, reservations, speed, over_float)
 
 
-def _against(manifest: Manifest | None, accuracy: Accuracy | None, speed: Speed | None) -> tuple[str, ...]:
+def _against(manifest: Manifest | None, accuracy: Accuracy | None, speeds: Speeds) -> tuple[str, ...]:
     reasons = []
     if manifest is not None and accuracy is None:
         reasons.append("Accuracy was never measured: run edge-van quantize again with --data.")
@@ -74,15 +85,16 @@ def _against(manifest: Manifest | None, accuracy: Accuracy | None, speed: Speed 
             f"{accuracy.model} loses {number(accuracy.worst.drop_points)} points of {accuracy.worst.name}, over the "
             f"limit of {points(limit)}."
         )
-    if speed is not None and speed.interval.high < 1.0:
-        reasons.append(
-            f"INT8 is slower than FP32: {number(speed.ratio)} times as fast (95 % interval {interval(speed.interval)})."
-        )
+    reasons += [
+        f"INT8 is slower than {s.over}: {number(s.ratio)} times as fast (95 % interval {interval(s.interval)})."
+        for s in speeds
+        if s is not None and s.interval.high < 1.0
+    ]
     return tuple(reasons)
 
 
-def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Speed | None) -> tuple[str, ...]:
-    manifest, run = side.manifest, run_of(side, runs)
+def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speeds: Speeds) -> tuple[str, ...]:
+    manifest, run, speed = side.manifest, run_of(side, runs), speeds[0]
     reservations = [NO_BUNDLE] if manifest is None else []
     if manifest is not None and accuracy is not None and (doubt := doubts(accuracy, limit_points(manifest))):
         reservations.append(f"{doubt[:1].upper()}{doubt[1:]}.")
@@ -90,12 +102,13 @@ def _reservations(side: Side, runs: Runs, accuracy: Accuracy | None, speed: Spee
         reservations += _tensorrt(manifest) if manifest.accuracy is not None else _other_engines(manifest)
     if speed is None:
         reservations.append(NOT_TIMED if run is None else NOT_TIMED_THERE)
-    elif speed.interval.low <= 1.0 <= speed.interval.high:
-        reservations.append(
-            f"No gain in speed is shown: the interval of the ratio, {interval(speed.interval)}, includes 1."
-        )
+    reservations += [
+        f"No gain in speed over {s.over} is shown: the interval of the ratio, {interval(s.interval)}, includes 1."
+        for s in speeds
+        if s is not None and s.interval.low <= 1.0 <= s.interval.high
+    ]
     if run is not None:
-        reservations += _doubts(run, speed)
+        reservations += _doubts(run, speeds)
     if manifest is not None:
         judged = _judged_here(manifest)
         reservations += [f"The bundle's warning: {warning}" for warning in manifest.warnings if warning not in judged]
@@ -110,7 +123,8 @@ def _judged_here(manifest: Manifest) -> set[str]:
     """The warnings of ``edge-van quantize`` about what these rules judge by the same figures: of every accuracy, and of
     a CPU on which INT8 gains little, where the gain itself is measured."""
     limit = limit_points(manifest)
-    measured = [manifest.accuracy, *(s.accuracy for s in manifest.schemes if s.quantized_layers)]
+    measured = [manifest.accuracy, *manifest.precisions.values()]
+    measured += [s.accuracy for s in manifest.schemes if s.quantized_layers]
     known = [accuracy for accuracy in measured if accuracy is not None]
     return {NO_VNNI, *(say(accuracy, limit) or "" for accuracy in known for say in (over_limit, doubts))}
 
@@ -130,9 +144,9 @@ def _elsewhere(accuracy: Machine, speed: Machine, *, openvino: bool) -> list[str
     ]
 
 
-def _doubts(run: BenchmarkResult, speed: Speed | None) -> list[str]:
+def _doubts(run: BenchmarkResult, speeds: Speeds) -> list[str]:
     """Those about the times that the verdict's speed is taken from."""
-    compared = set() if speed is None else {speed.baseline, speed.model}
+    compared = {name for s in speeds if s is not None for name in (s.baseline, s.model)}
     return [
         f"{d.text[:1].upper()}{d.text[1:]}."
         for d in run.doubts
@@ -181,10 +195,10 @@ def _accuracy_clause(manifest: Manifest | None, accuracy: Accuracy | None) -> st
     )
 
 
-def _speed_clause(speed: Speed | None) -> str:
-    if speed is None:
+def _speed_clause(speed: Speed | None, over_float: Speed | None) -> str:
+    known = [s for s in (speed, over_float) if s is not None]
+    if not known:
         return "its speed against FP32 is not known"
-    return (
-        f"it is {number(speed.ratio)} times as fast as FP32 (95 % interval {interval(speed.interval)}, timed by "
-        f"edge-van {speed.measured_by})"
-    )
+    ratios = [f"{number(s.ratio)} times as fast as {s.over} (95 % interval {interval(s.interval)})" for s in known]
+    unknown = "its speed against FP32 is not known, " if speed is None else ""
+    return f"{unknown}it is {' and '.join(ratios)}, timed by edge-van {known[0].measured_by}"

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_van.bundle.bundle import open_bundle, update_manifest
+from edge_van.bundle.engine_record import EngineChoice
 from edge_van.bundle.manifest import MANIFEST_FORMAT, manifest_schema, read_manifest
 from edge_van.bundle.recipe import (
     ACTIVATIONS,
@@ -200,6 +201,17 @@ def test_a_latency_is_checked_as_a_benchmarks_rows_are(
     with pytest.raises(BundleError) as caught:
         read_manifest(tmp_path)
     one_line(caught, str(tmp_path / "manifest.json"), message)
+
+
+@pytest.mark.parametrize("active", ["zzz", "bf16", "int8\n"])
+def test_a_precision_that_was_not_timed_is_none(tmp_path: Path, active: str) -> None:
+    latency = json.loads(msgspec.json.encode(LATENCY))
+    latency["rows"][-1]["name"] = "zzz"
+    choice = EngineChoice(active, 1.0, "fastest", ())
+    content = {**msgspec.to_builtins(MANIFEST), "latency": latency, "cpu": json.loads(msgspec.json.encode(choice))}
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(content))
+    with pytest.raises(BundleError, match="names a precision that there is not, or that was not timed"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from PIL import Image
 
 import edge_van
 from edge_van.bundle.bundle import Bundle
-from edge_van.bundle.layout import FP32_ONNX, INT8_IR
+from edge_van.bundle.engine_record import EngineChoice
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.errors import BundleError, DataError, UsageError
 from edge_van.images.decode import decode
+from edge_van.machine import describe_machine
 from edge_van.prediction.classifier import Classifier, open_classifier
 from edge_van.runtimes import open_model
 
@@ -110,3 +113,22 @@ def test_what_cannot_be_opened(timed_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown runtime"):
         open_classifier(timed_bundle, runtime="tflite")
     assert FP32_ONNX in {model.file for model in timed_bundle.models()}
+
+
+def test_what_was_chosen_on_this_cpu_answers(timed_bundle: Bundle, pictures: list[Path]) -> None:
+    """FP32 where it was found to be the best; INT8 on a CPU of another kind, and where it is asked for."""
+    here = describe_machine()
+    choice = EngineChoice("fp32", 1.0, "as fast", ())
+    chosen = replace(timed_bundle, manifest=replace(timed_bundle.manifest, machine=here, cpu=choice))
+    with open_model("openvino", timed_bundle.file(FP32_IR)) as session:
+        feed = {"images": decode(pictures[0].read_bytes(), chosen.manifest.input_spec)[None]}
+        fp32 = session.run(feed)["logits"][0]
+    with open_classifier(chosen) as classify:
+        assert np.array_equal(classify(pictures[0]).logits, fp32)
+    [found] = edge_van.predict(chosen, pictures[0])
+    assert found.model == FP32_IR
+    with open_classifier(chosen, precision="int8") as classify:
+        assert np.array_equal(classify(pictures[0]).logits, expected(timed_bundle, pictures[0]))
+    other = replace(chosen, manifest=replace(chosen.manifest, machine=replace(here, flags=("avx1024",))))
+    with open_classifier(other) as classify:
+        assert np.array_equal(classify(pictures[0]).logits, expected(timed_bundle, pictures[0]))

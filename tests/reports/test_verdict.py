@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import DOUBT, accuracy, benchmark, engines, latency, manifest, scheme
 
+from edge_van.bundle.engine_record import EngineChoice
 from edge_van.bundle.records import Manifest
 from edge_van.evaluation import evidence
 from edge_van.evaluation.gates import NO_VNNI, over_limit
@@ -38,6 +39,16 @@ def slower(factor: float) -> BenchmarkResult:
     return benchmark({"demo": manifest()}, rounds=40, speed=factor)
 
 
+def without_bf16(result: BenchmarkResult) -> BenchmarkResult:
+    """As of a CPU that has no such units."""
+    names = {model.name for model in result.models if "bf16" in model.precision}
+    return replace(
+        result,
+        models=tuple(model for model in result.models if model.name not in names),
+        single_stream=tuple(row for row in result.single_stream if row.model not in names),
+    )
+
+
 def test_all_rules_kept_is_good() -> None:
     found = verdict(manifest())
     assert (found.status, found.against, found.reservations) == ("good", (), ())
@@ -53,9 +64,10 @@ def test_all_rules_kept_is_good() -> None:
     [
         (manifest(accuracy=None, schemes=()), RESULT, "never measured"),
         (manifest(drop=1.2, half=0.1), RESULT, "over the limit of 1 point"),
-        (manifest(), slower(2.0), "slower than FP32"),
+        (manifest(), without_bf16(slower(2.0)), "slower than FP32"),
+        (manifest(), slower(1.4), "slower than BF16"),
     ],
-    ids=["no-accuracy", "drop", "slower"],
+    ids=["no-accuracy", "drop", "slower", "slower-than-bf16"],
 )
 def test_each_of_these_alone_is_a_no(content: Manifest, result: BenchmarkResult, words: str) -> None:
     found = verdict(content, result)
@@ -74,7 +86,7 @@ def test_a_result_alone_is_not_judged() -> None:
 
 
 def test_a_result_alone_that_is_slower_is_a_no() -> None:
-    found = verdict(None, slower(2.0))
+    found = verdict(None, without_bf16(slower(2.0)))
     assert found.status == "no"
     assert len(found.against) == 1
     assert "slower than FP32" in found.against[0]
@@ -85,7 +97,8 @@ def test_a_result_alone_that_is_slower_is_a_no() -> None:
     [
         (manifest(drop=0.8, half=0.4), RESULT, "do not show"),
         (manifest(latency=None), None, "was not measured"),
-        (manifest(), slower(1.713), "includes 1"),
+        (manifest(), without_bf16(slower(1.713)), "over FP32 is shown"),
+        (manifest(), slower(1.229), "over BF16 is shown"),
         (manifest(), replace(RESULT, doubts=(DOUBT,)), "Other processes took 9 %"),
         (manifest(), replace(RESULT, doubts=(moved("openvino-int8", "torch-fp32"),)), "It moved."),
         (manifest(warnings=("layers in float",)), RESULT, "layers in float"),
@@ -103,6 +116,7 @@ def test_a_result_alone_that_is_slower_is_a_no() -> None:
         "interval",
         "no-speed",
         "no-gain",
+        "no-gain-over-bf16",
         "run-doubt",
         "model-doubt",
         "warning",
@@ -118,6 +132,41 @@ def test_each_of_these_alone_is_a_reservation(content: Manifest, result: Benchma
     assert found.status == "reservations", found
     assert len(found.reservations) == 1
     assert words in found.reservations[0]
+
+
+def test_int8_is_compared_with_what_is_had_for_nothing() -> None:
+    found = verdict(manifest())
+    assert found.speed_over_float is not None
+    assert found.speed_over_float.baseline == "openvino-bf16"
+    assert "times as fast as BF16 (" in found.sentence
+    lossy = manifest(precisions={"bf16": accuracy(2.0)})
+    assert (verdict(lossy).speed_over_float, verdict(lossy, slower(1.4)).status) == (None, "good")
+
+
+def test_quantizes_latency_compares_with_bf16_too() -> None:
+    usual = latency(1.5)
+    base = next(row for row in usual.rows if row.name == "int8")
+    as_fast = replace(base, name="bf16", samples_ms=tuple(0.9 * ms for ms in base.samples_ms))
+    found = verdict(manifest(latency=replace(usual, rows=(*usual.rows, as_fast))), None)
+    assert (found.status, found.speed_over_float and found.speed_over_float.over) == ("no", "BF16")
+    assert "slower than BF16: 0.90 times as fast" in found.against[0]
+    fewer = replace(as_fast, samples_ms=as_fast.samples_ms[1:])
+    assert verdict(manifest(latency=replace(usual, rows=(*usual.rows, fewer))), None).speed_over_float is None
+
+
+def test_int8_with_the_rest_in_bf16_is_judged_where_that_is_active() -> None:
+    usual = latency(1.5)
+    mixed = replace(next(row for row in usual.rows if row.name == "int8"), name="int8_bf16")
+    content = manifest(
+        latency=replace(usual, rows=(*usual.rows, mixed)),
+        precisions={"int8_bf16": accuracy(0.4, 0.1, model="INT8, rest BF16")},
+        cpu=EngineChoice("int8_bf16", 1.0, "it is faster", ()),
+    )
+    found = verdict(content, None)
+    assert found.speed is not None
+    assert found.speed.model == "int8_bf16"
+    assert "it loses 0.40 points" in found.sentence
+    assert verdict(content).speed.model == "openvino-int8_bf16"  # type: ignore[union-attr]
 
 
 def test_a_doubt_about_another_model_is_none_here() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from edge_van.bundle.records import Interval
 from edge_van.reports.figures.canvas import INK, LOG_FROM, MUTED, SURFACE, Canvas, colour_of, drawn, plain_ticks
 from edge_van.reports.format import short
+from edge_van.text import precision_words
 
 MARKERS = {
     "openvino": "o",
@@ -96,7 +97,7 @@ def _legend(canvas: Canvas, points: Sequence[Point]) -> None:
 
     runtimes = dict.fromkeys(p.runtime for p in points)
     precisions = dict.fromkeys(p.precision for p in points)
-    handles = [handle("s", colour_of(p), p.upper().replace("_", " ")) for p in precisions]
+    handles = [handle("s", colour_of(p), precision_words(p)) for p in precisions]
     handles += [handle(MARKERS.get(r, "X"), MUTED, RUNTIME_NAMES.get(r, r)) for r in runtimes]
     canvas.figure.legend(
         handles=handles,

@@ -24,6 +24,7 @@ from edge_van.reports.figures.canvas import (
     plain_ticks,
 )
 from edge_van.reports.format import ms
+from edge_van.text import precision_words
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def cut_of(rows: Sequence[BarRow]) -> float | None:
 def _bars_legend(canvas: Canvas, parts: Sequence[str], precisions: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=colour_of(p), label=p.upper().replace("_", " ")) for p in precisions]
+    handles = [Patch(facecolor=colour_of(p), label=precision_words(p)) for p in precisions]
     handles += [
         Patch(facecolor=(MUTED, alpha), edgecolor=MUTED, label=part, linewidth=1.0 if alpha < 1.0 else 0.0)
         for alpha, part in zip(ALPHAS, parts, strict=False)

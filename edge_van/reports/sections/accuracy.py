@@ -15,6 +15,7 @@ from edge_van.reports.lookup import Runs, limit_points, metric_of, shipped_accur
 from edge_van.reports.record import Explanation, Report, Side
 from edge_van.reports.view import Block, Flips, Plot, Table, Text, columns
 from edge_van.statistics import wilson_interval
+from edge_van.text import precision_words
 
 NO_MANIFEST = Text("A benchmark's result holds no accuracy: give the bundle's folder to see it.", "hint")
 NOT_MEASURED = Text("Accuracy was never measured: edge-van quantize --data DIR measures it on labelled images.", "hint")
@@ -86,7 +87,11 @@ def _interval_of(percent: float, images: int) -> Interval:
 
 def _measured(manifest: Manifest) -> list[tuple[str, str, Accuracy]]:
     """(label, precision, accuracy) of everything whose accuracy was measured beside FP32's."""
-    own = (("OpenVINO INT8", "int8", manifest.accuracy), ("FP32 rounded to BF16, graph", "bf16", manifest.rounded))
+    own = (
+        ("OpenVINO INT8", "int8", manifest.accuracy),
+        *((f"OpenVINO {precision_words(name)}", name, found) for name, found in manifest.precisions.items()),
+        ("FP32 rounded to BF16, graph", "bf16", manifest.rounded),
+    )
     schemes = (
         (f"{TARGETS.get(s.target, s.target)} {s.name}, graph", s.name, s.accuracy)
         for s in manifest.schemes

@@ -13,6 +13,7 @@ from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.reports.figures.planes import RUNTIME_NAMES
 from edge_van.reports.format import distinct
 from edge_van.reports.lookup import target_of
+from edge_van.text import precision_words
 from edge_van.timing.record import BenchmarkModel, BenchmarkResult
 
 MOST_OF_A_BUNDLE = 18
@@ -40,7 +41,7 @@ def labels_of(models: Iterable[BenchmarkModel], run: BenchmarkResult) -> dict[st
     listed = list(models)
     count = Counter((m.bundle, m.runtime, m.precision) for m in listed)
     for model in listed:
-        own = f"{runtime_name(model.runtime)} {model.precision.upper().replace('_', ' ')}"
+        own = f"{runtime_name(model.runtime)} {precision_words(model.precision)}"
         if count[model.bundle, model.runtime, model.precision] > 1 and model.runtime in ENGINE_RUNTIMES:
             own += f", {target_of(model)}"  # built for more than one target
         several = len(bundles) > 1

@@ -15,6 +15,7 @@ from edge_van.reports.record import Report, Side
 from edge_van.reports.sections.cost import costs, what_is_timed
 from edge_van.reports.sections.labels import Label, labels_of, runtime_name
 from edge_van.reports.view import Block, Group, Plot, Section, Table, Text, columns
+from edge_van.text import precision_words
 from edge_van.timing.record import BenchmarkModel, BenchmarkResult, QueryLatency, best_throughput
 
 NO_BENCHMARK = Text(
@@ -62,10 +63,20 @@ def _ratio_ends(report: Report) -> tuple[float, ...]:
 
 
 def _of_side(side: Side, runs: Runs, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
+    active = _active(side)
     if (run := run_of(side, runs)) is not None:
-        return of_run(run, models_of(side, runs), name, ends)
+        return (*of_run(run, models_of(side, runs), name, ends), *active)
     latency = None if side.manifest is None else side.manifest.latency
-    return (NO_BENCHMARK,) if latency is None else (*_of_manifest(latency, name, ends), NO_BENCHMARK)
+    return (NO_BENCHMARK,) if latency is None else (*_of_manifest(latency, name, ends), *active, NO_BENCHMARK)
+
+
+def _active(side: Side) -> tuple[Block, ...]:
+    """What ``edge-van quantize`` chose on its own CPU, which need not be that of a run."""
+    manifest = side.manifest
+    if manifest is None or manifest.cpu is None:
+        return ()
+    active = precision_words(str(manifest.cpu.active))
+    return (Text(f"Active on {manifest.machine.cpu}, as edge-van quantize found: {active}, {manifest.cpu.reason}."),)
 
 
 def of_run(
@@ -151,7 +162,7 @@ def _ratio(rows: Sequence[IntervalRow], wholes: Sequence[str], name: str, title:
 def _of_manifest(latency: Latency, name: str, ends: Sequence[float]) -> tuple[Block, ...]:
     """The interleaved run of ``edge-van quantize``."""
     rows = latency.rows
-    labels = {row.name: f"{runtime_name(row.runtime)} {row.name.upper()}" for row in rows}
+    labels = {row.name: f"{runtime_name(row.runtime)} {precision_words(row.name)}" for row in rows}
     table = Table(
         "The figures",
         columns("model", "p50, ms", "p90, ms", "p99, ms", "times FP32", "95 % interval"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.layout import FP32_IR, PRECISIONS
 from edge_van.bundle.records import Interval, Manifest
 from edge_van.reports.figures.planes import Point, scatter
 from edge_van.reports.format import interval, ms, number
@@ -15,6 +15,7 @@ from edge_van.reports.lookup import Runs, level_of, metric_of, models_of, query,
 from edge_van.reports.record import Report, Side
 from edge_van.reports.sections.labels import labels_of, runtime_name
 from edge_van.reports.view import Block, Plot, Table, Text, columns
+from edge_van.text import precision_words
 
 Known = tuple[str, Point, str]
 """A model's label, its point, and what its accuracy is of."""
@@ -100,10 +101,10 @@ def _clock(side: Side) -> str:
 def _of_quantize(manifest: Manifest) -> list[Known]:
     points = []
     for row in () if manifest.latency is None else manifest.latency.rows:
-        level = level_of(manifest, row.runtime, row.name, INT8_IR if row.name == "int8" else FP32_IR)
+        level = level_of(manifest, row.runtime, row.name, PRECISIONS.get(row.name, (FP32_IR,))[0])
         if level is not None:
             point = Point(row.runtime, row.name, row.median_ms, level.percent, level.interval)
-            points.append((f"{runtime_name(row.runtime)} {row.name.upper()}", point, level.source))
+            points.append((f"{runtime_name(row.runtime)} {precision_words(row.name)}", point, level.source))
     return points
 
 
