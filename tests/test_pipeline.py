@@ -428,6 +428,28 @@ def test_the_gate_of_validate(
     assert command(*flags, "--limit", 0)[0] == 2
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8_bf16"])
+def test_validate_measures_in_another_precision(
+    command: Run, root: Path, runs: dict[str, Finished], precision: str
+) -> None:
+    bundle = runs["json"].bundle
+    flags = ("validate", bundle.path, "--data", root / "data", "--precision", precision)
+    code, out, err = command(*flags, "--json")
+    if not has_bf16():
+        assert code == 1
+        assert "has no BF16 units" in error_line(err)
+        return
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["model"] == {"bf16": "BF16", "int8_bf16": "INT8, rest BF16"}[precision]
+    assert found["logit_sqnr_db"] < 100.0
+    known = bundle.manifest.precisions.get(precision)
+    assert known is None or found["drop_points"] == known.drop_points
+    code, _, err = command(*flags, "--scheme", "int8")
+    assert code == 2
+    assert "--precision is OpenVINO's" in error_line(err)
+
+
 @pytest.mark.usefixtures("replayed")
 def test_the_gate_of_latency(command: Run, root: Path, tmp_path: Path) -> None:
     flags = ("quantize", "--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)

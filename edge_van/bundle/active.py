@@ -14,7 +14,7 @@ from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.layout import PRECISIONS
 from edge_van.bundle.models import BundleModel, Takes, models_of
 from edge_van.bundle.records import FileEntry
-from edge_van.errors import BundleError
+from edge_van.errors import BundleError, UsageError
 from edge_van.machine import is_this_cpu
 from edge_van.storage.json_format import JSONFormat
 
@@ -105,6 +105,15 @@ def openvino_model(bundle: Bundle, precision: str) -> ActiveModel | None:
     return next(
         (ActiveModel(bundle, model, {"precision": hint}, precision if hint == "bf16" else "") for model in found), None
     )
+
+
+def in_precision(bundle: Bundle, precision: str) -> ActiveModel:
+    """As ``openvino_model``; ``UsageError`` for a precision that there is not, or for which the bundle has no model."""
+    found = openvino_model(bundle, precision) if precision in PRECISIONS else None
+    if found is None:
+        there = [name for name in PRECISIONS if openvino_model(bundle, name) is not None]
+        raise UsageError(f"{bundle.path} has no model in {precision!r}; OpenVINO runs {', '.join(there) or 'none'}")
+    return found
 
 
 def _engine(bundle: Bundle, record: ActiveRecord) -> ActiveModel:

@@ -49,7 +49,7 @@ def show_predictions(
         if text := _straight_through(drawn, predictions[0].model, bundle):
             console.print(text, soft_wrap=True)
     image = next((path for path in images if _has_answer(path, predictions)), images[0])
-    console.print(f"Next:   {shlex.join(_next_command(bundle, predictions[0].model, image, options))}", soft_wrap=True)
+    console.print(f"Next:   {shlex.join(_next_command(bundle, predictions[0], image, options))}", soft_wrap=True)
 
 
 def _likely(score: ClassScore, labels: Sequence[str] | None) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def _straight_through(drawn: HeatMap, model: str, bundle: Bundle) -> str:
     )
 
 
-def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptions) -> list[str]:
+def _next_command(bundle: Bundle, found: Prediction, image: Path, options: PredictOptions) -> list[str]:
     """Grad-CAM of the same model; its accuracy, where the heat maps are there or its engine shows no maps."""
     flags = {"--runtime": options.runtime, "--precision": options.precision, "--scheme": options.scheme}
     if options.engine is None and options.grad_cam is None:
@@ -87,7 +87,10 @@ def _next_command(bundle: Bundle, model: str, image: Path, options: PredictOptio
     words = ["edge-van", "validate", str(bundle.path), "--data", "YOUR_IMAGES", *_given(threshold)]
     if options.engine is not None:
         return [*words, *_given({"--engine": options.engine, "--scheme": options.scheme})]
-    return [*words, *_given({"--scheme": _scheme_to_validate(bundle, model)})]
+    return [
+        *words,
+        *_given({"--scheme": _scheme_to_validate(bundle, found.model), "--precision": found.precision or None}),
+    ]
 
 
 def _scheme_to_validate(bundle: Bundle, model: str) -> str | None:

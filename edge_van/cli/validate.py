@@ -26,6 +26,11 @@ from edge_van.progress import Terminal, Work
 @click.option(
     "--engine", metavar="TARGET", help="A target of edge-van build, on its GPU: the active engine, or --scheme's."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(("int8", "bf16", "int8_bf16")),
+    help="What OpenVINO computes in, on a CPU with BF16 units.  [default: int8]",
+)
 @click.option("--limit", type=int, help="Use so many images, spread evenly over all.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=32, show_default=True)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")

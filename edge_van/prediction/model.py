@@ -5,13 +5,12 @@ In: a ``Bundle``, what was asked for. Out: an ``ActiveModel``, or a ``UsageError
 
 from __future__ import annotations
 
-from edge_van.bundle.active import ActiveModel, active_model, openvino_model
+from edge_van.bundle.active import ActiveModel, active_model, in_precision
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.engine_record import ENGINE_RUNTIMES
 from edge_van.bundle.models import BundleModel, engine_of
 from edge_van.errors import UsageError
 from edge_van.runtimes import RUNTIMES
-from edge_van.text import precision_words
 
 SHORTER = ("bf16", "int8_bf16")
 
@@ -32,9 +31,7 @@ def chosen_model(
     if active is not None and runtime in (None, active.model.runtime):
         return active
     if precision in SHORTER and engine is None and scheme is None and runtime in (None, "openvino"):
-        if (found := openvino_model(bundle, precision)) is None:
-            raise UsageError(f"{bundle.path} has no model that OpenVINO runs in {precision_words(precision)}")
-        return found
+        return in_precision(bundle, precision)
     return ActiveModel(bundle, choose_model(bundle, runtime, precision, engine, scheme))
 
 
