@@ -92,6 +92,13 @@ def test_what_was_not_kept_and_what_images_cannot_show_is_said() -> None:
     assert "looks" not in text
 
 
+@pytest.mark.parametrize(("ms", "axis"), [(None, "FP32's in the same run"), (3.0, "median latency, ms")])
+def test_rungs_that_were_timed_minutes_apart_are_compared_by_fp32(ms: float | None, axis: str) -> None:
+    tried = record(rung("as asked", 0.4, 2.0), replace(rung("QAT", 0.0, 2.6), speedup=1.2), ms=ms)
+    [plot] = [p for p in plots(bare(manifest(budget=tried))) if p.name == "budget-0-frontier"]
+    assert axis in plot.wide
+
+
 def test_what_is_inside_and_of_no_use_is_told_apart() -> None:
     slow = replace(rung("4 layers in float", 0.0, 4.0, 4), speedup=0.9)
     tried = record(rung("as asked", 0.4, 2.0), slow, rung("QAT", 0.0, 2.0))

@@ -48,9 +48,12 @@ def _record(side: Side) -> BudgetRecord | None:
 
 def _plot(record: BudgetRecord, name: str) -> Plot:
     title = "What each rung loses and takes"
+    most_ms = record.budget.max_latency_ms
+    # rungs are timed minutes apart, each beside FP32: only where milliseconds are what is limited are they compared
+    times = [100.0 / r.speedup if most_ms is None else r.median_ms for r in record.rungs]
     points = [
-        FrontierPoint(i + 1, r.median_ms, r.drop_points, r.drop_interval, i == record.chosen)
-        for i, r in enumerate(record.rungs)
+        FrontierPoint(i + 1, time, r.drop_points, r.drop_interval, i == record.chosen)
+        for i, (time, r) in enumerate(zip(times, record.rungs, strict=True))
     ]
     wide, narrow = frontier(
         f"{name}-frontier",
@@ -58,7 +61,8 @@ def _plot(record: BudgetRecord, name: str) -> Plot:
         points,
         metric=", ".join(dict.fromkeys(rung.metric for rung in record.rungs)),
         most_drop=record.budget.max_drop_points,
-        most_ms=record.budget.max_latency_ms,
+        axis="time, % of FP32's in the same run" if most_ms is None else "median latency, ms",
+        most_time=most_ms,
     )
     heads = (
         "",
