@@ -24,6 +24,7 @@ from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, FoldRecord, Manifes
 from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.training_state import RUNGS, TRIALS, training_states
 from edge_van.evaluation.evidence import left_out, measure
+from edge_van.export.float16_range import LargestActivation
 from edge_van.export.golden import write_golden
 from edge_van.export.job import Exported, ExportJob, Probe, joined, take_probe
 from edge_van.export.models import export_arm, export_fp32, export_int8
@@ -36,6 +37,7 @@ from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.run import (
+    Graphs,
     Prepared,
     QATJob,
     device_scheme_of,
@@ -230,14 +232,21 @@ def _within(
 def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:
     """Every file of the targets: the FP32 network, then one scheme after the other."""
     parts = [export_fp32(job, prepared.float_network, with_openvino=bool({"openvino", "openvino_arm"} & set(targets)))]
+    here = openvino_scheme_of(recipe)
+    arm = device_scheme_of(recipe, ARM_SCHEME_NAME)
+    tensorrt = tuple(device_scheme_of(recipe, name) for name in recipe.tensorrt_schemes)
+    of_target = {"openvino": (here,), "openvino_arm": (arm,), "tensorrt": tensorrt}
+    in_half = "tensorrt" in targets and recipe.tensorrt_float == "float16"
+    Graphs(prepared, job.work).observe([s for target in targets for s in of_target[target]], largest=in_half)
     if "openvino" in targets:
-        [quantized] = quantized_graphs(prepared, (openvino_scheme_of(recipe),), job.work)
+        [quantized] = quantized_graphs(prepared, (here,), job.work)
         parts.append(export_int8(job, quantized))
     if "openvino_arm" in targets:
-        [quantized] = quantized_graphs(prepared, (device_scheme_of(recipe, ARM_SCHEME_NAME),), job.work)
+        [quantized] = quantized_graphs(prepared, (arm,), job.work)
         parts.append(export_arm(job, quantized))
     if "tensorrt" in targets:
-        schemes = tuple(device_scheme_of(recipe, name) for name in recipe.tensorrt_schemes)
-        graphs = quantized_graphs(prepared, schemes, job.work)
-        parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized, prepared.float_network))
+        graphs = quantized_graphs(prepared, tensorrt, job.work)
+        largest = prepared.histograms.largest
+        known = {} if largest is None else {prepared.equalized: LargestActivation(*largest)}
+        parts.append(export_tensorrt(job, recipe, graphs, prepared.equalized, prepared.float_network, known))
     return joined(parts)

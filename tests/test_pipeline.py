@@ -297,12 +297,14 @@ def test_validate_measures_a_tensorrt_graph(command: Run, root: Path, runs: dict
     flags = ("validate", bundle.path, "--data", root / "data")  # val/ beside train/ is found
     code, out, err = command(*flags, "--scheme", "int8", "--json")
     assert code == 0, err
-    seconds = {"images_per_s", "decode_s", "inference_s", "wait_s", "classes"}
+    # another engine than when it was recorded, computing the same graph: it breaks ties of rounding otherwise
+    seconds = {"images_per_s", "decode_s", "inference_s", "wait_s", "classes", "logit_sqnr_db"}
     recorded = next(s.accuracy for s in bundle.manifest.schemes if s.name == "int8")
-    expected = json.loads(msgspec.json.encode(recorded))
-    assert {k: v for k, v in json.loads(out).items() if k not in seconds} == {
+    found, expected = json.loads(out), json.loads(msgspec.json.encode(recorded))
+    assert {k: v for k, v in found.items() if k not in seconds} == {
         k: v for k, v in expected.items() if k not in seconds
     }
+    assert found["logit_sqnr_db"] == pytest.approx(expected["logit_sqnr_db"], abs=2.0)
     code, _, err = command(*flags)
     assert code == 2
     assert "no OpenVINO model" in error_line(err)
@@ -436,7 +438,7 @@ def test_validate_measures_in_another_precision(
     flags = ("validate", bundle.path, "--data", root / "data", "--precision", precision)
     code, out, err = command(*flags, "--json")
     if not has_bf16():
-        assert code == 1
+        assert code == 5
         assert "has no BF16 units" in error_line(err)
         return
     assert code == 0, err

@@ -105,10 +105,9 @@ class Trials:
     def _accuracy(self, model: ImageModel, title: str) -> Accuracy:
         if self._fp32 is None:
             raise VerificationError("FP32 is measured before any rung")
-        reference = self._fp32.again()
         others = {"int8": model}
         return measure_accuracy(
-            reference, others, self.held_out, self.job.work, head=self.job.head, title=title
+            self._fp32, others, self.held_out, self.job.work, head=self.job.head, title=title
         ).accuracy["int8"]
 
     def _latency(self) -> Latency:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from edge_van.cli.allocator import keep_freed_memory
 from edge_van.cli.types import LABELS_HELP, FilePath, Sizes, print_json
 from edge_van.progress import Terminal, Work
 
@@ -31,6 +32,7 @@ def export(bundle: Path, input_size: tuple[int, int], as_json: bool, strict: boo
 
     Smaller sizes can always be had, larger ones as far as kernels were not cropped for the size that the bundle is for.
     """
+    keep_freed_memory()
     import edge_van
     from edge_van.evaluation.gates import bundle_gate
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_van.bundle.recipe import ACTIVATIONS, METHODS, TARGET_NAMES
+from edge_van.cli.allocator import keep_freed_memory
 from edge_van.cli.types import (
     LABELS_HELP,
     POINTS,
@@ -101,6 +102,7 @@ _PATH = FilePath()
 @click.option("--json", "as_json", is_flag=True, help="The bundle's manifest as JSON on standard output.")
 def quantize(as_json: bool, **flags: Any) -> None:
     """Turn a VAN checkpoint into a measured INT8 bundle."""
+    keep_freed_memory()
     from dataclasses import replace
 
     import edge_van

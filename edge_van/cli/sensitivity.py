@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from edge_van.cli.allocator import keep_freed_memory
 from edge_van.cli.types import FilePath, labelled_images, print_json
 from edge_van.progress import Terminal, Work
 
@@ -29,6 +30,7 @@ def sensitivity(bundle: Path, data: Path, output: Path | None, strict: bool, as_
 
     Rows are kept as they are measured: the same command goes on where it was stopped.
     """
+    keep_freed_memory()
     import edge_van
     from edge_van.evaluation.sensitivity import SensitivityOptions
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from edge_van.cli.allocator import keep_freed_memory
 from edge_van.cli.types import FilePath, print_json
 from edge_van.progress import SILENT, Terminal, Work
 
@@ -54,6 +55,7 @@ _PATH = FilePath()
 @click.option("--json", "as_json", is_flag=True, help="The curve as JSON on standard output.")
 def train(data: Path, output: Path, device: str, as_json: bool, **flags: Any) -> None:
     """Train a VAN, from scratch or from a checkpoint. The same command goes on where it was stopped."""
+    keep_freed_memory()
     from dataclasses import fields
 
     import edge_van

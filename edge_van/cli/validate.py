@@ -32,7 +32,9 @@ from edge_van.progress import Terminal, Work
     help="What OpenVINO computes in, on a CPU with BF16 units.  [default: int8]",
 )
 @click.option("--limit", type=int, help="Use so many images, spread evenly over all.")
-@click.option("--batch", type=click.IntRange(1, 1024), default=32, show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(1, 1024), help="Images at once.  [default: small ones, as many at once as pay]"
+)
 @click.option("--strict", is_flag=True, help="A broken image is fatal instead of left out and counted.")
 @click.option("--json", "as_json", is_flag=True, help="The accuracy record as JSON on standard output.")
 def validate(bundle: Path, data: Path, max_drop: float | None, strict: bool, as_json: bool, **flags: Any) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_van.bundle.records import Accuracy
 from edge_van.errors import DataError, UsageError
+from edge_van.evaluation.remembered import Remembered
 from edge_van.head import Head
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage, StreamStats, stream
@@ -71,7 +72,11 @@ def measure_accuracy(
         )
         for batch in batches:
             began = time.perf_counter()
-            reference = fp32.logits(batch.images)
+            reference = (
+                fp32.logits_at(batch.indices.tolist(), batch.images)
+                if isinstance(fp32, Remembered)
+                else fp32.logits(batch.images)
+            )
             logits = {
                 name: reference if model is fp32 else model.logits(batch.images) for name, model in others.items()
             }

@@ -20,7 +20,7 @@ from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.images.labelled import Wanted, open_labelled
 from edge_van.images.sets import splits
 from edge_van.progress import UNWATCHED, Work
-from edge_van.runtimes.image_model import BATCH, open_bundle_model
+from edge_van.runtimes.image_model import open_bundle_model
 from edge_van.text import precision_words
 
 
@@ -32,13 +32,13 @@ class ValidateOptions:
                found with them (``images.labelled.open_labelled``)
     threshold  stands for that of the bundle's sigmoid
     limit      images that are used, evenly spread; None: all
-    batch      images at once; an engine takes one
+    batch      images at once; None: as many as most a second need; an engine takes one
     """
 
     labels: str | Path | None = None
     threshold: float | None = None
     limit: int | None = None
-    batch: int = BATCH
+    batch: int | None = None
 
 
 def validate(

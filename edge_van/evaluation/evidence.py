@@ -19,7 +19,8 @@ from edge_van.evaluation.accuracy import Measured, measure_accuracy
 from edge_van.evaluation.gates import NO_VNNI, doubts, over_limit
 from edge_van.evaluation.precision import Limits, choose_precision, worth_measuring
 from edge_van.evaluation.remembered import Remembered
-from edge_van.evaluation.schemes import DeviceImages, measure_schemes
+from edge_van.evaluation.schemes import DeviceImages, MeasuredSchemes, measure_schemes
+from edge_van.export.exact import exact_file
 from edge_van.export.job import Exported, ExportJob
 from edge_van.export.rounded import ROUNDED, rounded_file
 from edge_van.images.sets import ImageSet
@@ -27,12 +28,9 @@ from edge_van.images.stream import BrokenImage
 from edge_van.machine import has_vnni, is_arm
 from edge_van.progress import Work
 from edge_van.runtimes.image_model import ImageModel, open_image_model
-from edge_van.runtimes.model_file import exact_graph
 from edge_van.text import precision_words
 from edge_van.timing.latency import RunLength, cut_short, measure_latency
 
-GRAPH_BATCH = 16
-"""Images that ONNX Runtime computes a graph on at once."""
 LATENCY_ROUNDS = 300
 LATENCY_S = 10.0
 """A first look, with the gate of --min-speedup; ``edge-van benchmark`` takes a minute for each scenario."""
@@ -71,36 +69,30 @@ def measure(
     """Accuracy and latency of OpenVINO's models, accuracy of every graph for TensorRT.
 
     ``budget`` is how the recipe was found: what becomes active must keep it."""
-    work, num_classes = job.work, job.probe.logits.shape[1]
+    work = job.work
     accuracy = latency = near_chance = cpu = None
+    fp32: Remembered | None = None
     precisions: dict[str, Accuracy] = {}
     warnings: tuple[str, ...] = ()
-    if "openvino" in targets:
-        length = RunLength(LATENCY_ROUNDS, LATENCY_S, bound_seconds=LATENCY_BOUND_S)
-        with work.reporter.stage(f"Measuring latency, at most {LATENCY_BOUND_S:g} s", LATENCY_ROUNDS) as advance:
-            latency = measure_latency(exported.models, baseline="fp32", length=length, progress=advance)
-        few = cut_short(latency.rounds, length)
-        work.warn(few)
-        limits = Limits(recipe.max_drop_points, budget)
-        measured, precisions = _openvino_accuracy(exported, job, held_out, latency, limits)
-        accuracy, near_chance = measured.accuracy["int8"], measured.near_chance
-        warnings = (*left_out(measured.broken, "accuracy", work), *few)
-        if not few and not is_arm():  # an ARM CPU has a scheme of its own, which is not timed
-            cpu = choose_precision(latency, {"int8": accuracy, **precisions}, limits)
-        if not has_vnni():
-            warnings = (*warnings, NO_VNNI)
-    else:
-        warnings = left_out(job.probe.broken, "the schemes' SQNR", work)
-
-    def open_graph(file: str | Path) -> ImageModel:
-        path = file if isinstance(file, Path) else job.place(file)
-        return open_image_model(exact_graph(path), job.spec, num_classes, batch=GRAPH_BATCH)
-
     with ExitStack() as stack:
-        is_for_cpus, limit = "openvino" in targets, recipe.tensorrt_images
-        rounded = stack.enter_context(rounded_file(job.place(FP32_ONNX), ROUNDED)) if is_for_cpus else None
-        watched = DeviceImages(held_out, job.head, limit)
-        graphs = measure_schemes(exported.schemes, open_graph, watched, work, rounded=rounded)
+        if "openvino" in targets:
+            length = RunLength(LATENCY_ROUNDS, LATENCY_S, bound_seconds=LATENCY_BOUND_S)
+            with work.reporter.stage(f"Measuring latency, at most {LATENCY_BOUND_S:g} s", LATENCY_ROUNDS) as advance:
+                latency = measure_latency(exported.models, baseline="fp32", length=length, progress=advance)
+            few = cut_short(latency.rounds, length)
+            work.warn(few)
+            limits = Limits(recipe.max_drop_points, budget)
+            fp32 = Remembered(stack.enter_context(_opened(exported, job, "fp32")))
+            measured, precisions = _openvino_accuracy(exported, job, held_out, fp32, latency, limits)
+            accuracy, near_chance = measured.accuracy["int8"], measured.near_chance
+            warnings = (*left_out(measured.broken, "accuracy", work), *few)
+            if not few and not is_arm():  # an ARM CPU has a scheme of its own, which is not timed
+                cpu = choose_precision(latency, {"int8": accuracy, **precisions}, limits)
+            if not has_vnni():
+                warnings = (*warnings, NO_VNNI)
+        else:
+            warnings = left_out(job.probe.broken, "the schemes' SQNR", work)
+        graphs = _graphs_accuracy(exported, job, held_out, recipe, fp32)
     if accuracy is None:  # else they are named already
         warnings = (*warnings, *left_out(graphs.broken, "the schemes' accuracy", work))
         near_chance = graphs.near_chance
@@ -110,26 +102,43 @@ def measure(
     return Evidence(accuracy, latency, graphs.schemes, warnings, graphs.rounded, precisions, cpu)
 
 
+def _opened(exported: Exported, job: ExportJob, name: str) -> ImageModel:
+    """The model that is called so."""
+    [file] = [model for model in exported.models if model.name == name]
+    return open_image_model(file, job.spec, job.probe.logits.shape[1])
+
+
 def _openvino_accuracy(
-    exported: Exported, job: ExportJob, held_out: ImageSet, latency: Latency, limits: Limits
+    exported: Exported, job: ExportJob, held_out: ImageSet, fp32: Remembered, latency: Latency, limits: Limits
 ) -> tuple[Measured, dict[str, Accuracy]]:
-    """(INT8's, and those of the other precisions that might be better here, for which FP32 is not computed again)."""
-    files = {model.name: model for model in exported.models}
-    num_classes = job.probe.logits.shape[1]
+    """(INT8's, and those of the other precisions that might be better here)."""
     with ExitStack() as stack:
-
-        def opened(name: str) -> ImageModel:
-            return stack.enter_context(open_image_model(files[name], job.spec, num_classes))
-
-        fp32 = Remembered(opened("fp32"))
-        measured = measure_accuracy(fp32, {"int8": opened("int8")}, held_out, job.work, head=job.head)
+        int8 = stack.enter_context(_opened(exported, job, "int8"))
+        measured = measure_accuracy(fp32, {"int8": int8}, held_out, job.work, head=job.head)
         names = worth_measuring(latency, measured.accuracy["int8"], limits)
         if not names:
             return measured, {}
         title = f"Measuring accuracy in {' and '.join(map(precision_words, names))}"
-        models = {name: opened(name) for name in names}
-        others = measure_accuracy(fp32.again(), models, held_out, job.work, head=job.head, title=title)
+        models = {name: stack.enter_context(_opened(exported, job, name)) for name in names}
+        others = measure_accuracy(fp32, models, held_out, job.work, head=job.head, title=title)
     return measured, {name: _of_precision(name, found) for name, found in others.accuracy.items()}
+
+
+def _graphs_accuracy(
+    exported: Exported, job: ExportJob, held_out: ImageSet, recipe: Recipe, fp32: Remembered | None
+) -> MeasuredSchemes:
+    """Of every graph for another device; and with ``fp32``, what OpenVINO has computed, of the rounded network."""
+    spec = replace(job.spec, source_size=None)  # no ONNX file has the resize inside
+    with ExitStack() as stack:
+
+        def open_graph(file: str | Path) -> ImageModel:
+            exact = stack.enter_context(exact_file(file if isinstance(file, Path) else job.place(file)))
+            return open_image_model(exact, spec, job.probe.logits.shape[1])
+
+        rounded = None if fp32 is None else stack.enter_context(rounded_file(job.place(FP32_ONNX), ROUNDED))
+        known = fp32 if job.spec.source_size is None else None  # with the resize inside it saw other pixels
+        watched = DeviceImages(held_out, job.head, recipe.tensorrt_images)
+        return measure_schemes(exported.schemes, open_graph, watched, job.work, rounded=rounded, fp32=known)
 
 
 def _of_precision(name: str, found: Accuracy) -> Accuracy:

@@ -1,38 +1,27 @@
-"""A model that computes each batch once, for whoever is shown the same images several times.
+"""A model that computes each image once, for whoever is shown the same set several times.
 
-In: an opened ``ImageModel``. Out: the same logits, in the order of the batches.
+In: an opened ``ImageModel``. Out: the logits of images by their place in the set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_van.errors import VerificationError
 from edge_van.runtimes.image_model import ImageModel
 
 
 class Remembered(ImageModel):
-    """``again`` goes back to the first batch."""
-
     def __init__(self, model: ImageModel) -> None:
         self.__dict__.update(vars(model))
-        self._model, self._next = model, 0
-        self._known: list[NDArray[np.floating[Any]]] = []
+        self._model = model
+        self._known: dict[int, NDArray[np.floating[Any]]] = {}
 
-    def again(self) -> Remembered:
-        """Itself, at the first batch."""
-        self._next = 0
-        return self
-
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
-        """Raises ``VerificationError`` for a batch of another size than it had before."""
-        if self._next == len(self._known):
-            self._known.append(self._model.logits(images))
-        known: NDArray[np.floating[Any]] = self._known[self._next]
-        if len(known) != len(images):
-            raise VerificationError("the images of two runs are not the same: a file changed under way, run it again")
-        self._next += 1
-        return known
+    def logits_at(self, indices: Sequence[int], images: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """(N, classes) of ``images``, which are those at ``indices`` of the set."""
+        if any(index not in self._known for index in indices):
+            self._known |= zip(indices, self._model.logits(images), strict=True)
+        return np.stack([self._known[index] for index in indices])

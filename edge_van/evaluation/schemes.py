@@ -1,8 +1,8 @@
 """Accuracy of every graph that a device may choose, measured without the device.
 
-In: a bundle's schemes and labelled images. Out: the same schemes with an ``Accuracy`` each. ONNX Runtime computes what
-the Q/DQ graph says, with no integer kernel of its own, and between float16 weights and scales in float32: an engine
-differs by the rounding of float16 activations, whose range ``export.float16_range`` has checked.
+In: a bundle's schemes and labelled images. Out: the same schemes with an ``Accuracy`` each. What the Q/DQ graph says is
+computed (``export.exact``), in no integer kernel, and between float16 weights and scales in float32: an engine differs
+by the rounding of float16 activations, whose range ``export.float16_range`` has checked.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def measure_schemes(
     work: Work,
     *,
     rounded: Path | None = None,
+    fp32: ImageModel | None = None,
 ) -> MeasuredSchemes:
-    """Measure TensorRT's and ARM's schemes, and the FP32 network ``rounded`` to a shorter float, against FP32's graph.
+    """Measure TensorRT's and ARM's schemes, and the FP32 network ``rounded`` to a shorter float, against FP32.
 
-    ``open_graph`` opens an ONNX file, of the bundle where it is no ``Path``, to be computed exactly. Raises as
-    ``measure_accuracy``.
+    ``open_graph`` opens an ONNX file, of the bundle where it is no ``Path``, to be computed exactly. ``fp32`` stands
+    for FP32's graph where it has been run already. Raises as ``measure_accuracy``.
     """
     wanted: dict[str, str | Path] = {s.name: s.file for s in schemes if s.target != "openvino"}
     if rounded is not None:
@@ -62,7 +63,9 @@ def measure_schemes(
     if not wanted:
         return MeasuredSchemes(schemes)
     with ExitStack() as stack:
-        opened = {file: stack.enter_context(open_graph(file)) for file in {FP32_ONNX, *wanted.values()}}
+        files = {FP32_ONNX, *wanted.values()} - (set() if fp32 is None else {FP32_ONNX})
+        opened = {file: stack.enter_context(open_graph(file)) for file in files}
+        opened |= {} if fp32 is None else {FP32_ONNX: fp32}
         measured = measure_accuracy(
             opened[FP32_ONNX],
             {name: opened[file] for name, file in wanted.items()},

@@ -58,7 +58,7 @@ def largest_activation(model: FoldedVAN, batches: Iterable[Tensor]) -> LargestAc
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             nonlocal largest
             for tensor in (*inputs, output):
-                value = float(tensor.abs().max())
+                value = float(torch.stack(torch.aminmax(tensor)).abs().max())
                 if largest.value <= LARGEST_FLOAT16 and not value <= largest.value:  # a NaN is largest, and stays
                     largest = LargestActivation(name, value)
 

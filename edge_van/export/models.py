@@ -88,7 +88,7 @@ def export_arm(job: ExportJob, quantized: QuantizedVAN) -> Exported:
         made_for = IR_MADE_FOR["openvino_arm"]
         path = export_openvino(job.place(ARM_ONNX), job.spec, job.place(ARM_IR), made_for, job.outputs)
         _check_int8(job, path, quantized)
-    return Exported((replace(scheme_result(job, quantized, ARM_ONNX), target="openvino_arm"),))
+    return Exported((scheme_result(job, quantized, ARM_ONNX, "openvino_arm"),))
 
 
 def _said(job: ExportJob, made_for: str) -> dict[str, str]:

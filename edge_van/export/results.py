@@ -9,44 +9,37 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edge_van.bundle.records import SchemeResult
+from edge_van.export.exact import exact_file
 from edge_van.export.job import ExportJob, Pixels
 from edge_van.quantization.ptq import QuantizedVAN
 from edge_van.runtimes.image_model import open_image_model
-from edge_van.runtimes.model_file import exact_graph
 from edge_van.statistics import sqnr_db
 
 
-@torch.no_grad()
-def scheme_result(job: ExportJob, quantized: QuantizedVAN, file: str) -> SchemeResult:
-    """Of a quantised graph, run as it is."""
-    images, reference = job.images, job.probe.logits
-    logits = torch.cat([quantized.graph(images.normalized(pixels)) for pixels in job.probe.pixels]).numpy()
+def scheme_result(
+    job: ExportJob, quantized: QuantizedVAN, file: str, target: str = "openvino", float_type: str = "float32"
+) -> SchemeResult:
+    """Of a quantised graph, whose file at ``file`` was checked against it."""
     scheme = quantized.scheme
-    return SchemeResult(
-        name=scheme.name,
-        file=file,
-        symmetric=scheme.symmetric,
-        roles=tuple(sorted(scheme.roles)),
-        quantized_layers=len(quantized.layers),
-        logit_sqnr_db=sqnr_db(reference, logits),
-        agreement_percent=job.head.agreement_percent(reference, logits),
-        images=len(reference),
+    roles = tuple(sorted(scheme.roles))
+    layers = len(quantized.layers)
+    return file_result(
+        job, SchemeResult(scheme.name, file, scheme.symmetric, roles, layers, 0.0, 0.0, 0, target, float_type)
     )
 
 
 def float_result(job: ExportJob, name: str, float_type: str, file: str) -> SchemeResult:
-    """Of a file that quantises nothing, run by ONNX Runtime."""
+    """Of a file that quantises nothing."""
     return file_result(job, SchemeResult(name, file, True, (), 0, 0.0, 0.0, 0, "tensorrt", float_type))
 
 
 def file_result(job: ExportJob, scheme: SchemeResult) -> SchemeResult:
-    """``scheme`` with what its file computes, run by ONNX Runtime."""
+    """``scheme`` with what its file computes."""
     reference = job.probe.logits
-    logits = np.concatenate([file_logits(job, scheme.file, pixels) for pixels in job.probe.pixels])
+    logits = file_logits(job, scheme.file, np.concatenate(job.probe.pixels))
     return replace(
         scheme,
         logit_sqnr_db=sqnr_db(reference, logits),
@@ -59,5 +52,6 @@ def file_result(job: ExportJob, scheme: SchemeResult) -> SchemeResult:
 
 def file_logits(job: ExportJob, file: str, pixels: Pixels) -> NDArray[np.floating[Any]]:
     """(N, classes) of images (N, H, W, C), the ONNX file computed as it is written."""
-    with open_image_model(exact_graph(job.place(file)), job.spec, job.probe.logits.shape[1]) as model:
+    spec = replace(job.spec, source_size=None)  # no ONNX file has the resize inside
+    with exact_file(job.place(file)) as exact, open_image_model(exact, spec, job.probe.logits.shape[1]) as model:
         return model.logits(pixels)

@@ -6,9 +6,8 @@ In: an ``ExportJob``, quantised graphs. Out: the files, typed and checked, and w
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from edge_van.bundle.layout import FP32_ONNX, graph_path
@@ -25,21 +24,25 @@ from edge_van.quantization.ptq import QuantizedVAN
 
 
 def export_tensorrt(
-    job: ExportJob, recipe: Recipe, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN, float_network: FoldedVAN
+    job: ExportJob,
+    recipe: Recipe,
+    graphs: Iterable[QuantizedVAN],
+    equalized: FoldedVAN,
+    float_network: FoldedVAN,
+    largest: Mapping[FoldedVAN, LargestActivation] | None = None,
 ) -> Exported:
     """All of a recipe's graphs for TensorRT, which are of ``equalized``; the FP32 file, of ``float_network``, must be
-    there.
+    there. ``largest`` are activations on the job's images where they are known.
 
     A network that does not fit float16 gets its Q/DQ graphs in float32 and no fp16 graph, each with a warning.
     """
-    quantized = _TensorRTExport(job, recipe, float_network).quantized(graphs, equalized)
-    return joined((*quantized, export_plain(job, recipe, float_network)))
+    export = _TensorRTExport(job, recipe, float_network, largest or {})
+    return joined((*export.quantized(graphs, equalized), *export.floats()))
 
 
 def export_plain(job: ExportJob, recipe: Recipe, float_network: FoldedVAN) -> Exported:
     """The graphs that quantise nothing; the FP32 file, of ``float_network``, must be there."""
-    export = _TensorRTExport(job, recipe, float_network)
-    return joined((export.plain("fp16", "float16"), export.plain("fp32", "float32")))
+    return joined(_TensorRTExport(job, recipe, float_network, {}).floats())
 
 
 def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
@@ -48,14 +51,20 @@ def _is_part(graph: QuantizedVAN, of: QuantizedVAN) -> bool:
 
 
 class _TensorRTExport:
-    def __init__(self, job: ExportJob, recipe: Recipe, float_network: FoldedVAN) -> None:
+    def __init__(
+        self,
+        job: ExportJob,
+        recipe: Recipe,
+        float_network: FoldedVAN,
+        largest: Mapping[FoldedVAN, LargestActivation],
+    ) -> None:
         self.float_network = float_network
+        self._largest = dict(largest)
         # no resize goes into these files
         self.job, self.recipe = replace(job, spec=replace(job.spec, source_size=None)), recipe
 
     def quantized(self, graphs: Iterable[QuantizedVAN], equalized: FoldedVAN) -> list[Exported]:
         """One file a graph; one with fewer quantised layers than an earlier one is made from that one's file."""
-        largest = cache(lambda: largest_activation(equalized, self.job.images))
         sources: list[tuple[QuantizedVAN, Path]] = []
         exported = []
         with tempfile.TemporaryDirectory(prefix="edge-van-") as scratch:
@@ -69,12 +78,13 @@ class _TensorRTExport:
                     else:
                         export_subset(wider, graph, source, self.job.check_images)
                     sources.append((graph, source))
-                    float_type, warnings = self._typed(source, graph, largest)
-                result = scheme_result(self.job, graph, graph_path(name))
-                exported.append(
-                    Exported((replace(result, target="tensorrt", float_type=float_type),), warnings=warnings)
-                )
+                    float_type, warnings = self._typed(source, graph, equalized)
+                    result = scheme_result(self.job, graph, graph_path(name), "tensorrt", float_type)
+                exported.append(Exported((result,), warnings=warnings))
         return exported
+
+    def floats(self) -> list[Exported]:
+        return [self.plain("fp16", "float16"), self.plain("fp32", "float32")]
 
     def plain(self, name: str, float_type: str) -> Exported:
         """A graph that quantises nothing, from the float32 file that is there."""
@@ -84,7 +94,7 @@ class _TensorRTExport:
         with self.job.work.reporter.stage(f"Exporting {name}"):
             try:
                 if float_type == "float16":
-                    largest_activation(self.float_network, job.images).require_float16()
+                    self._require_float16(self.float_network)
                     check_float16(self.float_network, job.check_images, float16_floor_db(None))
                 if not unchanged:
                     self._write(self.job.place(FP32_ONNX), file, float_type, None)
@@ -95,9 +105,7 @@ class _TensorRTExport:
                 return Exported(warnings=self._warned(f"there is no {name} graph: {error}"))
             return Exported((float_result(self.job, name, float_type, file),))
 
-    def _typed(
-        self, source: Path, graph: QuantizedVAN, largest: Callable[[], LargestActivation]
-    ) -> tuple[str, tuple[str, ...]]:
+    def _typed(self, source: Path, graph: QuantizedVAN, equalized: FoldedVAN) -> tuple[str, tuple[str, ...]]:
         """Write the scheme's file in the recipe's float type, or in float32 where that does not do.
 
         Which it became, and the warning.
@@ -105,7 +113,7 @@ class _TensorRTExport:
         file, float_type = graph_path(graph.scheme.name), self.recipe.tensorrt_float
         try:
             if float_type == "float16":
-                largest().require_float16()
+                self._require_float16(equalized)
                 check_float16(graph.graph, self.job.check_images, float16_floor_db(graph.logit_sqnr_db))
             self._write(source, file, float_type, graph.logit_sqnr_db)
         except VerificationError as error:
@@ -115,6 +123,11 @@ class _TensorRTExport:
             self._write(source, file, "float32", graph.logit_sqnr_db)
             return "float32", warnings
         return float_type, ()
+
+    def _require_float16(self, network: FoldedVAN) -> None:
+        if network not in self._largest:
+            self._largest[network] = largest_activation(network, self.job.images)
+        self._largest[network].require_float16()
 
     def _write(self, source: Path, file: str, float_type: str, quantized_db: float | None) -> None:
         write_tensorrt_graph(

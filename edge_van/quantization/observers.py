@@ -49,6 +49,16 @@ class RangeObserver(HistogramObserver):  # type: ignore[misc]
         self._range = None
         return cast(Tensor, super().forward(x_orig))
 
+    def take(self, seen: HistogramObserver) -> None:
+        """As if this had seen what the other has."""
+        self._range = None
+        for own, other in (
+            (self.histogram, seen.histogram),
+            (self.min_val, seen.min_val),
+            (self.max_val, seen.max_val),
+        ):
+            own.copy_(other)
+
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         if self._range is None:
             self._range = super().calculate_qparams()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
+from edge_van.quantization.histograms import Histograms, Progress
 from edge_van.quantization.observers import RangeObserver
 from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, place_of, roles
 from edge_van.statistics import sqnr_db
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_BATCH = 4096
-Progress = Callable[[int], None]
-"""Called with the number of images done since the last call."""
+SQNR_IMAGES = 8
+"""A first look at what quantisation costs; what is recorded comes of held-out images."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class QuantizedVAN:
     scheme: Scheme
     model: FoldedVAN  # in float, with the weights that were quantised
     layers: dict[str, Role]  # quantised convolutions and linear layers by their official names
-    logit_sqnr_db: float  # against the float network, on the first calibration batch
+    logit_sqnr_db: float  # against the float network, on the first calibration images
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -102,31 +103,28 @@ def calibrate(
     scheme: Scheme,
     *,
     captured: GraphModule | None = None,
+    histograms: Histograms | None = None,
     progress: Progress | None = None,
 ) -> Calibrated:
     """Run ``batches`` (float (N, 3, H, W), normalised) through ``model`` and record the ranges ``scheme`` needs.
 
-    ``captured`` is ``capture(model)`` where it is at hand; it is left as it was.
+    ``captured`` is ``capture(model)`` where it is at hand, and ``histograms`` are of it and ``batches``; they are kept
+    for other schemes, and the graph is left as it was.
 
     Activation ranges minimise the squared error over a histogram (torchao's ``HistogramObserver``), weights take their
     largest value per channel. Raises ``UsageError`` without images.
     """
-    if not batches:
-        raise UsageError("post-training quantisation needs calibration images, got none")
+    source = capture(model) if captured is None else captured
+    seen = Histograms(source, batches) if histograms is None else histograms
     with quiet_capture():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-        graph = capture(model) if captured is None else copy.deepcopy(captured)
-        observed = prepare_pt2e(graph, VANQuantizer(scheme))
-        with torch.no_grad():
-            for batch in batches:
-                observed(batch)
-                if progress is not None:
-                    progress(len(batch))
+        observed = prepare_pt2e(copy.deepcopy(source), VANQuantizer(scheme))
+        seen.fill(observed, progress)
         for module in observed.modules():
             if isinstance(module, RangeObserver):
                 module.calculate_qparams()  # before copies are made, each of which would search for itself
-    return Calibrated(model, scheme, observed, batches[0])
+    return Calibrated(model, scheme, observed, batches[0][:SQNR_IMAGES])
 
 
 def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVAN:

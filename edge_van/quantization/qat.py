@@ -25,7 +25,8 @@ from edge_van.images.order import batch_indices
 from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.fake_quantize import ActivationGrid, WeightGrid, put_grids_
-from edge_van.quantization.ptq import Calibrated, Progress, capture, quiet_capture
+from edge_van.quantization.histograms import Progress
+from edge_van.quantization.ptq import Calibrated, capture, quiet_capture
 from edge_van.schedule import warm_up_and_cosine
 
 SAVE_EVERY_STEPS = 50

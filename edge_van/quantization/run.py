@@ -5,7 +5,7 @@ In: a ``FoldedVAN``, calibration images, a ``Recipe``. Out: ``Prepared``, and of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,19 @@ from edge_van.progress import Work
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.hardswish import with_hardswish
+from edge_van.quantization.histograms import Histograms
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.qat import Resume, quantization_aware
-from edge_van.quantization.scheme import LAYERS, Scheme, for_openvino, get_scheme, is_norm, place_of, roles
+from edge_van.quantization.scheme import (
+    LAYERS,
+    Scheme,
+    VANQuantizer,
+    for_openvino,
+    get_scheme,
+    is_norm,
+    place_of,
+    roles,
+)
 
 
 def openvino_scheme_of(recipe: Recipe) -> Scheme:
@@ -72,6 +82,7 @@ class Prepared:
     equalized: FoldedVAN  # the same function but for a recipe's activation, with ranges that quantise better
     captured: GraphModule  # of ``equalized``
     images: CalibrationImages
+    histograms: Histograms  # of what ``captured`` computes of ``images``
     qat: QATJob | None = None  # None: ranges are calibrated, nothing is trained
 
 
@@ -80,8 +91,8 @@ def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: 
     with work.reporter.stage("Equalising channels"):
         source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
         equalized = equalize(source, images, strength=recipe.equalize_strength)
-        is_same = source is folded
-        return Prepared(folded, equalized if is_same else folded, equalized, capture(equalized), images)
+        float_network, captured = equalized if source is folded else folded, capture(equalized)
+        return Prepared(folded, float_network, equalized, captured, images, Histograms(captured, images))
 
 
 class Graphs:
@@ -99,11 +110,20 @@ class Graphs:
     def of(self, scheme: Scheme) -> QuantizedVAN:
         """Raises as ``calibrate``, ``quantization_aware`` and ``convert``."""
         self._check_left(scheme)
-        # what reads a LayerNorm has a grid of its own where that is left in float: from the start
-        base = replace(scheme, left=frozenset(place for place in scheme.left if is_norm(place)))
+        base = _base(scheme)
         ready = self._ranges(base) if self._prepared.qat is None else self._training(base)
         with self._work.reporter.stage(f"Quantising {scheme.name}"):
             return convert(ready, scheme)
+
+    def observe(self, schemes: Iterable[Scheme], *, largest: bool = False) -> None:
+        """Run the calibration images once for all ``schemes``, as far as their tensors have not been seen, and for the
+        ``largest`` activation."""
+        captured, histograms = self._prepared.captured, self._prepared.histograms
+        bases = [VANQuantizer(_base(scheme)) for scheme in schemes]
+        names = histograms.unseen({name for base in bases for name in base.tensors(captured)})
+        if names or (largest and histograms.largest is None):
+            with self._work.reporter.stage("Calibrating", len(self._prepared.images.pixels)) as advance:
+                histograms.see(names, advance, largest=largest)
 
     def _check_left(self, scheme: Scheme) -> None:
         """``UsageError`` for a name that nothing has, and for a scheme that leaves all of its layers in float."""
@@ -119,10 +139,15 @@ class Graphs:
 
     def _ranges(self, scheme: Scheme) -> Calibrated:
         if self._calibrated is None or not self._calibrated.serves(scheme):
+            self.observe((scheme,))
             prepared = self._prepared
-            with self._work.reporter.stage(f"Calibrating {scheme.name}", len(prepared.images.pixels)) as advance:
+            with self._work.reporter.stage(f"Setting the ranges of {scheme.name}"):
                 self._calibrated = calibrate(
-                    prepared.equalized, prepared.images, scheme, captured=prepared.captured, progress=advance
+                    prepared.equalized,
+                    prepared.images,
+                    scheme,
+                    captured=prepared.captured,
+                    histograms=prepared.histograms,
                 )
         return self._calibrated
 
@@ -144,8 +169,15 @@ class Graphs:
         return self._trained[scheme]
 
 
+def _base(scheme: Scheme) -> Scheme:
+    """What is calibrated for ``scheme``: all that it may quantise. What reads a LayerNorm has a grid of its own where
+    that is left in float: from the start."""
+    return replace(scheme, left=frozenset(place for place in scheme.left if is_norm(place)))
+
+
 def quantized_graphs(prepared: Prepared, schemes: Sequence[Scheme], work: Work) -> Iterator[QuantizedVAN]:
     """Each scheme's graph in turn, the one with most roles first: its ranges may serve the others."""
     graphs = Graphs(prepared, work)
+    graphs.observe(schemes)
     for scheme in sorted(schemes, key=lambda s: -len(s.roles)):
         yield graphs.of(scheme)

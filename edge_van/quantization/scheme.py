@@ -224,10 +224,8 @@ def _weight_spec(largest: int, *, halves: bool, pairs: bool = False) -> Quantiza
     )
 
 
-def _annotate(node: Node, inputs: dict[Node, QuantizationSpec], output: QuantizationSpec | None = None) -> None:
-    node.meta["quantization_annotation"] = QuantizationAnnotation(
-        input_qspec_map=inputs, output_qspec=output, _annotated=True
-    )
+_Specs = tuple[Node, dict[Node, QuantizationSpec], QuantizationSpec | None]
+"""A node, what its inputs are quantised by, and its output."""
 
 
 class VANQuantizer(Quantizer):  # type: ignore[misc]
@@ -267,23 +265,38 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
         self._depthwise = _weight_spec(7 if scheme.weight_bits == 4 else 127, halves=symmetric)
 
     def annotate(self, model: GraphModule) -> GraphModule:
+        for node, inputs, output in self._specs(model):
+            node.meta["quantization_annotation"] = QuantizationAnnotation(
+                input_qspec_map=inputs, output_qspec=output, _annotated=True
+            )
+        return model
+
+    def tensors(self, model: GraphModule) -> set[str]:
+        """The nodes of ``model``, which is left as it is, whose values need a range."""
+        names = set()
+        for node, inputs, output in self._specs(model):
+            names |= {source.name for source in inputs if source.op != "get_attr"}
+            names |= set() if output is None else {node.name}
+        return names
+
+    def _specs(self, model: GraphModule) -> Iterator[_Specs]:
+        """Each node that is quantised, with the specs of its inputs and of its output."""
         for node, role in roles(model):
             if not self.scheme.quantizes(role, place_of(node, role)):
                 continue
             if role is Role.NORM:
-                _annotate(node, {}, self._activation)
+                yield node, {}, self._activation
             elif role is Role.NORM_INPUT:
-                _annotate(node, {node.all_input_nodes[0]: self._centred})
+                yield node, {node.all_input_nodes[0]: self._centred}, None
             elif role in (Role.GATE, Role.RESIDUAL):
-                _annotate(node, {a: self._activation for a in node.all_input_nodes if a.op == "call_function"})
+                yield node, {a: self._activation for a in node.all_input_nodes if a.op == "call_function"}, None
             else:
                 data, weight = node.all_input_nodes[:2]
                 inputs = {weight: self._depthwise if role in DEPTHWISE else self._mixing}
                 if not self._is_quantized_norm(above_views(data)):
                     one_sided = role is Role.POINTWISE and data.target in _ACTIVATIONS
                     inputs[data] = self._one_sided if one_sided else self._activation
-                _annotate(node, inputs, self._activation if self.scheme.outputs else None)
-        return model
+                yield node, inputs, self._activation if self.scheme.outputs else None
 
     def _is_quantized_norm(self, node: Node) -> bool:
         return classify(node) is Role.NORM and self.scheme.quantizes(Role.NORM, place_of(node, Role.NORM))

@@ -31,8 +31,11 @@ def _affine(spec: InputSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def _normalized(
     pixels: NDArray[np.uint8], affine: tuple[NDArray[np.float32], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    scale, offset = affine
-    return np.ascontiguousarray((pixels.astype(np.float32) * scale + offset).transpose(0, 3, 1, 2))
+    scale, offset = (values[:, None, None] for values in affine)
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+    images *= scale
+    images += offset
+    return images
 
 
 class NormalizedSession(Session):

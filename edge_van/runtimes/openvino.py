@@ -29,6 +29,7 @@ class OpenVINOOptions:
     threads    CPU threads; None is the engine's own choice
     profile    whether kernels are timed, which slows them
     streams    how many requests ``run_many`` has in flight, and siblings share
+    throughput whether the engine chooses the streams that most images a second need; else it is set up for latency
     cache_dir  where compiled models are kept
     stage_map  the stage of a VAN whose map is one more output
     """
@@ -38,6 +39,7 @@ class OpenVINOOptions:
     threads: int | None = None
     profile: bool = False
     streams: int | None = None
+    throughput: bool = False
     cache_dir: str | None = None
     stage_map: int | None = None
     exact: bool = False  # compute a quantised graph in float, as it is written
@@ -67,7 +69,7 @@ class OpenVINOSession(Session):
             raise MissingRuntimeError(f"this CPU has no {units} units: run FP32 or INT8")
         config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": chosen.precision,
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "THROUGHPUT" if chosen.throughput else "LATENCY",
             "PERF_COUNT": chosen.profile,
         }
         if chosen.threads is not None:
