@@ -18,8 +18,8 @@ from edge_van.bundle.records import Interval, Latency
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.model.fold import fold
+from edge_van.quantization.activations import with_activation
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
@@ -53,7 +53,7 @@ def main() -> None:
             candidates.append(ModelFile("bf16", "openvino", fp32, {"precision": "bf16"}))
         nncf = nncf_defaults(loaded, spec, images, folder)
         candidates.append(ModelFile("nncf_defaults", "openvino", nncf))
-        for prefix, model in (("", folded), ("hardswish_", with_hardswish(folded))):
+        for prefix, model in (("", folded), ("hardswish_", with_activation(folded, "hardswish"))):
             equalized = equalize(model, images, strength=strength)
             for scheme in HARDSWISH_SCHEMES if prefix else SCHEMES:
                 quantized = post_training_quantize(equalized, images, get_scheme(scheme))

@@ -25,9 +25,9 @@ from edge_van.images.stream import stream
 from edge_van.input_spec import InputSpec
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
+from edge_van.quantization.activations import with_activation
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import post_training_quantize
 from edge_van.quantization.recipe import load_recipe
 from edge_van.quantization.scheme import get_scheme
@@ -109,7 +109,7 @@ def main() -> None:
 
         nncf_path = nncf_defaults(loaded, spec, images, folder)
         add("nncf_defaults_unfolded", "openvino", run("openvino", nncf_path, pixels, images, "NNCF defaults"))
-        hard, openvino = with_hardswish(folded), get_scheme("openvino")
+        hard, openvino = with_activation(folded, "hardswish"), get_scheme("openvino")
         strength = recipe.equalize_strength
         jobs = [(get_scheme(s), folded, strength, s) for s in SCHEMES]
         jobs += [(openvino, hard, strength, "hardswish_openvino")]

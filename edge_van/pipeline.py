@@ -23,6 +23,7 @@ from edge_van.bundle.recipe import ARM_SCHEME_NAME, Recipe
 from edge_van.bundle.records import MANIFEST_SCHEMA_VERSION, FoldRecord, Manifest
 from edge_van.bundle.writer import BundleWriter
 from edge_van.checkpoint.training_state import RUNGS, TRIALS, training_states
+from edge_van.errors import UsageError
 from edge_van.evaluation.evidence import left_out, measure
 from edge_van.export.float16_range import LargestActivation
 from edge_van.export.golden import write_golden
@@ -76,6 +77,7 @@ def quantize(
     """
     options = options or QuantizeOptions()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else Path(recipe))
+    options = replace(options, budget=_budget_of(recipe, options))
     torch.manual_seed(options.seed)
     with ExitStack() as stack:
         if output is not None:
@@ -141,6 +143,18 @@ def quantize(
         return writer.finish(manifest)
 
 
+def _budget_of(recipe: Recipe, options: QuantizeOptions) -> Budget | None:
+    """The one that is asked for; or the gate of a recipe whose activation is to be chosen, which takes a limit."""
+    if recipe.activation == "auto" and "openvino" not in options.targets:
+        raise UsageError(
+            "the activation is chosen by the latency of OpenVINO's model, which --target leaves out: name one, "
+            "--activation gelu or hardswish"
+        )
+    if recipe.activation == "auto" and options.budget is None:
+        return Budget(recipe.max_drop_points)
+    return options.budget
+
+
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
 
@@ -187,15 +201,17 @@ class Preparing:
     def prepared(self, recipe: Recipe) -> Prepared:
         """Equalised and captured, with what its training takes."""
         drawn, _ = self.calibration(recipe)
-        key = (recipe.samples, recipe.equalize_strength, recipe.activation)
+        key = (recipe.samples, recipe.equalize_strength, recipe.activation, recipe.activation_places)
         if key not in self._plain:
             self._plain[key] = prepare(self.folded, drawn.images.first(recipe.samples), recipe, self.work)
         settings = recipe.training
         if settings is None:
             return self._plain[key]
         images = drawn.images.first(settings.images)
-        made_by = (recipe.samples, recipe.batch, recipe.equalize_strength, recipe.activation, recipe.ranges, settings)
-        whole, start = f"{self.key} {drawn.record} {made_by}", f"{recipe.samples}-{recipe.ranges}"
+        activation = (recipe.activation, *recipe.activation_places)
+        made_by = (recipe.samples, recipe.batch, recipe.equalize_strength, activation, recipe.ranges, settings)
+        whole = f"{self.key} {drawn.record} {made_by}"
+        start = "-".join((str(recipe.samples), recipe.ranges, *activation))
         job = QATJob(images, settings, self.seed, self.states, whole, recipe.method, start)
         return replace(self._plain[key], qat=job)
 
@@ -220,7 +236,7 @@ def _within(
     key += f"{machine.cpu} {machine.logical_cores}"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix=TRIALS, dir=kept.parent)))
-        images = preparing.prepared(replace(recipe, method="ptq")).images
+        images = preparing.prepared(replace(recipe.unchanged, method="ptq")).images
         head = preparing.source.head
         job = ExportJob(folder_of(folder), data.spec, preparing.folded, images, probe, work, head)
         trials = Trials(job, data.held_out, preparing.prepared, stack)

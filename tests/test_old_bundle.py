@@ -40,7 +40,7 @@ def as_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
     manifest = as_version_2(manifest)
     recipe, folded = dict(manifest.pop("recipe")), manifest.pop("fold")
     # there was one method, and one kind of ranges; a report of before has none of these
-    for name in ("method", "qat", "reconstruction", "ranges", "float_layers"):
+    for name in ("method", "qat", "reconstruction", "ranges", "float_layers", "activation_places"):
         recipe.pop(name, None)
     recipe["tensorrt_schemes"] = ",".join(recipe["tensorrt_schemes"])
     recipe["fold_max_relative_error"] = folded.pop("max_relative_error")

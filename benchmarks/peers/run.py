@@ -21,7 +21,7 @@ import torch
 from common import arguments, calibration, demo, write_result
 
 from edge_van.bundle.records import Accuracy
-from peers import app_check, nncf_default, ort_static, ours, torch_models
+from peers import app_check, executorch_xnnpack, mnn, nncf_default, ort_static, ours, torch_models
 from peers.accuracy import measure
 from peers.latency import DISTURBED, Timed, ratios, time_peers
 from peers.peer import Peer, Unavailable, attempt, openvino_peer
@@ -89,6 +89,8 @@ def build(train: Path, size: int, samples: int, folder: Path) -> Built:
         openvino_peer("openvino", "ours; OpenVINO", irs["openvino"]),
         *attempt(nncf_default.NAMES, lambda: nncf_default.build(loaded, spec, images, folder)),
         *attempt(ort_static.NAMES, lambda: ort_static.build(van, spec, images, folder)),
+        *attempt(executorch_xnnpack.NAMES, lambda: executorch_xnnpack.build(van, spec, images, folder)),
+        *attempt(mnn.NAMES, lambda: mnn.build(van, spec, images, folder)),
         *torch_models.build(van, spec, images),
     ]
     missing = tuple(f for f in found if isinstance(f, Unavailable))

@@ -40,7 +40,7 @@ def bargains(job: ExportJob, float_network: Path) -> tuple[str, ...]:
     noise = _noise(job, float_network, pixels)
     image = as_sent(pixels[:1], job.spec)
     with work.reporter.stage("Timing each layer"):
-        fp32, int8 = (_times(job.place(file), image) for file in (FP32_IR, INT8_IR))
+        fp32, int8 = (layer_times(job.place(file), image) for file in (FP32_IR, INT8_IR))
     cost = {name: max(fp32.get(name, 0.0) - int8.get(name, 0.0), SMALLEST_COST_MS) for name in noise}
     return tuple(sorted(noise, key=lambda name: -noise[name] / cost[name]))
 
@@ -68,7 +68,7 @@ def _noise(job: ExportJob, float_network: Path, pixels: NDArray[np.uint8]) -> di
     return noise
 
 
-def _times(path: Path, image: NDArray[Any]) -> dict[str, float]:
+def layer_times(path: Path, image: NDArray[Any]) -> dict[str, float]:
     """Milliseconds of all kernels that carry a layer's name."""
     sums: dict[str, float] = {}
     with OpenVINOSession(path, profile=True) as session:

@@ -12,6 +12,7 @@ import msgspec
 
 from edge_van.bundle.budget_record import Rung
 from edge_van.bundle.manifest import check_rungs
+from edge_van.bundle.recipe import ACTIVATION_PLACES
 from edge_van.checkpoint.training_state import SUFFIX, take_over
 from edge_van.errors import CheckpointError, UsageError
 from edge_van.model.layer_names import part_of
@@ -21,13 +22,15 @@ from edge_van.storage.files import replace_file
 @dataclass(frozen=True)
 class _Kept:
     """``smallest_high``: where the interval of FP32 against itself ends; ``ranking``: layers, the one first that gains
-    most for its time. ``is_finished``: no rung is missing, and none keeps the budget that was given."""
+    most for its time; ``places``, where another activation pays, likewise. ``is_finished``: no rung is missing, and
+    none keeps the budget that was given."""
 
     key: str
     rungs: dict[str, Rung] = field(default_factory=dict)
     states: tuple[str, ...] = ()  # names of the trainings' files that its rungs wrote
     smallest_high: float | None = None
     ranking: tuple[str, ...] = ()
+    places: tuple[str, ...] | None = None
     is_finished: bool = False
 
 
@@ -45,6 +48,7 @@ class Memory:
                 self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
                 check_rungs(tuple(self._kept.rungs.values()))
                 _check_ranking(self._kept.ranking)
+                _check_places(self._kept.places or ())
             except (OSError, ValueError, RecursionError, UsageError) as error:
                 raise CheckpointError(
                     f"{path} cannot be read as the rungs of a ladder: delete it to start anew"
@@ -72,6 +76,10 @@ class Memory:
     def ranking(self) -> tuple[str, ...]:
         return self._kept.ranking
 
+    @property
+    def places(self) -> tuple[str, ...] | None:
+        return self._kept.places
+
     def keep_rung(self, key: str, rung: Rung) -> None:
         own = {name for name, written in self._written().items() if self._before.get(name) != written}
         states = tuple(sorted(own.union(self._kept.states)))
@@ -83,6 +91,9 @@ class Memory:
     def keep_ranking(self, layers: tuple[str, ...]) -> None:
         self._keep(replace(self._kept, ranking=layers))
 
+    def keep_places(self, places: tuple[str, ...]) -> None:
+        self._keep(replace(self._kept, places=places))
+
     def finish(self) -> None:
         """The ladder ends: what is kept may be another's."""
         self._keep(replace(self._kept, is_finished=True))
@@ -93,6 +104,11 @@ class Memory:
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept
         replace_file(self._path, msgspec.json.encode(kept))
+
+
+def _check_places(places: tuple[str, ...]) -> None:
+    if len(set(places)) < len(places) or not set(places) <= set(ACTIVATION_PLACES):
+        raise ValueError("a place twice, or one that no VAN has")
 
 
 def _check_ranking(layers: tuple[str, ...]) -> None:

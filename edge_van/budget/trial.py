@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_van.budget.float_layers import bargains
+from edge_van.budget.activations import KIND, activation_bargains
+from edge_van.budget.float_layers import bargains, layer_times
 from edge_van.bundle.budget_record import Rung
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.recipe import Recipe
@@ -20,7 +21,7 @@ from edge_van.errors import VerificationError
 from edge_van.evaluation.accuracy import measure_accuracy
 from edge_van.evaluation.remembered import Remembered
 from edge_van.export.job import ExportJob
-from edge_van.export.models import export_fp32, export_int8
+from edge_van.export.models import as_sent, export_fp32, export_int8
 from edge_van.export.onnx import export_onnx
 from edge_van.images.sets import ImageSet
 from edge_van.quantization.run import Graphs, Prepared, openvino_scheme_of
@@ -69,6 +70,8 @@ class Trials:
             ranges=recipe.ranges,
             samples=recipe.samples,
             float_layers=recipe.float_layers,
+            activation=recipe.activation,
+            activation_places=recipe.activation_places,
             metric=worst.name,
             int8_percent=worst.int8_percent,
             drop_points=worst.drop_points,
@@ -91,9 +94,20 @@ class Trials:
         export_onnx(prepared.equalized, network, self.job.check_images)
         return bargains(replace(self.job, images=prepared.images), network)
 
+    def activation_bargains(self, recipe: Recipe) -> tuple[str, ...]:
+        """Places where hard-swish pays for a recipe that trains nothing, the best first."""
+        times = []
+        for activation in ("gelu", KIND):
+            self.make(replace(recipe, activation=activation))
+            with self.job.work.reporter.stage("Timing each layer"):
+                image = as_sent(self.job.check_pixels[:1], self.job.spec)
+                times.append(layer_times(self.job.place(INT8_IR), image))
+        return activation_bargains(self.job, *times)
+
     def make(self, recipe: Recipe) -> None:
         """The files of OpenVINO's INT8 model."""
-        key = (recipe.method, recipe.training, recipe.ranges, recipe.samples)
+        how = (recipe.method, recipe.training, recipe.ranges, recipe.samples)
+        key = (*how, recipe.activation, recipe.activation_places)
         if key not in self._graphs:
             self._graphs[key] = Graphs(self.prepare_for(recipe), self.job.work)
         export_int8(self.job, self._graphs[key].of(openvino_scheme_of(recipe)))

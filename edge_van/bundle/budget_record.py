@@ -54,6 +54,8 @@ class Rung:
     speedup: float
     speedup_interval: Interval
     seconds: float
+    activation: str = "gelu"
+    activation_places: tuple[str, ...] = ()  # where it stands; none: everywhere
 
     def is_worth_it(self, asked_float_layers: tuple[str, ...]) -> bool:
         """Nobody wants more layers in float than asked for that make INT8 slower than FP32, which loses nothing."""

@@ -13,7 +13,7 @@ import msgspec
 
 from edge_van.bundle.budget_record import BudgetRecord, Rung
 from edge_van.bundle.layout import GOLDEN, PRECISIONS
-from edge_van.bundle.recipe import METHODS, RANGES
+from edge_van.bundle.recipe import ACTIVATION_PLACES, ACTIVATIONS, METHODS, RANGES
 from edge_van.bundle.records import (
     LARGEST,
     MANIFEST_SCHEMA_VERSION,
@@ -201,6 +201,7 @@ def check_rungs(rungs: tuple[Rung, ...]) -> None:
         or not all(0.0 <= share <= 100.0 for r in rungs for share in (r.int8_percent, r.agreement_percent))
         or not all(abs(r.logit_sqnr_db) < LARGEST and 0.0 <= r.seconds < LARGEST for r in rungs)
         or not all(r.method in METHODS and r.ranges in RANGES for r in rungs)
+        or not all(r.activation in ACTIVATIONS and set(r.activation_places) <= set(ACTIVATION_PLACES) for r in rungs)
     ):
         raise ValueError("a rung has a figure that is none")
 

@@ -5,7 +5,7 @@ In: values. Out: a frozen record that checks itself; ``quantization.recipe`` rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge_van.errors import UsageError
 
@@ -24,7 +24,9 @@ TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
 
 TENSORRT_FLOATS = ("float16", "float32")
 TENSORRT_INPUTS = ("float32", "uint8")
-ACTIVATIONS = ("gelu", "hardswish")
+ACTIVATIONS = ("gelu", "hardswish", "relu", "auto")
+ACTIVATION_PLACES = tuple(f"block{stage}.{part}" for stage in range(1, 5) for part in ("attn", "mlp"))
+"""Where a VAN has GELUs: behind the first 1x1 of a stage's attentions, behind the 3x3 of its feed-forwards."""
 MAX_SAMPLES = 100_000
 MAX_BATCH = 256
 METHODS = ("ptq", "reconstruction", "qat")
@@ -71,7 +73,9 @@ class Recipe:
 
     samples            calibration images, 1 to 100000
     equalize_strength  exponent of the channel equalisation, 0 (none) to 1 (complete)
-    activation         "gelu" as trained, or "hardswish", faster and not quite the same function
+    activation         "gelu" as trained; "hardswish", faster and not quite the same function; "relu", faster still and
+                       another function, to be trained; "auto", hard-swish where that pays and the drop allows it
+    activation_places  where it stands, of block1.attn, block1.mlp to block4.mlp; none: everywhere
     openvino_scheme    the scheme of the OpenVINO model
     tensorrt_schemes   the schemes of the Q/DQ ONNX files, one file each
     tensorrt_float     what the rest of those graphs computes in: "float16" or "float32"
@@ -103,11 +107,17 @@ class Recipe:
     reconstruction: QATSettings = field(default_factory=for_reconstruction)
     ranges: str = "squared_error"
     float_layers: tuple[str, ...] = ()
+    activation_places: tuple[str, ...] = ()
 
     @property
     def training(self) -> QATSettings | None:
         """What its method trains by; None for "ptq"."""
         return {"qat": self.qat, "reconstruction": self.reconstruction}.get(self.method)
+
+    @property
+    def unchanged(self) -> Recipe:
+        """With the network as it is given where the activation is yet to be chosen."""
+        return replace(self, activation="gelu") if self.activation == "auto" else self
 
     @property
     def images(self) -> int:
@@ -124,6 +134,16 @@ class Recipe:
         _check_number("max_drop_points", self.max_drop_points, 100)
         if self.activation not in ACTIVATIONS:
             raise UsageError(f"activation is one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        places = self.activation_places
+        are_places = isinstance(places, tuple) and all(place in ACTIVATION_PLACES for place in places)
+        if not are_places or len(set(places)) < len(places):
+            raise UsageError(
+                f"activation_places is a list of {', '.join(ACTIVATION_PLACES)}, each at most once; got {places!r}"
+            )
+        if places and self.activation not in ("hardswish", "relu"):
+            raise UsageError(
+                f"activation_places is where hardswish or relu stands; the activation is {self.activation}"
+            )
         if self.ranges not in RANGES:
             raise UsageError(f"ranges is one of {', '.join(RANGES)}; got {self.ranges!r}")
         layers = self.float_layers

@@ -49,7 +49,12 @@ _PATH = FilePath()
     type=click.Choice(METHODS),
     help="qat: train the quantised network on the calibration images.  [default: the recipe's, ptq]",
 )
-@click.option("--activation", type=click.Choice(ACTIVATIONS), help="hardswish: faster, a little less accurate.")
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    help="hardswish: faster, a little less accurate. relu: faster still, with --method qat. auto: hardswish where it "
+    "pays and --max-drop allows it.  [default: the recipe's, gelu]",
+)
 @click.option("--target", default=",".join(TARGET_NAMES), show_default=True, help="What to write, with commas.")
 @click.option(
     "--max-drop",

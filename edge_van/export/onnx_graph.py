@@ -256,6 +256,7 @@ _TRANSLATORS: dict[str, _Translator] = {
     "add": _elementwise("Add"),
     "gelu": _gelu,
     "hardswish": _elementwise("HardSwish"),
+    "relu": _elementwise("Relu"),
     "layer_norm": _layer_norm,
     "flatten": _reshape,
     "reshape": _reshape,

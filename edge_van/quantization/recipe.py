@@ -27,7 +27,7 @@ def load_recipe(path: Path | None = None) -> Recipe:
     if path is not None:
         own = _read(path)
         values |= own | {table: values.get(table, {}) | own.get(table, {}) for table in _TABLES}
-    for key in ("tensorrt_schemes", "float_layers"):
+    for key in ("tensorrt_schemes", "float_layers", "activation_places"):
         if isinstance(names := values.get(key), list):
             values[key] = tuple(names)
     try:

@@ -16,9 +16,9 @@ from edge_van.checkpoint.training_state import SUFFIX
 from edge_van.errors import UsageError
 from edge_van.model.fold import FoldedVAN
 from edge_van.progress import Work
+from edge_van.quantization.activations import with_activation
 from edge_van.quantization.calibration import CalibrationImages
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.histograms import Histograms
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.qat import Resume, quantization_aware
@@ -89,7 +89,7 @@ class Prepared:
 def prepare(folded: FoldedVAN, images: CalibrationImages, recipe: Recipe, work: Work) -> Prepared:
     """Put in the recipe's activation, equalise the channels, capture the graph."""
     with work.reporter.stage("Equalising channels"):
-        source = with_hardswish(folded) if recipe.activation == "hardswish" else folded
+        source = with_activation(folded, recipe.activation, recipe.activation_places)
         equalized = equalize(source, images, strength=recipe.equalize_strength)
         float_network, captured = equalized if source is folded else folded, capture(equalized)
         return Prepared(folded, float_network, equalized, captured, images, Histograms(captured, images))

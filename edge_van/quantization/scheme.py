@@ -57,7 +57,7 @@ _VIEWS = (
     torch.ops.aten.reshape.default,
     torch.ops.aten.view.default,
 )
-_ACTIVATIONS = (torch.ops.aten.gelu.default, torch.ops.aten.hardswish.default)
+_ACTIVATIONS = (torch.ops.aten.gelu.default, torch.ops.aten.hardswish.default, torch.ops.aten.relu.default)
 _GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
 _BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
 

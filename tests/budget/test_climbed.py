@@ -6,10 +6,12 @@ import json
 import signal
 from pathlib import Path
 
+import onnx
 import pytest
 from cli_samples import image_folders, narrow_checkpoint, start
 
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
+from edge_van.bundle.recipe import ACTIVATION_PLACES
 from edge_van.checkpoint.training_state import RUNGS
 
 RECIPE = """
@@ -90,6 +92,37 @@ def test_killed_on_each_rung_it_repeats_none(flags: tuple[object, ...], tmp_path
     assert measured(err) == []
     assert not kept.exists()
     agrees(open_bundle(tmp_path / "b"), ["as asked"])
+
+
+def test_an_activation_is_chosen_and_recorded(flags: tuple[object, ...], tmp_path: Path) -> None:
+    """How much a narrow VAN gains by hard-swish is noise: whatever is taken, all files and records say the same."""
+    before = BRIEFLY + "from edge_van.budget import activations\nactivations.LEAST_GAIN = 0.0\n"
+    wide = (*flags[:-1], 100, "--activation", "auto", "--output", tmp_path / "b")
+    process = start(*wide, before=before)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    bundle = open_bundle(tmp_path / "b")
+    record, recipe = bundle.manifest.budget, bundle.manifest.recipe
+    assert record is not None
+    [taken] = record.rungs
+    assert (recipe.activation, recipe.activation_places) == (taken.activation, taken.activation_places)
+    assert recipe.activation in ("gelu", "hardswish")
+    kinds = [node.op_type for node in onnx.load(bundle.file("onnx/model_openvino.onnx")).graph.node]
+    places = len(recipe.activation_places)
+    assert (kinds.count("HardSwish") > 0) == (places > 0)
+    assert (kinds.count("Gelu") > 0) == (places < len(ACTIVATION_PLACES))
+    assert "hard-swish in" in taken.name if places else taken.name == "as asked"
+    float_kinds = {node.op_type for node in onnx.load(bundle.file("onnx/model.onnx")).graph.node}
+    assert "Gelu" in float_kinds
+    assert "HardSwish" not in float_kinds
+
+
+def test_an_activation_is_not_chosen_for_devices_alone(flags: tuple[object, ...], tmp_path: Path) -> None:
+    process = start(*flags[:-4], "--activation", "auto", "--target", "tensorrt", "--output", tmp_path / "b")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "the activation is chosen by the latency of OpenVINO's model" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def agrees(bundle: Bundle, tried: list[str]) -> None:

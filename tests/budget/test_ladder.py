@@ -43,6 +43,8 @@ class Given:
     made: list[Recipe] = field(default_factory=list)
     is_ready: bool = False
     ranked: int = 0
+    places: tuple[str, ...] = ("block1.mlp", "block2.mlp", "block1.attn")
+    weighed: int = 0
 
     def fp32(self, recipe: Recipe) -> Any:
         self.is_ready = True
@@ -57,7 +59,12 @@ class Given:
         speed = self.fp32_ms / ms
         how = (recipe.method, recipe.ranges, recipe.samples, recipe.float_layers)
         figures = ("top-1", 50.0, drop, around, drop, 97.0, 25.0, ms, speed, Interval(speed, speed), 9.0)
-        return Rung(name, *how, *figures)
+        return Rung(name, *how, *figures, recipe.activation, recipe.activation_places)
+
+    def activation_bargains(self, recipe: Recipe) -> tuple[str, ...]:
+        assert (recipe.method, recipe.activation, recipe.float_layers) == ("ptq", "gelu", ())
+        self.weighed += 1
+        return self.places
 
     def bargains(self, recipe: Recipe) -> tuple[str, ...]:
         assert recipe.method == "ptq"
@@ -283,3 +290,49 @@ def test_a_bundle_that_came_out_otherwise_fails_the_gate(tmp_path: Path) -> None
     budget_gate(record, kept)
     with pytest.raises(AccuracyGateError, match=r"reaches \+0\.60"):
         budget_gate(record, replace(kept, drop_interval=Interval(-0.1, 0.6)))
+
+
+AUTO = replace(RECIPE, activation="auto")
+
+
+def test_hard_swish_everywhere_it_pays_is_tried_first(tmp_path: Path) -> None:
+    given = Given(lambda recipe: 0.1)
+    found = climb(given, tmp_path, Budget(0.5), AUTO)
+    assert names(found) == ["hard-swish in block1.mlp block2.mlp block1.attn"]
+    assert (found.recipe.activation, found.recipe.activation_places) == ("hardswish", given.places)
+    assert found.record.rungs[0].activation_places == given.places
+
+
+def test_fewer_places_each_trained_too_and_then_the_network_as_it_is(tmp_path: Path) -> None:
+    def drop(recipe: Recipe) -> float:
+        return 0.1 if recipe.activation == "gelu" else 0.5 + 0.1 * len(recipe.activation_places)
+
+    given = Given(drop)
+    found = climb(given, tmp_path, Budget(0.5), AUTO)
+    assert names(found) == [
+        "hard-swish in block1.mlp block2.mlp block1.attn",
+        "hard-swish in block1.mlp block2.mlp block1.attn, reconstruction",
+        "hard-swish in block1.mlp block2.mlp",
+        "hard-swish in block1.mlp block2.mlp, reconstruction",
+        "hard-swish in block1.mlp",
+        "hard-swish in block1.mlp, reconstruction",
+        "as asked",
+    ]
+    assert found.recipe == RECIPE
+    assert climb(replace(given, stop_after=len(given.made)), tmp_path, Budget(0.5), AUTO).recipe == RECIPE
+    assert given.weighed == 1  # remembered
+
+
+def test_training_may_be_what_makes_it_fit(tmp_path: Path) -> None:
+    def drop(recipe: Recipe) -> float:
+        return 0.1 if recipe.method == "reconstruction" and len(recipe.activation_places) == 2 else 1.0
+
+    found = climb(Given(drop), tmp_path, Budget(0.5), AUTO)
+    assert found.record.rungs[found.record.chosen].name == "hard-swish in block1.mlp block2.mlp, reconstruction"
+    assert found.recipe.method == "reconstruction"
+    assert found.recipe.activation_places == ("block1.mlp", "block2.mlp")
+
+
+def test_where_it_pays_nowhere_nothing_is_changed(tmp_path: Path) -> None:
+    found = climb(Given(lambda recipe: 0.1, places=()), tmp_path, Budget(0.5), AUTO)
+    assert names(found) == ["as asked"]

@@ -349,7 +349,13 @@ def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
     assert read.recipe.tensorrt_schemes == ("int8", "int8_pointwise")
     found = {**asdict(read.recipe), "tensorrt_schemes": "int8,int8_pointwise"}
     since = {"method": "ptq", "qat": asdict(QATSettings()), "reconstruction": asdict(for_reconstruction())}
-    assert found == {**flat, **since, "ranges": "squared_error", "float_layers": ()}  # there was nothing else
+    assert found == {
+        **flat,
+        **since,
+        "ranges": "squared_error",
+        "float_layers": (),
+        "activation_places": (),
+    }  # there was nothing else
     assert [entry.path for entry in read.files] == [entry["path"] for entry in raw["files"]]
     assert read.accuracy is not None
     assert read.accuracy.int8_percent == raw["accuracy"]["top1_int8_percent"]

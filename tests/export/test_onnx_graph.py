@@ -19,8 +19,8 @@ from edge_van.export.onnx_graph import OPSET, to_onnx
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
+from edge_van.quantization.activations import with_activation
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import MAX_BATCH, capture, post_training_quantize, quiet_capture
 from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import open_model
@@ -83,7 +83,7 @@ def _digest(*parts: Any) -> str:
 def test_it_is_the_graph_that_torch_exports(folded: FoldedVAN, images: Callable[..., Tensor], kind: str) -> None:
     """GELU in the schemes, hard-swish in the float network."""
     if kind == "float":
-        graph = capture(with_hardswish(folded))
+        graph = capture(with_activation(folded, "hardswish"))
     else:
         batches = [images(4, *SIZE, seed=1)]
         graph = post_training_quantize(equalize(folded, batches), batches, SCHEMES[kind]).graph

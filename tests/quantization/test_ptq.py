@@ -14,8 +14,8 @@ from torch.fx import GraphModule, Node
 from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
+from edge_van.quantization.activations import with_activation
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.hardswish import with_hardswish
 from edge_van.quantization.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
 from edge_van.quantization.scheme import LAYERS, SCHEMES, Role, VANQuantizer
 
@@ -98,7 +98,7 @@ def test_any_batch_size(quantized: QuantizedVAN, folded: FoldedVAN, images: Imag
 def test_a_copied_capture_is_a_capture(folded: FoldedVAN, batches: list[Tensor], changed: str):
     """What most tests get (``captured_once``): of a structure that another network had, with other weights."""
     if changed == "hardswish":
-        folded = with_hardswish(folded)
+        folded = with_activation(folded, "hardswish")
     elif changed == "equalised":
         folded = equalize(folded, batches)
     torch.manual_seed(5)
