@@ -34,6 +34,8 @@ def main() -> None:
         "classes": manifest.num_classes,
         "size_px": [height, width],
         "method": manifest.method,
+        "activation": manifest.recipe.activation,
+        "activation_places": manifest.recipe.activation_places,
         "calibration_images": manifest.calibration.images,
         "accuracy": {key: value for key, value in asdict(accuracy).items() if key != "classes"},
         "latency": asdict(latency),
@@ -49,7 +51,8 @@ def main() -> None:
             f"{row.name:6s} {row.median_ms:7.2f} ms  {row.ratio:.2f} ({row.ratio_interval.low:.2f} to "
             f"{row.ratio_interval.high:.2f})"
         )
-    write_result(args, content, f"{width}px-{manifest.checkpoint.partition('.')[0]}")
+    activation = "" if manifest.recipe.activation == "gelu" else f"-{manifest.recipe.activation}"
+    write_result(args, content, f"{width}px-{manifest.checkpoint.partition('.')[0]}{activation}")
 
 
 if __name__ == "__main__":

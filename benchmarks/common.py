@@ -22,6 +22,7 @@ from edge_van.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from edge_van.images.sets import open_images
 from edge_van.input_spec import InputSpec
 from edge_van.machine import describe_machine
+from edge_van.model.van import VAN
 from edge_van.quantization.calibration import CalibrationImages, load_calibration
 from edge_van.runtimes.openvino import load_openvino
 
@@ -55,6 +56,17 @@ def checkpoint_or_demo(args: argparse.Namespace) -> tuple[LoadedCheckpoint, Inpu
         return *demo(args.size), ""
     loaded = load_checkpoint(args.checkpoint)
     return loaded, replace(loaded.spec, size=(args.size, args.size)), args.checkpoint.name.partition(".")[0]
+
+
+def network(args: argparse.Namespace, size: int) -> tuple[LoadedCheckpoint, InputSpec]:
+    """At ``size`` pixels the network of ``args.checkpoint`` or the demo; with ``args.variant`` one of random weights
+    (seed 0), which has a VAN's times and no accuracy."""
+    path = asset(DEMO_CHECKPOINT) if args.checkpoint is None else args.checkpoint
+    loaded = load_checkpoint(path)
+    if args.variant is not None:
+        torch.manual_seed(0)
+        loaded = replace(loaded, van=VAN(args.variant, loaded.van.num_classes).eval())
+    return loaded, replace(loaded.spec, size=(size, size))
 
 
 def calibration(train: Path, spec: InputSpec, samples: int, batch: int = 25, seed: int = 0) -> CalibrationImages:

@@ -9,7 +9,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tables import arm, budget, bundles, classifier, common, gate, models, peers, qat, scaling, tensorrt, training
+from tables import (
+    arm,
+    budget,
+    bundles,
+    classifier,
+    common,
+    gate,
+    models,
+    peers,
+    qat,
+    scaling,
+    speed,
+    tensorrt,
+    training,
+)
 
 HERE = Path(__file__).parent
 README, PAGE = HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md"
@@ -28,7 +42,7 @@ commands.
 | drop | top-1 of FP32 minus top-1 of the model, on the same images; negative where the model has more of them right |
 | agreement | share of the images that get the same class as from FP32 |
 | logit SQNR | signal to quantisation noise of the logits, against those of FP32 |
-| exactly | the Q/DQ graph as it is written, computed by ONNX Runtime without integer kernels |
+| exactly | the Q/DQ graph as it is written, computed without integer kernels |
 | ships | part of a bundle by default |
 | folded | without BatchNorm: [how it works](how-it-works.md#1-fold) |
 """
@@ -46,6 +60,8 @@ TABLES = (
     ("ratio_stability", scaling.stability),
     ("clock", peers.clock),
     ("peers", peers.peers),
+    ("roofline", speed.roofline),
+    ("throughput", speed.throughput),
     ("scaling", scaling.scaling),
     ("tensorrt_engines", tensorrt.engines),
     ("ptq_cost", models.cost),

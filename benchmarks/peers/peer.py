@@ -53,9 +53,9 @@ class FunctionSession(Session):
         self._forward = None
 
 
-def openvino_peer(name: str, how: str, path: Path) -> Peer:
-    """An IR run by OpenVINO in float32 where it is not INT8, with the latency hint."""
-    return Peer(name, how, lambda threads: open_model("openvino", path, threads=threads))
+def openvino_peer(name: str, how: str, path: Path, precision: str = "f32") -> Peer:
+    """An IR run by OpenVINO in ``precision`` where it is not INT8, with the latency hint."""
+    return Peer(name, how, lambda threads: open_model("openvino", path, threads=threads, precision=precision))
 
 
 def attempt(names: Iterable[str], build: Callable[[], list[Peer]]) -> list[Peer | Unavailable]:

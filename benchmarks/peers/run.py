@@ -3,6 +3,7 @@
 In: training images (to calibrate on) and test images. Out: a table and a JSON: accuracy at ``--size`` of every model
 against our FP32 one on the same images, latency of all in turns at every ``--latency-size``, and our clock beside
 OpenVINO's ``benchmark_app`` on our two IRs. A tool that cannot be run here stands in the JSON with its reason.
+``--checkpoint`` is another network, ``--variant`` one of random weights, of which only the times are measured.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks folder, for what its scripts share
 
 import torch
-from common import arguments, calibration, demo, write_result
+from common import arguments, calibration, network, write_result
 
 from edge_van.bundle.records import Accuracy
+from edge_van.model.variants import VARIANTS
+from edge_van.runtimes.openvino import has_bf16
 from peers import app_check, executorch_xnnpack, mnn, nncf_default, ort_static, ours, torch_models
 from peers.accuracy import measure
 from peers.latency import DISTURBED, Timed, ratios, time_peers
@@ -44,6 +47,10 @@ class Built:
 def main() -> None:
     """Build, measure accuracy, time, check the clock, print, write."""
     parser = arguments(__doc__ or "")
+    parser.add_argument("--checkpoint", type=Path, help="in place of the demo")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="random weights: times only")
+    parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="peers that are left out")
+    parser.add_argument("--no-accuracy", action="store_true", help="times only")
     parser.add_argument("--limit", type=int, help="test images for the accuracy; all of them if left out")
     parser.add_argument("--latency-size", type=int, nargs="*", default=[64, 224], help="pixels; none: no timing")
     parser.add_argument("--latency-samples", type=int, default=50, help="to calibrate on where only the time counts")
@@ -53,50 +60,70 @@ def main() -> None:
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)  # before anything is compiled: inductor writes the number into its code
-    loaded, spec = demo(args.size)
+    loaded, spec = network(args, args.size)
+    is_timed_only = args.no_accuracy or args.variant is not None
     with tempfile.TemporaryDirectory() as name:
-        built = build(args.train, args.size, args.samples, Path(name))
-        accuracy = measure(
-            built.peers, BASELINE, args.test, spec, loaded.van.num_classes, threads=threads, limit=args.limit
-        )
-        print_accuracy(accuracy, built)
+        accuracy: dict[str, Accuracy] = {}
+        if not is_timed_only:
+            built = build(args, args.size, args.samples, Path(name))
+            accuracy = measure(
+                built.peers, BASELINE, args.test, spec, loaded.van.num_classes, threads=threads, limit=args.limit
+            )
+            print_accuracy(accuracy, built)
         speed = []
         for size in args.latency_size:
-            models = built
-            if size != args.size:
+            if is_timed_only or size != args.size:
                 folder = Path(name) / f"{size}px"
                 folder.mkdir()
-                models = build(args.train, size, args.latency_samples, folder)
+                models = build(args, size, args.latency_samples, folder)
+            else:
+                models = built
             speed.append(time_all(models, size, threads, args))
     content = {
         "threads": threads,
         "accuracy": accuracy,
-        "how": {peer.name: peer.how for peer in built.peers},
-        "unavailable": built.unavailable,
+        "how": {peer.name: peer.how for peer in models.peers},
+        "unavailable": models.unavailable,
         "latency": speed,
+        "network": network_name(args),
     }
-    write_result(args, content)
+    label = args.variant or (args.checkpoint and args.checkpoint.name.partition(".")[0]) or ""
+    write_result(args, content, f"{label}{'-times' if is_timed_only else ''}".lstrip("-"))
 
 
-def build(train: Path, size: int, samples: int, folder: Path) -> Built:
+def network_name(args: Any) -> str:
+    """For the table's heading."""
+    if args.variant is not None:
+        return f"VAN-{args.variant.upper()} of random weights"
+    return "the demo checkpoint" if args.checkpoint is None else str(args.checkpoint.name)
+
+
+def build(args: Any, size: int, samples: int, folder: Path) -> Built:
     """Every model at ``size`` pixels, calibrated on the same images."""
-    loaded, spec = demo(size)
-    images = calibration(train, spec, samples)
+    loaded, spec = network(args, size)
+    images = calibration(args.train, spec, samples)
     van = loaded.van.eval()
     irs = ours.build(van, spec, images, folder)
-    found: list[Peer | Unavailable] = [
-        openvino_peer("fp32", "FP32, folded; OpenVINO", irs["fp32"]),
-        openvino_peer("openvino", "ours; OpenVINO", irs["openvino"]),
-        *attempt(nncf_default.NAMES, lambda: nncf_default.build(loaded, spec, images, folder)),
-        *attempt(ort_static.NAMES, lambda: ort_static.build(van, spec, images, folder)),
-        *attempt(executorch_xnnpack.NAMES, lambda: executorch_xnnpack.build(van, spec, images, folder)),
-        *attempt(mnn.NAMES, lambda: mnn.build(van, spec, images, folder)),
-        *torch_models.build(van, spec, images),
+    makers: list[tuple[Sequence[str], Callable[[], list[Peer]]]] = [
+        (nncf_default.NAMES, lambda: nncf_default.build(loaded, spec, images, folder)),
+        (ort_static.NAMES, lambda: ort_static.build(van, spec, images, folder)),
+        (executorch_xnnpack.NAMES, lambda: executorch_xnnpack.build(van, spec, images, folder)),
+        (mnn.NAMES, lambda: mnn.build(van, spec, images, folder)),
     ]
+    found: list[Peer | Unavailable] = [openvino_peer(name, ours.HOW[name], path) for name, path in irs.items()]
+    if has_bf16():
+        how = {"fp32": "BF16, folded; OpenVINO", "openvino": "ours, the rest in BF16; OpenVINO"}
+        found += [openvino_peer(f"{name}_bf16", words, irs[name], precision="bf16") for name, words in how.items()]
+    for names, make in makers:
+        if not set(names) <= set(args.without):
+            found += attempt(names, make)
+    found += torch_models.build(van, spec, images, set(torch_models.NAMES) - set(args.without))
+    found = [peer for peer in found if peer.name not in args.without]
     missing = tuple(f for f in found if isinstance(f, Unavailable))
     for peer in missing:
         print(f"{peer.name} cannot be run here: {peer.reason}", flush=True)
-    return Built(tuple(f for f in found if isinstance(f, Peer)), missing, irs)
+    clocked = {name: irs[name] for name in ours.CLOCKED}
+    return Built(tuple(f for f in found if isinstance(f, Peer)), missing, clocked)
 
 
 def time_all(built: Built, size: int, threads: int, args: Any) -> dict[str, Any]:

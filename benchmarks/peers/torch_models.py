@@ -6,7 +6,7 @@ Followed: torchao's tutorial "PyTorch 2 Export Quantization with X86 Backend thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -29,12 +29,18 @@ HOW = {
 }
 
 
-def build(van: VAN, spec: InputSpec, images: CalibrationImages) -> list[Peer | Unavailable]:
-    """All four. ``torchao_folded`` is there because torchao's own fusing of BatchNorms changes an unfolded VAN."""
+def build(
+    van: VAN, spec: InputSpec, images: CalibrationImages, wanted: Collection[str] = NAMES
+) -> list[Peer | Unavailable]:
+    """Those ``wanted``. ``torchao_folded`` is there because torchao's own fusing of BatchNorms changes an unfolded
+    VAN."""
     classes = van.num_classes
     example = torch.zeros(1, 3, *spec.size)
 
     def peer(name: str, make: Callable[[], Callable[[Tensor], Tensor]]) -> list[Peer | Unavailable]:
+        if name not in wanted:
+            return []
+
         def built() -> list[Peer]:
             forward = on_arrays(make())
             forward(example.numpy())  # torch.compile compiles here, and fails here where it cannot

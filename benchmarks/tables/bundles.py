@@ -5,6 +5,8 @@ In: its results. Out: lines of Markdown.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tables.common import Results, cpu, sources
 
 
@@ -30,7 +32,15 @@ def bundles(results: Results) -> list[str]:
                 top1, worth = measured[row["name"]]
                 span = row["ratio_interval"]
                 ratio = f"{row['ratio']:.2f} ({span['low']:.2f} to {span['high']:.2f})"
-                lines.append(
-                    f"{first} {row['name'].upper()} | {top1:.2f} | {worth} | {row['median_ms']:.2f} | {ratio} |"
-                )
+                model = row["name"].upper() + (_made(result) if row["name"] == "int8" else "")
+                lines.append(f"{first} {model} | {top1:.2f} | {worth} | {row['median_ms']:.2f} | {ratio} |")
     return [*lines, "", *sources(results)]
+
+
+def _made(result: dict[str, Any]) -> str:
+    """What was done beyond calibration."""
+    method = "" if result["method"] == "ptq" else f", {result['method']}"
+    if result.get("activation", "gelu") == "gelu":
+        return method
+    where = " ".join(f"`{place}`" for place in result["activation_places"]) or "all places"
+    return f", {result['activation']} in {where}{method}"

@@ -17,15 +17,19 @@ def peers(results: Results) -> list[str]:
     """The table of ``peers/run.py``, one a machine: accuracy and speed of the same checkpoint through every tool."""
     lines: list[str] = []
     for result in results:
-        timed, fp32 = result["latency"], next(iter(result["accuracy"].values()))
+        timed, fp32 = result["latency"], next(iter(result["accuracy"].values()), None)
+        network = result.get("network", "the demo checkpoint")
+        images = (
+            "The accuracy was not measured."
+            if fp32 is None
+            else f"Accuracy: {fp32['images']:,} images of {fp32['data']} at {result['size_px']} px (FP32 top-1 "
+            f"{fp32['fp32_percent']:.2f} %), {result['calibration_images']} calibration images."
+        )
         heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
         lines += [
-            "## Peers",
-            "",
-            f"The demo checkpoint through other tools, as their documentation shows it. Accuracy: "
-            f"{fp32['images']:,} CIFAR-10 images at {result['size_px']} px (FP32 top-1 "
-            f"{fp32['fp32_percent']:.2f} %), {result['calibration_images']} calibration images. Latency: "
-            f"{result['threads']} threads, batch 1, all in turns in one process, "
+            *(() if lines else ("## Peers", "")),
+            f"{network[0].upper()}{network[1:]} through other tools, as their documentation shows it. {images} "
+            f"Latency: {result['threads']} threads, batch 1, all in turns in one process, "
             f"{len(timed[0]['runs']) if timed else 0} runs; beside it the latency of the model alone, where the two "
             f"are over a tenth apart. Ratios over 1 are faster.",
             "",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -29,12 +29,16 @@ from edge_van.prediction.model import chosen_model
 from edge_van.prediction.overlay import overlay
 from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
 from edge_van.prediction.sources import Source, open_sources, with_targets
+from edge_van.prediction.turns import in_turns
 from edge_van.progress import UNWATCHED, Advance, Reporter, Work
 from edge_van.runtimes.image_model import ImageModel, open_bundle_model
 from edge_van.storage.files import locked, remove_leftovers, replace_file
 from edge_van.storage.folders import clear_errors
 from edge_van.text import shown
 
+MANY = 64
+"""From so many images on OpenVINO computes several at a time: more of them a second, each of them later."""
+Result = TypeVar("Result")
 SHOWN_AFTER_S = 2.0
 """Shorter work needs no bar."""
 
@@ -142,20 +146,23 @@ def predict(
         if options.grad_cam is not None:
             cam = GradCAM(bundle, stage=options.stage, graph=model.graph)
             how["stage_map"] = cam.stage
+        is_many = len(sources) >= MANY and cam is None and model.runtime == "openvino"
+        if is_many:
+            how["throughput"] = True
         opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **how))
+        count = opened.requests if is_many else 1
+        models = [opened, *(stack.enter_context(opened.sibling()) for _ in range(count - 1))]
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
-        run = _Run(opened, model, class_names(bundle), head, cam, options, chosen.precision)
+        names = class_names(bundle)
+        runs = [_Run(each, model, names, head, cam, options, chosen.precision).tried for each in models]
         predictions: list[Prediction] = []
         blank: list[str] = []
-        for source in _watched(sources, work.reporter, stack):
-            try:
-                prediction, drawn = run.one(source)
-            except BrokenImageError as error:
-                on_failure(Failure(source.name, error.reason))
-            except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
-                on_failure(Failure(source.name, str(error)))
+        for source, outcome in _watched(in_turns(runs, sources), len(sources), work.reporter, stack):
+            if isinstance(outcome, Failure):
+                on_failure(outcome)
             else:
+                prediction, drawn = outcome
                 predictions.append(prediction)
                 blank += [source.name] if drawn == "blank" else []
                 if isinstance(drawn, Failure):
@@ -185,6 +192,15 @@ class _Run:
     cam: GradCAM | None
     options: PredictOptions
     precision: str
+
+    def tried(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]] | Failure:
+        """As ``one``; a ``Failure`` where there is no answer."""
+        try:
+            return self.one(source)
+        except BrokenImageError as error:
+            return Failure(source.name, error.reason)
+        except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
+            return Failure(source.name, str(error))
 
     def one(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]]:
         """The prediction, and of its heat map why there is none, or that it is all zero."""
@@ -233,14 +249,14 @@ def _save(image: Any, path: Path, *, force: bool) -> None:
     replace_file(path, buffer.getvalue(), durable=False)
 
 
-def _watched(sources: Sequence[Source], reporter: Reporter, stack: ExitStack) -> Iterator[Source]:
-    """The sources, with a bar once the work has taken over two seconds."""
+def _watched(results: Iterator[Result], total: int, reporter: Reporter, stack: ExitStack) -> Iterator[Result]:
+    """The results, with a bar once the work has taken over two seconds."""
     started = time.monotonic()
     advance: Advance | None = None
-    for done, source in enumerate(sources):
-        if advance is None and time.monotonic() - started > SHOWN_AFTER_S:
-            advance = stack.enter_context(reporter.stage("Predicting", len(sources)))
-            advance(done)
-        yield source
+    for done, result in enumerate(results, 1):
         if advance is not None:
             advance(1)
+        elif time.monotonic() - started > SHOWN_AFTER_S:
+            advance = stack.enter_context(reporter.stage("Predicting", total))
+            advance(done)
+        yield result

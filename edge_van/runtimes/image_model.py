@@ -103,6 +103,11 @@ class ImageModel:
             )
         return outputs
 
+    @property
+    def requests(self) -> int:
+        """How many siblings, itself one of them, the engine was set up for."""
+        return self._engine.streams
+
     def sibling(self) -> ImageModel:
         """Another on the same loaded model, for another thread; ``UsageError`` where the engine has no such."""
         return ImageModel(self._engine.sibling(), self.spec, self.num_classes, batch=self._part, name=self.name)
@@ -132,7 +137,7 @@ def open_image_model(
     OpenVINO model has the resize of a ``source_size`` inside, and its crop is written for one image.
     """
     if file.runtime == "openvino":
-        options["throughput"] = batch is None
+        options.setdefault("throughput", batch is None)
         height, width = spec.size
         fitting = max(min(PART_PIXELS // (height * width), LARGEST_PART), 1)
         options["batch"] = 1 if spec.source_size is not None else batch or fitting
@@ -140,7 +145,7 @@ def open_image_model(
         spec = replace(spec, source_size=None)
     session = file.open(**options)
     try:
-        requests = session.streams if options.get("throughput") else 1
+        requests = session.streams if batch is None else 1
         return ImageModel(session, spec, num_classes, batch=batch or BATCH, name=file.name, requests=requests)
     except BaseException:
         session.close()

@@ -30,9 +30,11 @@ from edge_van.cli.predict import predict
 from edge_van.errors import UsageError, VerificationError
 from edge_van.images.decode import decode
 from edge_van.input_spec import InputSpec
+from edge_van.prediction import predict as predict_module
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
+from edge_van.prediction.predict import Failure
 from edge_van.prediction.scores import ClassScore, rank
 from edge_van.runtimes import RUNTIMES, open_model
 from edge_van.runtimes.normalized import NormalizedSession
@@ -229,6 +231,32 @@ def test_a_broken_image_does_not_stop_the_others(command: Command, bundle: Bundl
     assert [f["image"] for f in json.loads(out)] == [str(pictures / "a.png")]
     assert err.splitlines()[0].startswith(f"{broken} cannot be used: damaged PNG")
     assert "1 of 2 images could not be used: replace or leave them out (each is named above)" in error_line(err)
+
+
+def test_many_images_are_answered_as_one_by_one(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    for index in range(predict_module.MANY):
+        Image.fromarray(random.integers(0, 256, (70, 66, 3), np.uint8)).save(tmp_path / f"{index:03d}.png")
+    (tmp_path / "007.png").write_bytes(b"no image")
+    failures: list[tuple[int, Failure]] = []
+
+    def answers() -> list[Any]:
+        said: list[Failure] = []
+        found = predict_module.predict(bundle, tmp_path, on_failure=said.append)
+        failures.append((len(found), said[0]))
+        return found
+
+    together = answers()
+    monkeypatch.setattr(predict_module, "MANY", 1000)
+    alone = answers()
+    assert [(p.image, p.predictions[0].index) for p in together] == [(p.image, p.predictions[0].index) for p in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.predictions[0].probability == pytest.approx(other.predictions[0].probability, rel=1e-4)
+    assert failures[0] == failures[1]
+    assert len(together) == 63
+    assert failures[0][1].image.endswith("007.png")
 
 
 def test_an_image_without_finite_logits_does_not_stop_the_others(

@@ -1,0 +1,82 @@
+"""The tables of ``roofline.py`` and ``throughput.py``.
+
+In: their results. Out: lines of Markdown.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from tables.common import Results, source
+
+
+def roofline(results: Results) -> list[str]:
+    """What share of the CPU's limit each kind of layer reaches, one table a machine."""
+    lines = [
+        "## Where the time is",
+        "",
+        "Each kind of layer beside the most that the CPU can do: its multiply-accumulates at the measured peak (VNNI "
+        "for INT8, FMA for FP32), or its bytes at the measured rate of copying as many, whichever takes longer. What "
+        "is fused into a layer, activations and quantisers, is in its time and not in its limit. A depthwise "
+        "convolution cannot reach VNNI's peak: it has no sum over channels.",
+        "",
+    ]
+    for result in results:
+        height, width = result["size_px"]
+        peak = result["macs_per_s"]
+        int8, fp32 = ({row["kind"]: row for row in result[name]} for name in ("int8", "fp32"))
+        totals = [sum(row["ms"] for row in rows.values()) for rows in (int8, fp32)]
+        units = ", ".join(f"{unit} {rate / 1e9:,.0f} G/s" for unit, rate in peak.items())
+        lines += [
+            f"VAN-{result['variant'].upper()} at {width}x{height} px, {result['threads']} threads; "
+            f"multiply-accumulates at most: {units}.",
+            "",
+            "| layers | INT8 ms | of all % | of the limit % | FP32 ms | of all % | of the limit % |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for kind in int8:
+            cells = [c for rows, total in zip((int8, fp32), totals, strict=True) for c in _cells(rows.get(kind), total)]
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
+        lines.append(f"| all | {totals[0]:.2f} | 100 | | {totals[1]:.2f} | 100 | |")
+        lines += ["", source(result), ""]
+    return lines[:-1]
+
+
+def _cells(row: dict[str, Any] | None, total: float) -> list[str]:
+    if row is None:
+        return ["-", "-", "-"]
+    share = f"{100 * row['limit_ms'] / row['ms']:.0f}" if row.get("limit_ms") and row["ms"] else ""
+    return [f"{row['ms']:.2f}", f"{100 * row['ms'] / total:.0f}", share]
+
+
+def _span(values: list[float], how: str) -> str:
+    """The median, the least and the most."""
+    return f"{statistics.median(values):{how}} ({min(values):{how}} to {max(values):{how}})"
+
+
+def throughput(results: Results) -> list[str]:
+    """Images a second beside those of ``benchmark_app``, one table a machine and size."""
+    lines = [
+        "## Throughput",
+        "",
+        "Many images, decoded in the same seconds, beside `benchmark_app -hint throughput`:",
+        "",
+    ]
+    for result in results:
+        lines += [
+            f"VAN at {result['size_px'][1]} px:",
+            "",
+            "| what | images/s (all repeats) | of benchmark_app's |",
+            "|---|---|---|",
+        ]
+        for name, rates in result["images_per_s"].items():
+            shares = result["shares"].get(name)
+            share = (
+                "-" if shares is None else f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
+            )
+            lines.append(
+                f"| {name} | {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) | {share} |"
+            )
+        lines += ["", source(result), ""]
+    return lines[:-1]
