@@ -12,6 +12,7 @@ peak of a depthwise convolution is VNNI's too, which it cannot reach: it has no 
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from common import RESULTS, results_folder, write_result
 
 import edge_van
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.machine import describe_machine
 from edge_van.model.layer_names import part_at_start, part_of
 from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
 
@@ -40,6 +42,8 @@ def limits(threads: int) -> tuple[dict[str, float], dict[int, float]]:
         said = subprocess.run([binary, str(threads)], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in said.splitlines()]
     units = {line[0]: float(line[1]) for line in lines if line[0] != "copy"}
+    if missing := {"vnni", "fma"} - units.keys():
+        raise SystemExit(f"this CPU has no AVX-512 {' and '.join(sorted(missing))}: roofline.c measures no other peak")
     return units, {int(line[1]): float(line[2]) for line in lines if line[0] == "copy"}
 
 
@@ -117,8 +121,10 @@ def main() -> None:
     parser.add_argument("--results", type=results_folder, default=RESULTS)
     args = parser.parse_args()
     manifest = edge_van.open_bundle(args.bundle).manifest
+    if platform.machine() != "x86_64" or "amx_int8" in describe_machine().flags:
+        raise SystemExit("roofline.c measures the peak of AVX-512, not that of AMX or of another architecture's units")
     with OpenVINOSession(edge_van.open_bundle(args.bundle).file(FP32_IR)) as session:
-        threads = session.threads or 1
+        threads = min(session.threads or 1, 64)
     units, copying = limits(threads)
     for unit, rate in units.items():
         print(f"{unit}: {rate / 1e9:.0f} G multiply-accumulates/s, {threads} threads")

@@ -42,7 +42,7 @@ commands.
 | drop | top-1 of FP32 minus top-1 of the model, on the same images; negative where the model has more of them right |
 | agreement | share of the images that get the same class as from FP32 |
 | logit SQNR | signal to quantisation noise of the logits, against those of FP32 |
-| exactly | the Q/DQ graph as it is written, computed without integer kernels |
+| exactly | the Q/DQ graph as it is written, computed by ONNX Runtime without integer kernels |
 | ships | part of a bundle by default |
 | folded | without BatchNorm: [how it works](how-it-works.md#1-fold) |
 """

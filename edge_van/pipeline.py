@@ -202,16 +202,20 @@ class Preparing:
         """Equalised and captured, with what its training takes."""
         drawn, _ = self.calibration(recipe)
         key = (recipe.samples, recipe.equalize_strength, recipe.activation, recipe.activation_places)
+        # of the places that were tried none comes again
+        self._plain = {k: v for k, v in self._plain.items() if k[-2:] in (key[-2:], ("gelu", ()))}
         if key not in self._plain:
             self._plain[key] = prepare(self.folded, drawn.images.first(recipe.samples), recipe, self.work)
         settings = recipe.training
         if settings is None:
             return self._plain[key]
         images = drawn.images.first(settings.images)
-        activation = (recipe.activation, *recipe.activation_places)
+        places = recipe.activation_places
+        activation = (recipe.activation, *places) if places else recipe.activation
         made_by = (recipe.samples, recipe.batch, recipe.equalize_strength, activation, recipe.ranges, settings)
         whole = f"{self.key} {drawn.record} {made_by}"
-        start = "-".join((str(recipe.samples), recipe.ranges, *activation))
+        changed = () if recipe.activation == "gelu" else (recipe.activation, *places)
+        start = "-".join((str(recipe.samples), recipe.ranges, *changed))
         job = QATJob(images, settings, self.seed, self.states, whole, recipe.method, start)
         return replace(self._plain[key], qat=job)
 

@@ -64,8 +64,10 @@ def main() -> None:
     is_timed_only = args.no_accuracy or args.variant is not None
     with tempfile.TemporaryDirectory() as name:
         accuracy: dict[str, Accuracy] = {}
+        every: list[Built] = []
         if not is_timed_only:
             built = build(args, args.size, args.samples, Path(name))
+            every.append(built)
             accuracy = measure(
                 built.peers, BASELINE, args.test, spec, loaded.van.num_classes, threads=threads, limit=args.limit
             )
@@ -76,14 +78,15 @@ def main() -> None:
                 folder = Path(name) / f"{size}px"
                 folder.mkdir()
                 models = build(args, size, args.latency_samples, folder)
+                every.append(models)
             else:
                 models = built
             speed.append(time_all(models, size, threads, args))
     content = {
         "threads": threads,
         "accuracy": accuracy,
-        "how": {peer.name: peer.how for peer in models.peers},
-        "unavailable": models.unavailable,
+        "how": {peer.name: peer.how for models in every for peer in models.peers},
+        "unavailable": tuple({peer.name: peer for models in every for peer in models.unavailable}.values()),
         "latency": speed,
         "network": network_name(args),
     }

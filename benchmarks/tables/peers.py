@@ -22,7 +22,7 @@ def peers(results: Results) -> list[str]:
         images = (
             "The accuracy was not measured."
             if fp32 is None
-            else f"Accuracy: {fp32['images']:,} images of {fp32['data']} at {result['size_px']} px (FP32 top-1 "
+            else f"Accuracy: {fp32['images']:,} {_data_set(fp32['data'])} images at {result['size_px']} px (FP32 top-1 "
             f"{fp32['fp32_percent']:.2f} %), {result['calibration_images']} calibration images."
         )
         heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
@@ -61,6 +61,12 @@ def clock(results: Results) -> list[str]:
         lines += [*found, ""]
         lines += [source(result), ""]
     return lines[:-1]
+
+
+def _data_set(archive: str) -> str:
+    """What the set is called whose archive that is."""
+    names = {"cifar10": "CIFAR-10", "tinyimagenet": "Tiny-ImageNet"}
+    return next((name for begin, name in names.items() if archive.startswith(begin)), archive)
 
 
 def _times(row: dict[str, Any]) -> str:

@@ -71,12 +71,7 @@ def throughput(results: Results) -> list[str]:
             "|---|---|---|",
         ]
         for name, rates in result["images_per_s"].items():
-            shares = result["shares"].get(name)
-            share = (
-                "-" if shares is None else f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
-            )
-            lines.append(
-                f"| {name} | {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) | {share} |"
-            )
+            share = _span(result["shares"][name], ".2f") if name in result["shares"] else "-"
+            lines.append(f"| {name} | {_span(rates, '.0f')} | {share} |")
         lines += ["", source(result), ""]
     return lines[:-1]

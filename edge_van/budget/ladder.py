@@ -42,16 +42,17 @@ class Ladder:
     tried: list[tuple[Recipe, Rung]] = field(default_factory=list)
     by_interval: bool = True
     failed: list[str] = field(default_factory=list)
+    is_free: bool = False  # the activation may be another
     asked: Recipe = field(init=False)
 
     def climb(self, recipe: Recipe) -> Found:
         """Raises as the stages of each candidate."""
-        is_free, recipe = recipe.activation == "auto", recipe.unchanged
+        self.is_free, recipe = recipe.activation == "auto", recipe.unchanged
         self.asked = recipe
         self.by_interval = self._smallest_high(recipe) <= self.budget.max_drop_points
         if not self.by_interval:
             self.work.warn([self._too_few()])
-        faster = self._with_hardswish(recipe) if is_free else iter(())
+        faster = self._with_hardswish(recipe) if self.is_free else iter(())
         for candidate in chain(faster, self._candidates(recipe)):
             rung = self._rung(candidate)
             if rung is not None and self._is_inside(rung):
@@ -84,15 +85,23 @@ class Ladder:
         """The fastest first: in all places where it pays, then without the one that makes most noise for its time."""
         places = self._places(recipe)
         for count in range(len(places), 0, -1):
-            yield (candidate := replace(recipe, activation=KIND, activation_places=places[:count]))
-            if candidate.method == "ptq" and self._is_tried(candidate):
+            candidate = replace(recipe, method="ptq", activation=KIND, activation_places=places[:count])
+            yield candidate
+            if self._is_tried(candidate):
+                if self._is_slow():  # and so is whatever comes behind it
+                    return
                 yield replace(candidate, method="reconstruction")
 
     def _places(self, recipe: Recipe) -> tuple[str, ...]:
         if self.memory.places is None:
             if not self.trials.is_ready:
                 self.trials.fp32(recipe)
-            self.memory.keep_places(self.trials.activation_bargains(replace(recipe, method="ptq", float_layers=())))
+            plain = replace(recipe, method="ptq", float_layers=())
+            try:
+                self.memory.keep_places(self.trials.activation_bargains(plain))
+            except VerificationError as error:
+                self.failed.append(f"hard-swish could not be weighed: {error}")
+                self.work.warn(self.failed[-1:])
         return self.memory.places or ()
 
     def _with_float_layers(self, recipe: Recipe, most_cost: float | None) -> Iterator[Recipe]:
@@ -115,7 +124,7 @@ class Ladder:
         if recipe == self.asked:
             return "as asked"
         if recipe.activation != self.asked.activation:
-            trained = ", reconstruction" if recipe.method != self.asked.method else ""
+            trained = ", reconstruction" if recipe.method == "reconstruction" else ""
             return f"hard-swish in {' '.join(recipe.activation_places)}{trained}"
         count = len(recipe.float_layers)
         if count > len(self.asked.float_layers):
@@ -217,7 +226,7 @@ class Ladder:
     def _reason(self, rung: Rung, missed: Missed) -> str:
         allowed = f"{self.budget.max_drop_points:g} are allowed"
         if missed == "latency":
-            faster = "" if self.asked.activation != "gelu" else "--activation hardswish, "
+            faster = "" if self.is_free or self.asked.activation != "gelu" else "--activation hardswish, "
             return (
                 f"{rung.name!r} takes {rung.median_ms:.2f} ms, {self.budget.max_latency_ms:g} are allowed, and what "
                 f"comes after it is no faster: try {faster}a smaller --input-size or variant"

@@ -25,6 +25,7 @@ TENSORRT_SCHEME_NAMES = ("int8", "int8_pointwise")
 TENSORRT_FLOATS = ("float16", "float32")
 TENSORRT_INPUTS = ("float32", "uint8")
 ACTIVATIONS = ("gelu", "hardswish", "relu", "auto")
+ACTIVATION_WORDS = {"gelu": "GELU", "hardswish": "hard-swish", "relu": "ReLU"}
 ACTIVATION_PLACES = tuple(f"block{stage}.{part}" for stage in range(1, 5) for part in ("attn", "mlp"))
 """Where a VAN has GELUs: behind the first 1x1 of a stage's attentions, behind the 3x3 of its feed-forwards."""
 MAX_SAMPLES = 100_000

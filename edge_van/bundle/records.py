@@ -148,7 +148,7 @@ class SchemeResult:
     target: str = "openvino"  # or "openvino_arm", "tensorrt"
     float_type: str = "float32"  # what is not quantised computes in
     accuracy: Accuracy | None = None
-    """Measured on the exact graph, through ONNX Runtime; without the changes by class."""
+    """Measured on the exact graph; without the changes by class."""
     layers_in_float: tuple[str, ...] = ()
     """Quantised layers that the CPU which made the bundle computes in float nevertheless; OpenVINO only."""
 

@@ -60,7 +60,7 @@ _PATH = FilePath()
     "--max-drop",
     type=POINTS,
     help="Points that INT8 may lose: better and better quantisation is tried until its interval is inside; exit code 3 "
-    "where none is.  [default: the recipe's as a gate, 1.0, and nothing else is tried]",
+    "where none is.  [default: the recipe's, 1.0, as a gate; nothing else is tried but with --activation auto]",
 )
 @click.option(
     "--max-latency",
@@ -117,6 +117,8 @@ def quantize(as_json: bool, **flags: Any) -> None:
 
     recipe = load_recipe(flags["recipe"])
     changes = {k: flags[k] for k in ("samples", "method", "activation")} | {"max_drop_points": flags["max_drop"]}
+    if changes["activation"] not in (None, recipe.activation):
+        changes["activation_places"] = ()  # the file's are those of its own activation
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     overrides = {k: flags[k] for k in _SPEC}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.recipe import ACTIVATION_WORDS
 from edge_van.cli.tables import console_for_results, table_for_results
 from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
 from edge_van.prediction.scores import ClassScore
@@ -68,7 +69,8 @@ def _straight_through(drawn: HeatMap, model: str, bundle: Bundle) -> str:
     """What the heat maps of an INT8 model are made with before the last stage; nothing for the others."""
     if drawn.stage == STAGES[-1] or model not in {m.file for m in bundle.models() if m.precision == "int8"}:
         return ""
-    activation = ", with GELU, not hard-swish" if bundle.manifest.recipe.activation == "hardswish" else ""
+    other = bundle.manifest.recipe.activation
+    activation = "" if other == "gelu" else f", with GELU, not {ACTIVATION_WORDS[other]}"
     return (
         f"The map is {model}'s, the gradient that of the FP32 network behind it ({drawn.gradient_file}{activation}): "
         f"a straight-through estimate"

@@ -1,6 +1,6 @@
 """The FP32 network as a CPU computes it in a shorter float: weights and every operator's result rounded.
 
-In: the FP32 ONNX file. Out: a graph of the same network that ONNX Runtime computes. An engine that fuses operators
+In: the FP32 ONNX file. Out: a graph of the same network for ``export.exact``. An engine that fuses operators
 rounds less often; one that adds up in float16, too, rounds more, which the golden images of a device show.
 """
 

@@ -118,6 +118,9 @@ class Graphs:
     def observe(self, schemes: Iterable[Scheme], *, largest: bool = False) -> None:
         """Run the calibration images once for all ``schemes``, as far as their tensors have not been seen, and for the
         ``largest`` activation."""
+        schemes = tuple(schemes)
+        for scheme in schemes:
+            self._check_left(scheme)
         captured, histograms = self._prepared.captured, self._prepared.histograms
         bases = [VANQuantizer(_base(scheme)) for scheme in schemes]
         names = histograms.unseen({name for base in bases for name in base.tensors(captured)})

@@ -66,7 +66,8 @@ def _check_operators(path: Path, graph: Any) -> None:
             f"with ONNX Runtime"
         )
     if unknown := sorted(kinds.difference(_OPERATORS)):
-        hints = {"HardSwish": " (another activation than GELU)", "Cast": " (a float16 graph)"}
+        another = " (another activation than GELU)"
+        hints = {"HardSwish": another, "Relu": another, "Cast": " (a float16 graph)"}
         hint = next((hints[kind] for kind in unknown if kind in hints), "")
         raise _other(path, f"it has the operators {', '.join(unknown)}{hint}")
     if any(a.name == "approximate" and a.s not in (b"", b"none") for node in graph.node for a in node.attribute):

@@ -336,3 +336,28 @@ def test_training_may_be_what_makes_it_fit(tmp_path: Path) -> None:
 def test_where_it_pays_nowhere_nothing_is_changed(tmp_path: Path) -> None:
     found = climb(Given(lambda recipe: 0.1, places=()), tmp_path, Budget(0.5), AUTO)
     assert names(found) == ["as asked"]
+
+
+def test_where_the_fastest_is_too_slow_no_place_is_tried_alone(tmp_path: Path) -> None:
+    found = climb(Given(lambda recipe: 0.1), tmp_path, Budget(0.5, max_latency_ms=1.0), AUTO)
+    assert names(found) == ["hard-swish in block1.mlp block2.mlp block1.attn", "as asked"]
+    assert found.record.missed == "latency"
+    assert "--activation" not in found.record.reason
+
+
+def test_a_method_that_was_asked_for_comes_behind(tmp_path: Path) -> None:
+    given = Given(lambda recipe: 0.1 if recipe.method == "qat" else 1.0, places=("block1.mlp",))
+    found = climb(given, tmp_path, Budget(0.5), replace(AUTO, method="qat"))
+    assert [rung.method for rung in found.record.rungs] == ["ptq", "reconstruction", "qat"]
+    assert found.recipe == replace(RECIPE, method="qat")
+
+
+def test_places_that_cannot_be_weighed_are_named_and_left_as_they_are(tmp_path: Path) -> None:
+    class Failing(Given):
+        def activation_bargains(self, recipe: Recipe) -> tuple[str, ...]:
+            raise VerificationError("the IR differs")
+
+    watcher = Watching()
+    found = climb(Failing(lambda recipe: 0.1), tmp_path, Budget(0.5), AUTO, watcher)
+    assert names(found) == ["as asked"]
+    assert found.record.failed == ("hard-swish could not be weighed: the IR differs",)

@@ -133,7 +133,7 @@ def _drops(manifest: Manifest, name: str, ends: Sequence[float]) -> Block:
     )
     caption = (
         "Points with their 95 % intervals. OpenVINO INT8 is what its kernels gave on the machine named below; graphs "
-        "were computed exactly, by ONNX Runtime."
+        "were computed exactly, as they are written."
     )
     return Plot(f"{name}-drop", title, wide, narrow, table, caption)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_van.bundle.recipe import ACTIVATION_WORDS
 from edge_van.bundle.records import Manifest
 from edge_van.reports.figures.planes import histogram
 from edge_van.reports.format import number
@@ -80,8 +81,9 @@ def _gradient(cams: CAMs, manifest: Manifest | None) -> str:
             "exactly, INT8's straight through the quantiser of the head's input."
         )
     network = "the FP32 network"
-    if manifest is not None and manifest.recipe.activation == "hardswish":
-        network = "the FP32 network with its GELU, where INT8 computes hard-swish,"
+    if manifest is not None and manifest.recipe.activation != "gelu":
+        other = ACTIVATION_WORDS[manifest.recipe.activation]
+        network = f"the FP32 network with its GELU, where INT8 computes {other},"
     return (
         f"The gradient is that of {network} behind this stage, for both models, each at its own map "
         f"(straight-through): the correlation shows what quantisation changes up to the map, and nothing of the stages "
