@@ -157,7 +157,7 @@ def test_the_quantised_files_are_near_it(root: Path, unmeasured: Bundle) -> None
     for scheme in unmeasured.manifest.schemes:
         got = logits(unmeasured, scheme.file, golden.pixels)
         assert sqnr_db(expected, got) == pytest.approx(
-            scheme.logit_sqnr_db, abs=0.5 if scheme.quantized_layers else 5.0
+            scheme.logit_sqnr_db, abs=2.0 if scheme.quantized_layers else 5.0
         )
         assert scheme.images == 8
         assert scheme.logit_sqnr_db > 25.0

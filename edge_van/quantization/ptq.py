@@ -22,7 +22,8 @@ from edge_van.errors import UsageError, VerificationError
 from edge_van.model.fold import FoldedVAN
 from edge_van.quantization.histograms import Histograms, Progress
 from edge_van.quantization.observers import RangeObserver
-from edge_van.quantization.scheme import LAYERS, Role, Scheme, VANQuantizer, above_views, module_path, place_of, roles
+from edge_van.quantization.quantizer import VANQuantizer
+from edge_van.quantization.scheme import LAYERS, Role, Scheme, above_views, module_path, place_of, roles
 from edge_van.statistics import sqnr_db
 
 if TYPE_CHECKING:

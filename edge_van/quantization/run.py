@@ -22,10 +22,10 @@ from edge_van.quantization.equalize import equalize
 from edge_van.quantization.histograms import Histograms
 from edge_van.quantization.ptq import Calibrated, QuantizedVAN, calibrate, capture, convert
 from edge_van.quantization.qat import Resume, quantization_aware
+from edge_van.quantization.quantizer import VANQuantizer
 from edge_van.quantization.scheme import (
     LAYERS,
     Scheme,
-    VANQuantizer,
     for_openvino,
     get_scheme,
     is_norm,

@@ -15,7 +15,8 @@ from edge_van.model.van import VAN
 from edge_van.quantization.histograms import Histograms
 from edge_van.quantization.observers import RangeObserver, WeightObserver
 from edge_van.quantization.ptq import calibrate, capture, quiet_capture
-from edge_van.quantization.scheme import SCHEMES, Scheme, VANQuantizer
+from edge_van.quantization.quantizer import VANQuantizer
+from edge_van.quantization.scheme import SCHEMES, Scheme
 
 SIZE = (64, 64)
 

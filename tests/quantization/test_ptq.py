@@ -17,7 +17,8 @@ from edge_van.model.van import VAN
 from edge_van.quantization.activations import with_activation
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
-from edge_van.quantization.scheme import LAYERS, SCHEMES, Role, VANQuantizer
+from edge_van.quantization.quantizer import VANQuantizer
+from edge_van.quantization.scheme import LAYERS, SCHEMES, Role
 
 Images = Callable[..., Tensor]
 SIZE = (64, 64)

@@ -20,13 +20,13 @@ from edge_van.model.van import VAN
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.observers import EPS, HalfScaleRangeObserver, RangeObserver, WeightObserver
 from edge_van.quantization.ptq import capture, post_training_quantize
+from edge_van.quantization.quantizer import VANQuantizer
 from edge_van.quantization.scheme import (
     DEPTHWISE,
     LAYERS,
     SCHEMES,
     Role,
     Scheme,
-    VANQuantizer,
     above_views,
     classify,
     get_scheme,
