@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from common import arguments, write_result
 
-MEASURING = ("Measuring accuracy", "Measuring latency", "Measuring TensorRT's graphs")
+MEASURING = ("Measuring accuracy", "Measuring latency", "Measuring the devices' graphs")
 """How stages begin that are no part of making the bundle; they come last."""
 STARTING = "starting"
 

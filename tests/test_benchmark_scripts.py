@@ -192,6 +192,7 @@ def test_the_tables_hold_every_model_and_every_size() -> None:
     source = {"machine": machine, "command": "python benchmarks/x.py", "size_px": 64, "calibration_images": 4}
     accuracy = {
         "images": 100,
+        "data": "cifar10-test.zip",
         "fp32_percent": 85.0,
         "int8_percent": 84.0,
         "drop_points": 1.0,

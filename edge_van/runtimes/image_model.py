@@ -133,11 +133,13 @@ def open_image_model(
 ) -> ImageModel:
     """Open a model file of a VAN; ``options`` are those of its runtime. Raises as ``open_model``.
 
-    ``batch`` None is for most images a second: OpenVINO then has a few small batches under way at a time. Only an
-    OpenVINO model has the resize of a ``source_size`` inside, and its crop is written for one image.
+    ``batch`` None is for most images a second: OpenVINO then has a few small batches under way at a time; one where it
+    computes a graph exactly (see ``OpenVINOOptions.exact``). Only an OpenVINO model has the resize of a ``source_size``
+    inside, and its crop is written for one image.
     """
+    requests_wanted = batch is None and not file.options.get("exact", False)
     if file.runtime == "openvino":
-        options.setdefault("throughput", batch is None)
+        options.setdefault("throughput", requests_wanted)
         height, width = spec.size
         fitting = max(min(PART_PIXELS // (height * width), LARGEST_PART), 1)
         options["batch"] = 1 if spec.source_size is not None else batch or fitting
@@ -145,7 +147,7 @@ def open_image_model(
         spec = replace(spec, source_size=None)
     session = file.open(**options)
     try:
-        requests = session.streams if batch is None else 1
+        requests = session.streams if requests_wanted else 1
         return ImageModel(session, spec, num_classes, batch=batch or BATCH, name=file.name, requests=requests)
     except BaseException:
         session.close()

@@ -1,6 +1,7 @@
 """``runtimes.image_model``: images are split among requests, and come back in their order."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edge_van.input_spec import InputSpec
 from edge_van.runtimes import open_model
 from edge_van.runtimes.image_model import LARGEST_PART, ImageModel, open_image_model
 from edge_van.runtimes.model_file import ModelFile, exact_graph
+from edge_van.statistics import sqnr_db
 
 SPEC = InputSpec(size=(64, 64))
 
@@ -64,3 +66,19 @@ def test_an_error_of_a_request_reaches_the_caller(timed_bundle: Bundle, pixels: 
     ):
         model.logits(pixels[:, :32])
     # closed in spite of it, with no thread left
+
+
+@pytest.mark.parametrize("options", [{"streams": 2}, {"throughput": True}])
+def test_a_graph_is_computed_exactly_by_one_stream(graphs: dict[str, Path], options: dict[str, Any]):
+    """With two, one compilation in five computed other logits."""
+    with pytest.raises(UsageError, match="by one stream"):
+        open_model("openvino", graphs["int8"], exact=True, **options)
+
+
+def test_exact_graphs_agree_in_every_compilation(graphs: dict[str, Path], pixels: np.ndarray):
+    file = ModelFile("int8", "openvino", graphs["int8"], {"exact": True})
+    with open_image_model(file, SPEC, 7, batch=1) as model:
+        expected = model.logits(pixels)
+    for _ in range(10):
+        with open_image_model(file, SPEC, 7) as model:
+            assert sqnr_db(expected, model.logits(pixels)) > 15.0  # the wrong ones are under 5
