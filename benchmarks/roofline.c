@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CHAINS = 16, REPEATS = 7 };
+enum { CHAINS = 16, REPEATS = 7 }; /* as many sums as a multiply takes cycles, twice, so that none waits */
 
 typedef struct {
   int kind; /* 0 vnni, 1 fma, 2 copy */
@@ -33,6 +33,7 @@ static int vnni(long count) {
   __m512i sums[CHAINS], a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(2);
   for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_set1_epi32(i);
   for (long n = 0; n < count; n++) {
+#pragma GCC unroll 16
     for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_dpbusd_epi32(sums[i], a, b);
     __asm__ volatile("" : "+v"(a), "+v"(b));
   }
@@ -46,6 +47,7 @@ static int fma_(long count) {
   __m512 sums[CHAINS], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1.0f);
   for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_set1_ps((float)i);
   for (long n = 0; n < count; n++) {
+#pragma GCC unroll 16
     for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
     __asm__ volatile("" : "+v"(a), "+v"(b));
   }

@@ -38,7 +38,7 @@ def limits(threads: int) -> tuple[dict[str, float], dict[int, float]]:
     """(multiply-accumulates a second by unit, bytes a second by the bytes that are copied)."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "roofline"
-        subprocess.run(["cc", "-O2", "-march=native", "-pthread", "-o", binary, PROGRAM], check=True)
+        subprocess.run(["cc", "-O3", "-march=native", "-pthread", "-o", binary, PROGRAM], check=True)
         said = subprocess.run([binary, str(threads)], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in said.splitlines()]
     units = {line[0]: float(line[1]) for line in lines if line[0] != "copy"}
