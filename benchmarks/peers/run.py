@@ -62,6 +62,10 @@ def main() -> None:
     torch.set_num_threads(threads)  # before anything is compiled: inductor writes the number into its code
     loaded, spec = network(args, args.size)
     is_timed_only = args.no_accuracy or args.variant is not None
+    if is_timed_only and not args.latency_size:
+        parser.error("without accuracy and without --latency-size there is nothing to measure")
+    if is_timed_only:  # the result says what was made
+        args.size, args.samples = args.latency_size[0], args.latency_samples
     with tempfile.TemporaryDirectory() as name:
         accuracy: dict[str, Accuracy] = {}
         every: list[Built] = []
