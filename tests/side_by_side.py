@@ -1,6 +1,7 @@
 """The whole suite runs in several processes, a selection in one; a test marked ``alone`` has the machine to itself.
 
-pyproject.toml asks pytest-xdist for ``--numprocesses=auto``; how many that are and who runs what is said here.
+pyproject.toml asks pytest-xdist for ``--numprocesses=auto``; how many that are and who runs what is said here. A worker
+that dies ends the run at the tests it was given: another in its place may wait for ever for one that is alone.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ DEAREST_FIRST = (
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """A stand-in for the option in pyproject.toml, where pytest-xdist was switched off or is not installed."""
+    """Stand-ins for the options in pyproject.toml, where pytest-xdist was switched off or is not installed."""
     if not pluginmanager.hasplugin("xdist"):
-        parser.addoption("--numprocesses", help="without effect: pytest-xdist is not in use")
+        for option in ("--numprocesses", "--max-worker-restart"):
+            parser.addoption(option, help="without effect: pytest-xdist is not in use")
 
 
 @pytest.hookimpl(optionalhook=True)
