@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from edge_van.head import Head as Head
     from edge_van.input_spec import InputSpec as InputSpec
     from edge_van.pipeline import quantize as quantize
+    from edge_van.prediction.answers import Prediction as Prediction
     from edge_van.prediction.classifier import Classification as Classification
     from edge_van.prediction.classifier import Classifier as Classifier
     from edge_van.prediction.classifier import open_classifier as open_classifier
-    from edge_van.prediction.predict import Prediction as Prediction
     from edge_van.prediction.predict import PredictOptions as PredictOptions
     from edge_van.prediction.predict import predict as predict
     from edge_van.prediction.scores import ClassScore as ClassScore
@@ -94,8 +94,9 @@ _HOMES = {
     "head": ("Head",),
     "input_spec": ("InputSpec",),
     "pipeline": ("quantize",),
+    "prediction.answers": ("Prediction",),
     "prediction.classifier": ("Classification", "Classifier", "open_classifier"),
-    "prediction.predict": ("PredictOptions", "Prediction", "predict"),
+    "prediction.predict": ("PredictOptions", "predict"),
     "prediction.scores": ("ClassScore",),
     "progress": ("Terminal", "Work"),
     "reports.collect": ("ReportOptions",),

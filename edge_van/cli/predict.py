@@ -17,7 +17,7 @@ from edge_van.errors import DataError
 from edge_van.progress import Terminal, Work
 
 if TYPE_CHECKING:
-    from edge_van.prediction.predict import Failure
+    from edge_van.prediction.answers import Failure
 
 _PATH = FilePath()
 

@@ -13,7 +13,8 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.bundle.recipe import ACTIVATION_WORDS
 from edge_van.cli.tables import console_for_results, table_for_results
-from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
+from edge_van.prediction.answers import HeatMap, Prediction
+from edge_van.prediction.predict import PredictOptions
 from edge_van.prediction.scores import ClassScore
 from edge_van.runtimes.stage_map import STAGES
 from edge_van.text import precision_words, shown

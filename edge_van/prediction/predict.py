@@ -8,33 +8,26 @@ else (``edge_van.images.decode``).
 from __future__ import annotations
 
 import errno
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from edge_van.bundle.bundle import Bundle, as_bundle
-from edge_van.bundle.models import BundleModel
-from edge_van.errors import DataError, EdgeVanError, UsageError, VerificationError
-from edge_van.head import Head
-from edge_van.images.decode import BrokenImageError, as_rgb, decode
+from edge_van.errors import DataError, UsageError
+from edge_van.prediction.answers import Answers, Failure, Prediction
 from edge_van.prediction.gradcam import GradCAM
 from edge_van.prediction.model import chosen_model
-from edge_van.prediction.overlay import overlay
-from edge_van.prediction.scores import ClassScore, class_names, labels_of, rank
+from edge_van.prediction.scores import class_names
 from edge_van.prediction.sources import Source, open_sources, with_targets
 from edge_van.prediction.turns import in_turns
 from edge_van.progress import UNWATCHED, Advance, Reporter, Work
-from edge_van.runtimes.image_model import ImageModel, open_bundle_model
-from edge_van.storage.files import locked, remove_leftovers, replace_file
+from edge_van.runtimes.image_model import images_a_request, open_bundle_model
+from edge_van.storage.files import locked, remove_leftovers
 from edge_van.storage.folders import clear_errors
-from edge_van.text import shown
 
 MANY = 64
 """From so many images on OpenVINO computes several at a time: more of them a second, each of them later."""
@@ -65,44 +58,6 @@ class PredictOptions:
             raise UsageError(f"top_k is a number of classes of 1 or more; got {self.top_k!r}")
         if self.grad_cam is not None and not isinstance(self.grad_cam, Path):
             raise UsageError(f"grad_cam is the Path of a folder; got {self.grad_cam!r}")
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """Grad-CAM of an image's first class: the picture, the stage, and the file of the network the gradient is of.
-
-    Before the last stage that is the float32 network, also where an INT8 model computed the map.
-    """
-
-    file: str
-    stage: int
-    gradient_file: str
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One image: the highest classes in order, the heat map of the first of them, and what computed both.
-
-    ``labels`` are all that reach the threshold, of a network whose images may have several; None of others.
-    """
-
-    image: str
-    predictions: tuple[ClassScore, ...]
-    grad_cam: HeatMap | None
-    model: str  # the file in the bundle
-    runtime: str
-    labels: tuple[str, ...] | None = None
-    precision: str = ""
-    """What OpenVINO computed in where it is not the file's own: "bf16", or "int8_bf16"."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that has no answer, or with ``heat_map`` an answer but no heat map, and why."""
-
-    image: str
-    reason: str
-    heat_map: bool = False
 
 
 def predict(
@@ -147,18 +102,22 @@ def predict(
             cam = GradCAM(bundle, stage=options.stage, graph=model.graph)
             how["stage_map"] = cam.stage
         is_many = len(sources) >= MANY and cam is None and model.runtime == "openvino"
+        batch = 1
         if is_many:
-            how["throughput"] = True
-        opened = stack.enter_context(open_bundle_model(bundle, model, batch=1, **how))
+            how["throughput"], batch = True, images_a_request(bundle.manifest.input_spec)
+        opened = stack.enter_context(open_bundle_model(bundle, model, batch=batch, **how))
         count = opened.requests if is_many else 1
         models = [opened, *(stack.enter_context(opened.sibling()) for _ in range(count - 1))]
         if options.grad_cam is not None:
             _make_folder(options.grad_cam, sources)
         names = class_names(bundle)
-        runs = [_Run(each, model, names, head, cam, options, chosen.precision).tried for each in models]
+        top_k, force = options.top_k, options.force
+        workers = [Answers(each, model, names, head, cam, top_k, force, chosen.precision) for each in models]
+        groups = [sources[i : i + batch] for i in range(0, len(sources), batch)]
         predictions: list[Prediction] = []
         blank: list[str] = []
-        for source, outcome in _watched(in_turns(runs, sources), len(sources), work.reporter, stack):
+        answers = (pair for group, found in in_turns(workers, groups) for pair in zip(group, found, strict=True))
+        for source, outcome in _watched(answers, len(sources), work.reporter, stack):
             if isinstance(outcome, Failure):
                 on_failure(outcome)
             else:
@@ -181,54 +140,6 @@ def _raise(failure: Failure) -> None:
     raise DataError(f"{what}: {failure.reason}")
 
 
-@dataclass(frozen=True)
-class _Run:
-    """An opened model and all that one image's prediction needs."""
-
-    opened: ImageModel
-    model: BundleModel
-    names: tuple[str, ...]
-    head: Head
-    cam: GradCAM | None
-    options: PredictOptions
-    precision: str
-
-    def tried(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]] | Failure:
-        """As ``one``; a ``Failure`` where there is no answer."""
-        try:
-            return self.one(source)
-        except BrokenImageError as error:
-            return Failure(source.name, error.reason)
-        except (DataError, VerificationError) as error:  # of another size than the camera's, or no finite logits
-            return Failure(source.name, str(error))
-
-    def one(self, source: Source) -> tuple[Prediction, Failure | Literal["blank", ""]]:
-        """The prediction, and of its heat map why there is none, or that it is all zero."""
-        data, spec = source.read(), self.opened.spec
-        pixels = decode(data, spec)
-        logits, maps = self.opened.logits_and_maps(pixels[None])
-        labels = labels_of(logits[0], self.names, self.head)
-        # none of the labels that the image has is left out
-        scores = rank(logits[0], self.names, max(self.options.top_k, len(labels or ())), self.head)
-        heat_map, blank = None, False
-        if self.cam is not None and source.grad_cam is not None and maps is not None:
-            try:
-                [heat] = self.cam.heat_maps(maps, np.array([scores[0].index]))
-                seen = pixels if spec.source_size is None else decode(data, replace(spec, source_size=None))
-                _save(overlay(as_rgb(seen, spec), heat), source.grad_cam, force=self.options.force)
-            except EdgeVanError as error:
-                without = Prediction(
-                    source.name, scores, None, self.model.file, self.model.runtime, labels, self.precision
-                )
-                return without, Failure(source.name, str(error), heat_map=True)
-            heat_map = HeatMap(shown(source.grad_cam), self.cam.stage, self.cam.gradient_file)
-            blank = not heat.any()
-        prediction = Prediction(
-            source.name, scores, heat_map, self.model.file, self.model.runtime, labels, self.precision
-        )
-        return prediction, "blank" if blank else ""
-
-
 def _make_folder(folder: Path, sources: Sequence[Source]) -> None:
     """Where the heat maps go, without what a killed command left of them; ``BundleError`` before the first is made."""
     with clear_errors(folder):
@@ -238,15 +149,6 @@ def _make_folder(folder: Path, sources: Sequence[Source]) -> None:
         with locked(folder) as alone:
             names = {source.grad_cam.name for source in sources if source.grad_cam is not None}
             remove_leftovers(folder, names, alone=alone)
-
-
-def _save(image: Any, path: Path, *, force: bool) -> None:
-    """Write a PNG whole or not at all."""
-    if not force and os.path.lexists(path):  # it was not when the command began
-        raise UsageError(f"{shown(path)} was put there meanwhile: give --force to replace it")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    replace_file(path, buffer.getvalue(), durable=False)
 
 
 def _watched(results: Iterator[Result], total: int, reporter: Reporter, stack: ExitStack) -> Iterator[Result]:

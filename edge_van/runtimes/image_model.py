@@ -128,6 +128,12 @@ class ImageModel:
         self.close()
 
 
+def images_a_request(spec: InputSpec) -> int:
+    """How many images OpenVINO is best given at once where most a second are wanted."""
+    height, width = spec.size
+    return 1 if spec.source_size is not None else max(min(PART_PIXELS // (height * width), LARGEST_PART), 1)
+
+
 def open_image_model(
     file: ModelFile, spec: InputSpec, num_classes: int | None, *, batch: int | None = None, **options: Any
 ) -> ImageModel:
@@ -140,9 +146,7 @@ def open_image_model(
     requests_wanted = batch is None and not file.options.get("exact", False)
     if file.runtime == "openvino":
         options.setdefault("throughput", requests_wanted)
-        height, width = spec.size
-        fitting = max(min(PART_PIXELS // (height * width), LARGEST_PART), 1)
-        options["batch"] = 1 if spec.source_size is not None else batch or fitting
+        options["batch"] = 1 if spec.source_size is not None else batch or images_a_request(spec)
     else:
         spec = replace(spec, source_size=None)
     session = file.open(**options)

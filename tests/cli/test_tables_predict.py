@@ -12,7 +12,8 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.records import FileEntry
 from edge_van.cli.tables_predict import show_predictions
-from edge_van.prediction.predict import HeatMap, Prediction, PredictOptions
+from edge_van.prediction.answers import HeatMap, Prediction
+from edge_van.prediction.predict import PredictOptions
 from edge_van.prediction.scores import ClassScore
 
 TENSORRT = "onnx/model_int8.onnx"
