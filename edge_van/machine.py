@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edge_van.nvml import gpu_name
+
 CPU_INFO = Path("/proc/cpuinfo")
 
 _FLAG_PREFIXES = ("avx", "amx", "asimd", "sve", "i8mm", "bf16", "fp16", "f16c", "fma", "sse4")
@@ -33,6 +35,7 @@ class Machine:
     python: str
     versions: dict[str, str]
     load_average_1min: float
+    gpu: str | None = None  # the first NVIDIA one, with its driver, where NVML is installed to tell
 
 
 def describe_machine() -> Machine:
@@ -50,6 +53,7 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         versions=versions(),
         load_average_1min=load_average(),
+        gpu=gpu_name(),
     )
 
 

@@ -25,8 +25,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the bottom up. A room imports from its own floor and those below it."""
 ON_THE_GROUND = (
-    *("assets", "errors", "head", "input_spec", "machine", "progress", "recipe_file", "schedule", "statistics", "text"),
-    "version",
+    *("assets", "errors", "head", "input_spec", "machine", "nvml"),
+    *("progress", "recipe_file", "schedule", "statistics", "text", "version"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

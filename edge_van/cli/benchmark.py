@@ -47,6 +47,13 @@ _LEAST_S = 60.0  # a virtual machine is faster or slower for seconds or minutes 
     metavar="MODEL",
     help="What ratios are taken to.  [default: that of --baseline, or the first FP32 model]",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="cuda: PyTorch on the NVIDIA GPU, in FP32, TF32, FP16 and BF16, eager, compiled and as CUDA graphs; engines.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: each engine's own choice]")
 @click.option("--streams", type=click.IntRange(1, 256), default=1, show_default=True, help="Offline: requests at once.")
 @click.option(
@@ -94,7 +101,7 @@ def benchmark(bundles: tuple[Path, ...], as_json: bool, **flags: Any) -> None:
     """
     import edge_van
     from edge_van.timing.benchmark import check_libraries, check_output
-    from edge_van.timing.record import read_benchmark
+    from edge_van.timing.record_file import read_benchmark
 
     if flags["max_slowdown"] is not None and flags["baseline"] is None:
         raise UsageError("--max-slowdown compares with an earlier result: give it with --baseline FILE")
@@ -193,6 +200,7 @@ def _options(flags: dict[str, Any]) -> BenchmarkOptions:
         min_duration_s=least,
         seed=flags["seed"],
         max_duration_s=most,
+        device=flags["device"],
     )
     return BenchmarkOptions(
         settings=settings,

@@ -104,8 +104,10 @@ def _show_offline(console: Console, result: BenchmarkResult) -> None:
         return
     energy = any(row.joules_per_image is not None for row in result.offline)
     columns = ["model", "images/s", "best batch", "streams", f"times {result.baseline}'s best (95 % interval)"]
+    memory = any(row.device_memory_mib is not None for row in result.offline)
+    columns += [*(["mJ/image"] if energy else []), *(["GPU MiB"] if memory else [])]
     title = f"{SCENARIO_TITLES['offline']}, each model at the best of its batch sizes"
-    table = table_for_results(title, [*columns, *(["mJ/image"] if energy else [])], left=("model",))
+    table = table_for_results(title, columns, left=("model",))
     for model in result.models:
         row = best_throughput(result, model.name)
         if row is None:
@@ -113,6 +115,8 @@ def _show_offline(console: Console, result: BenchmarkResult) -> None:
         cells = [row.model, f"{row.images_per_s:.1f}", str(row.batch), str(row.streams), _best_against(row, base)]
         if energy:
             cells.append("-" if row.joules_per_image is None else f"{1e3 * row.joules_per_image:.2f}")
+        if memory:
+            cells.append("-" if row.device_memory_mib is None else f"{row.device_memory_mib:.0f}")
         table.add_row(*cells)
     console.print(table)
 

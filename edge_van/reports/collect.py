@@ -29,7 +29,8 @@ from edge_van.reports.record import REPORT_KIND, REPORT_SCHEMA_VERSION, Report, 
 from edge_van.reports.verdict import judge
 from edge_van.storage.files import sha256_of
 from edge_van.text import file_name, one_line, without_folders
-from edge_van.timing.record import BenchmarkBundle, BenchmarkResult, read_benchmark
+from edge_van.timing.record import BenchmarkBundle, BenchmarkResult
+from edge_van.timing.record_file import read_benchmark
 from edge_van.version import __version__
 
 CAM_LIMIT = 100

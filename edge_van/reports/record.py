@@ -20,7 +20,8 @@ from edge_van.evaluation.sensitivity_record import Sensitivity
 from edge_van.evaluation.sensitivity_record import check_consistent as check_sensitivity
 from edge_van.machine import Machine
 from edge_van.storage.json_format import JSONFormat, encode
-from edge_van.timing.record import BenchmarkResult, check_consistent
+from edge_van.timing.record import BenchmarkResult
+from edge_van.timing.record_file import check_consistent
 
 REPORT_SCHEMA_VERSION = 3
 REPORT_KIND = "edge-van report"

@@ -6,6 +6,7 @@ In: a model file and named numpy arrays. Out: named numpy arrays. The feed is ch
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,6 +80,15 @@ class Session(ABC):
         """Run the same feed ``count`` times for the time it takes; one after the other unless ``streams`` is over 1."""
         for _ in range(count):
             self.run(feed)
+
+    def device_turn(self, feed: dict[str, np.ndarray]) -> Callable[[], float] | None:
+        """Computes a feed that lies on an accelerator already, and returns the milliseconds that this one counted; None
+        where the engine computes on the CPU, or does not tell."""
+        return None
+
+    def device_memory_mib(self, feed: dict[str, np.ndarray]) -> float | None:
+        """What weights and maps take at most of an accelerator's memory; None where there is none or nobody tells."""
+        return None
 
     def profile(self, feed: dict[str, np.ndarray], *, warmup: int, runs: int) -> list[Kernel]:
         """The mean time of every executed kernel over ``runs`` runs that follow ``warmup`` (at least one) others.

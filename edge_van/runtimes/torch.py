@@ -1,4 +1,4 @@
-"""PyTorch on the CPU, eager or compiled: the float32 network of a bundle, as the framework it came from runs it.
+"""PyTorch on the CPU or an NVIDIA GPU, eager or compiled: the float network of a bundle, as its framework runs it.
 
 In: a bundle's ``onnx/model.onnx``. Out: a ``Session``. The file's tensors go into a ``FoldedVAN`` again (see
 ``edge_van.runtimes.torch_network``); quantised graphs are for the other runtimes. The only runtime that imports torch.
@@ -6,11 +6,11 @@ In: a bundle's ``onnx/model.onnx``. Out: a ``Session``. The file's tensors go in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.runtimes.base import Session, TensorInfo
 from edge_van.runtimes.onnx_file import load_onnx, read_onnx
 from edge_van.runtimes.stage_map import STAGE_MAP, check_stage, map_size
+from edge_van.runtimes.torch_device import Step, TorchDevice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 class TorchSession(Session):
     """A ``FoldedVAN`` in channels-last layout, in inference mode; ``stage_map`` adds the map of that stage.
 
-    ``compile=True`` runs it through ``torch.compile`` with inductor, which writes and compiles C++: that happens here,
-    once, for batch 1, and takes from half a minute to minutes; the first other batch size compiles again, for all.
+    ``compile=True`` runs it through ``torch.compile`` with inductor, which writes and compiles C++ (on a GPU Triton):
+    that happens here, once, for batch 1, and takes from half a minute to minutes; the first other batch size compiles
+    again, for all. ``device``, ``precision`` and ``cuda_graph`` are those of ``TorchDevice``.
     """
 
     runtime = "torch"
@@ -50,22 +52,27 @@ class TorchSession(Session):
         compile: bool = False,  # noqa: A002  the name torch gives it
         threads: int | None = None,
         stage_map: int | None = None,
+        device: str = "cpu",
+        precision: str = "f32",
+        cuda_graph: bool = False,
     ) -> None:
         check_stage(stage_map)
         if threads is not None and threads < 1:
             raise UsageError(f"torch takes 1 or more threads, got {threads}")
         torch = _load()
+        self._device = TorchDevice(torch, device, precision, cuda_graph=cuda_graph)
         from edge_van.runtimes.torch_network import read_folded
 
         graph = read_onnx(path).graph
         model = read_folded(path, graph)
-        self._threads = self.threads = int(threads or torch.get_num_threads())
+        self._threads = int(threads or torch.get_num_threads())
+        self.threads = None if self._device.is_gpu else self._threads
         self.inputs = (_info(graph.input[0].name, (model.in_channels, *model.input_size)),)
         self.outputs = (_info(graph.output[0].name, (model.num_classes,)),)
         if stage_map is not None:
             size = map_size(model.input_size, stage_map)
             self.outputs += (_info(STAGE_MAP, (model.variant.embed_dims[stage_map - 1], *size)),)
-        model = cast(Any, model).to(memory_format=torch.channels_last)  # torch types it for tensors alone
+        self._model = model = self._device.placed(model)
 
         def forward(images: Tensor) -> tuple[Tensor, ...]:
             if stage_map is None:
@@ -74,6 +81,8 @@ class TorchSession(Session):
             return logits_from(model, inner, stage_map), inner
 
         self._torch = torch
+        self._tensor: Any = None
+        self._step: Step | None = None
         self._forward: Any = forward
         if compile:
             self._forward = torch.compile(forward)
@@ -81,14 +90,61 @@ class TorchSession(Session):
 
     def _run(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         [images] = feed.values()
-        torch = self._torch
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).contiguous(memory_format=torch.channels_last)
-        with _threads(torch, self._threads), torch.inference_mode():
-            results = self._forward(tensor)
+        with self._computing():
+            step = self._step_for(images.shape)
+            self._device.fill(self._tensor, images)
+            results = [result.float().cpu().numpy() for result in step()]
         # contiguous again, and a copy: the tensors are torch's
-        return {
-            info.name: np.array(result.numpy(), order="C") for info, result in zip(self.outputs, results, strict=True)
-        }
+        return {info.name: np.array(result, order="C") for info, result in zip(self.outputs, results, strict=True)}
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with _threads(self._torch, self._threads), self._device.computing():
+            yield
+
+    def run_many(self, feed: dict[str, np.ndarray], count: int) -> None:
+        """On a GPU one after the other as fast as it takes them, with the images there already."""
+        if not self._device.is_gpu:
+            super().run_many(feed, count)
+            return
+        [images] = feed.values()
+        with self._computing():
+            step = self._step_for(images.shape)
+            self._device.fill(self._tensor, images)
+            for _ in range(count):
+                step()
+            self._device.wait()
+
+    def device_turn(self, feed: dict[str, np.ndarray]) -> Callable[[], float] | None:
+        if not self._device.is_gpu:
+            return None
+
+        [images] = feed.values()
+
+        def turn() -> float:
+            with self._computing():
+                step = self._step_for(images.shape)
+                self._device.fill(self._tensor, images)
+                step()
+                return self._device.timed_ms(step)
+
+        return turn
+
+    def device_memory_mib(self, feed: dict[str, np.ndarray]) -> float | None:
+        if not self._device.is_gpu:
+            return None
+        [images] = feed.values()
+        with self._computing():
+            tensor = self._device.room(images.shape)
+            self._forward(tensor)  # what compiling for this batch takes is no part of it
+            return self._device.peak_memory_mib(lambda: self._forward(tensor), self._model)
+
+    def _step_for(self, shape: tuple[int, ...]) -> Step:
+        """What computes ``_tensor``, of this shape; kept until another shape is asked for."""
+        if self._step is None or tuple(self._tensor.shape) != shape:
+            self._tensor = self._device.room(shape)
+            self._step = self._device.step(self._forward, self._tensor)
+        return self._step
 
     def _compile(self) -> None:
         """Compile now, not in the first run, which a benchmark may time; ``MissingRuntimeError`` if it cannot."""
@@ -99,11 +155,11 @@ class TorchSession(Session):
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise MissingRuntimeError(
                 f"torch.compile failed here ({reason}): it needs a C++ compiler (apt install g++) and the headers of "
-                f"Python (apt install python3-dev); or run torch without compile"
+                f"Python (apt install python3-dev), on a GPU Triton besides; or run torch without compile"
             ) from error
 
     def close(self) -> None:
-        self._forward = None
+        self._forward = self._model = self._step = self._tensor = None
 
 
 def run_stages(model: FoldedVAN, x: Tensor, first: int, last: int) -> Tensor:

@@ -20,7 +20,8 @@ from edge_van.storage.folders import raised_on_termination
 from edge_van.text import without_folders
 from edge_van.timing.gate import require_same_conditions, require_same_models
 from edge_van.timing.models import identity, timed_models
-from edge_van.timing.record import BenchmarkResult, encode_benchmark, read_benchmark
+from edge_van.timing.record import BenchmarkResult, encode_benchmark
+from edge_van.timing.record_file import read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 
@@ -70,7 +71,7 @@ def benchmark(
 def _compared(before: BenchmarkResult, bundles: list[Bundle], options: BenchmarkOptions) -> BenchmarkOptions:
     """``options`` with the baseline model of ``before``; refuses before minutes of work what cannot be compared."""
     require_same_conditions(before, identity(bundles), options.settings, describe_machine(), options.against)
-    models, skipped = timed_models(bundles, options.runtimes)
+    models, skipped = timed_models(bundles, options.runtimes, options.settings.device)
     require_same_models(before, [model.name for model in models], skipped)
     return replace(options, against=before.baseline)
 

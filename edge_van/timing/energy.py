@@ -1,7 +1,8 @@
-"""Energy, where the machine tells it: of the processor packages, or of a Jetson's module.
+"""Energy, where the machine tells it: of the processor packages, of a Jetson's module, or of an NVIDIA GPU.
 
-In: the counters of the kernel. Out: a meter of joules, or ``NoMeter`` with the reason. Intel's and AMD's RAPL counts by
-itself (``/sys/class/powercap``); a Jetson's INA3221 rails tell volts and amperes, which are summed up by a thread.
+In: the counters of the kernel or of the GPU. Out: a meter of joules, or ``NoMeter`` with the reason. Intel's and AMD's
+RAPL counts by itself (``/sys/class/powercap``), as a GPU does; a Jetson's INA3221 rails tell volts and amperes, which
+are summed up by a thread.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+from edge_van.nvml import GPU, open_nvml
 
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")
@@ -27,7 +30,7 @@ NO_RAILS = ("sum of shunt voltages", "NC")
 class EnergyMeter(Protocol):
     """Joules from ``start`` on; None where a reading failed meanwhile, rather than a figure without what it missed."""
 
-    source: Literal["rapl", "rails"]
+    source: Literal["rapl", "rails", "nvml"]
 
     def start(self) -> None: ...
 
@@ -42,8 +45,13 @@ class NoMeter:
 
 
 @contextmanager
-def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON) -> Iterator[EnergyMeter | NoMeter]:
-    """The machine's meter; a Jetson's rails first, since they are the whole module."""
+def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON, *, gpu: bool = False) -> Iterator[EnergyMeter | NoMeter]:
+    """The machine's meter; a Jetson's rails first, since they are the whole module. With ``gpu`` the first NVIDIA
+    GPU's own."""
+    if gpu:
+        with open_nvml() as device:
+            yield NVMLMeter(device) if isinstance(device, GPU) else NoMeter(device)
+        return
     rails = _rails(hwmon)
     if silent := [name for name, (volts, amperes) in rails.items() if None in (_number(volts), _number(amperes))]:
         yield NoMeter(f"the power rail {silent[0]} cannot be read, and a sum without it would be too low")
@@ -64,13 +72,30 @@ def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON) -> Iterator[Energ
         yield RaplMeter(zones)
 
 
+class NVMLMeter:
+    """The GPU's own counter of millijoules since its driver was loaded (Volta and later)."""
+
+    source: Literal["rapl", "rails", "nvml"] = "nvml"
+
+    def __init__(self, device: GPU) -> None:
+        self._device = device
+        self.start()
+
+    def start(self) -> None:
+        self._first = self._device.energy_mj()
+
+    def joules(self) -> float | None:
+        now = self._device.energy_mj()
+        return None if now is None or self._first is None else (now - self._first) / 1e3
+
+
 class RaplMeter:
     """The packages' energy counters; each starts again at 0 after ``max_energy_range_uj``.
 
     They are read for a slice of some tenths of a second, and run full after many: no turn is missed.
     """
 
-    source: Literal["rapl", "rails"] = "rapl"
+    source: Literal["rapl", "rails", "nvml"] = "rapl"
 
     def __init__(self, zones: list[Path]) -> None:
         self._zones = zones
@@ -100,7 +125,7 @@ class RaplMeter:
 class RailMeter:
     """Volts times amperes of every rail, read each 20 ms and summed over time by the trapezoid rule."""
 
-    source: Literal["rapl", "rails"] = "rails"
+    source: Literal["rapl", "rails", "nvml"] = "rails"
 
     def __init__(self, rails: list[tuple[Path, Path]], interval_s: float = RAIL_INTERVAL_S) -> None:
         self._rails = rails

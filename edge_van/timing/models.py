@@ -17,7 +17,15 @@ from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.machine import is_arm
 from edge_van.runtimes.model_file import ModelFile
 from edge_van.text import one_line
-from edge_van.timing.record import MAX_BUNDLES, MAX_MODELS, TIMED_RUNTIMES, BenchmarkBundle, BenchmarkModel, Skipped
+from edge_van.timing.record import (
+    GPU_RUNTIMES,
+    MAX_BUNDLES,
+    MAX_MODELS,
+    TIMED_RUNTIMES,
+    BenchmarkBundle,
+    BenchmarkModel,
+    Skipped,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class TimedModel:
     @property
     def on_cpu(self) -> bool:
         """A number of CPU threads says something to it."""
-        return not self.runtime.startswith("tensorrt")
+        return not self.runtime.startswith("tensorrt") and self.model_file.options.get("device", "cpu") == "cpu"
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,10 @@ def identity(bundles: Sequence[Bundle]) -> tuple[BenchmarkBundle, ...]:
 
 
 def timed_models(
-    bundles: Sequence[Bundle], runtimes: Sequence[str] | None = None
+    bundles: Sequence[Bundle], runtimes: Sequence[str] | None = None, device: str = "cpu"
 ) -> tuple[list[TimedModel], list[Skipped]]:
-    """Every model that runs here, of ``runtimes`` (all when None).
+    """Every model that runs here, of ``runtimes``: when None all of a CPU's and the engines, or with ``device`` "cuda"
+    those of a GPU.
 
     What the run asks for by name and is not here is a ``MissingRuntimeError``; what is only not there is skipped, with
     the reason. Every file is hashed before it is given to an engine: ``BundleError`` for a damaged one. ``UsageError``
@@ -106,9 +115,9 @@ def timed_models(
     for bundle, name in zip(bundles, bundle_names(bundles), strict=True):
         bundle.require_files()
         prefix = f"{name}/" if len(bundles) > 1 else ""
-        for runtime in TIMED_RUNTIMES if runtimes is None else runtimes:
+        for runtime in _all_for(device) if runtimes is None else runtimes:
             try:
-                wanted = _FINDERS[runtime](bundle)
+                wanted = _FINDERS[runtime](bundle, device)
             except MissingRuntimeError as error:
                 if runtimes is not None:
                     raise
@@ -122,6 +131,10 @@ def timed_models(
                     models.append(_timed(bundle, name, f"{prefix}{runtime}-{middle}{w.precision}", runtime, w))
     _require_at_most(MAX_MODELS, len(models), "models")
     return models, skipped
+
+
+def _all_for(device: str) -> Sequence[str]:
+    return GPU_RUNTIMES if device == "cuda" else [r for r in TIMED_RUNTIMES if not r.endswith("_graph")]
 
 
 def _require_at_most(most: int, count: int, what: str) -> None:
@@ -140,7 +153,7 @@ def _timed(bundle: Bundle, bundle_name: str, name: str, runtime: str, wanted: _W
         file=model.file,
         model_file=ModelFile(name, model.runtime, bundle.file(model.file), dict(wanted.options)),
         file_bytes=sum(sizes[f] for f in model.files),
-        takes=TAKES[model.takes],
+        takes="float NCHW, on the GPU already" if wanted.options.get("device") == "cuda" else TAKES[model.takes],
         settings=NO_SPIN if runtime == "onnxruntime" else "",
     )
 
@@ -165,7 +178,13 @@ def _found(bundle: Bundle, runtime: str, precision: str, file: str) -> BundleMod
     return Skipped(f"{runtime}-{precision}", f"the bundle has no {file}")
 
 
-def _openvino(bundle: Bundle) -> list[_Wanted | Skipped]:
+def _require_cpu(device: str, runtime: str) -> None:
+    if device != "cpu":
+        raise UsageError(f"{runtime} is timed on the CPU: leave --device out, or --runtime {runtime}")
+
+
+def _openvino(bundle: Bundle, device: str) -> list[_Wanted | Skipped]:
+    _require_cpu(device, "openvino")
     _require("openvino", "openvino", "OpenVINO")
     from edge_van.runtimes.openvino import has_bf16
 
@@ -184,7 +203,8 @@ def _openvino(bundle: Bundle) -> list[_Wanted | Skipped]:
     return wanted
 
 
-def _onnxruntime(bundle: Bundle) -> list[_Wanted | Skipped]:
+def _onnxruntime(bundle: Bundle, device: str) -> list[_Wanted | Skipped]:
+    _require_cpu(device, "onnxruntime")
     _require("onnxruntime", "onnxruntime", "ONNX Runtime")
     wanted: list[_Wanted | Skipped] = []
     for precision, file in (("fp32", FP32_ONNX), ("int8", OPENVINO_ONNX)):
@@ -196,21 +216,41 @@ def _onnxruntime(bundle: Bundle) -> list[_Wanted | Skipped]:
     return wanted
 
 
-def _torch(bundle: Bundle, **options: object) -> list[_Wanted | Skipped]:
-    for module in ("torch", "onnx"):
-        _require(module, "quantize", module)
-    model = _found(bundle, "torch", "fp32", FP32_ONNX)
-    return [model if isinstance(model, Skipped) else _Wanted(model, "fp32", options)]
+GPU_PRECISIONS = {"fp32": "f32", "tf32": "tf32", "fp16": "f16", "bf16": "bf16"}
+"""As a result calls them, and as ``runtimes.torch`` does."""
 
 
-def _torch_compile(bundle: Bundle) -> list[_Wanted | Skipped]:
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        raise MissingRuntimeError("torch.compile needs a C++ compiler: install g++")
-    return _torch(bundle, compile=True)
+def _torch(**options: object) -> Callable[[Bundle, str], list[_Wanted | Skipped]]:
+    """With PyTorch's ``options``: on the CPU in float32, on a GPU in each of ``GPU_PRECISIONS``."""
+
+    def find(bundle: Bundle, device: str) -> list[_Wanted | Skipped]:
+        for module in ("torch", "onnx"):
+            _require(module, "quantize", module)
+        if device == "cuda":
+            import torch
+
+            from edge_van.runtimes.torch_device import require_gpu
+
+            require_gpu(torch)
+        elif "cuda_graph" in options:
+            raise UsageError("CUDA graphs are a GPU's: give --device cuda with --runtime torch_graph")
+        elif "compile" in options and shutil.which("g++") is None and shutil.which("clang++") is None:
+            raise MissingRuntimeError("torch.compile needs a C++ compiler: install g++")
+        model = _found(bundle, "torch", "fp32", FP32_ONNX)
+        if isinstance(model, Skipped):
+            return [model]
+        if device == "cpu":
+            return [_Wanted(model, "fp32", options)]
+        return [
+            _Wanted(model, name, {**options, "device": device, "precision": precision})
+            for name, precision in GPU_PRECISIONS.items()
+        ]
+
+    return find
 
 
-def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
-    def find(bundle: Bundle) -> list[_Wanted | Skipped]:
+def _engines(runtime: str) -> Callable[[Bundle, str], list[_Wanted | Skipped]]:
+    def find(bundle: Bundle, device_of_torch: str) -> list[_Wanted | Skipped]:
         records = [record for engine_set in bundle.manifest.engines.values() for record in engine_set.engines]
         if all(record.runtime != runtime for record in records):
             return [Skipped(runtime, "the bundle has no engines for it: make them with edge-van build")]
@@ -232,11 +272,13 @@ def _engines(runtime: str) -> Callable[[Bundle], list[_Wanted | Skipped]]:
     return find
 
 
-_FINDERS: dict[str, Callable[[Bundle], list[_Wanted | Skipped]]] = {
+_FINDERS: dict[str, Callable[[Bundle, str], list[_Wanted | Skipped]]] = {
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
-    "torch": _torch,
-    "torch_compile": _torch_compile,
+    "torch": _torch(),
+    "torch_compile": _torch(compile=True),
+    "torch_graph": _torch(cuda_graph=True),
+    "torch_compile_graph": _torch(compile=True, cuda_graph=True),
     "tensorrt": _engines("tensorrt"),
     "tensorrt_rtx": _engines("tensorrt_rtx"),
 }

@@ -1,21 +1,17 @@
-"""What ``edge-van benchmark`` writes and reads again: every raw sample, how it was taken, on what, and what to doubt.
+"""What ``edge-van benchmark`` writes: every raw sample, how it was taken, on what, and what to doubt.
 
-In: measured numbers, or ``benchmark.json``. Out: frozen records checked by type and version; no engine, no torch.
+In: measured numbers. Out: frozen records, and their JSON; ``timing.record_file`` reads it again. No engine, no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from edge_van.bundle.records import LARGEST, Interval
-from edge_van.errors import UsageError
+from edge_van.bundle.records import Interval
 from edge_van.machine import Machine
-from edge_van.storage.json_format import JSONFormat
 
 BENCHMARK_SCHEMA_VERSION = 1
 BENCHMARK_KIND = "edge-van benchmark"
@@ -29,7 +25,18 @@ SCENARIO_TITLES: dict[Scenario, str] = {
     "multi_stream": "MultiStream",
     "offline": "Offline",
 }
-TIMED_RUNTIMES = ("openvino", "onnxruntime", "torch", "torch_compile", "tensorrt", "tensorrt_rtx")
+TIMED_RUNTIMES = (
+    "openvino",
+    "onnxruntime",
+    "torch",
+    "torch_compile",
+    "torch_graph",
+    "torch_compile_graph",
+    "tensorrt",
+    "tensorrt_rtx",
+)
+GPU_RUNTIMES = TIMED_RUNTIMES[2:]
+"""Those that compute on an NVIDIA GPU, PyTorch where it is told to; "graph": as CUDA graphs, captured once."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class BenchmarkSettings:
         120.0  # or until this is over (offline: for each batch); a median's least rounds are always taken
     )
     offline_slices: int = 10  # rounds of each batch size: a stretch of time of each model, in turns with the others
+    device: Literal["cpu", "cuda"] = "cpu"  # what PyTorch computes on; engines have theirs
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class BenchmarkModel:
     name: str
     bundle: str
     runtime: str  # one of ``TIMED_RUNTIMES``
-    precision: str  # "fp32", "bf16", "int8", "int8_bf16" (INT8, the rest in bf16), or a TensorRT scheme
+    precision: str  # "fp32", "tf32", "fp16", "bf16", "int8", "int8_bf16" (INT8, the rest in bf16), or a TensorRT scheme
     file: str  # in the bundle
     file_bytes: int  # with the weights beside it
     threads: int | None  # what the engine uses, where it says so
@@ -110,6 +118,7 @@ class Throughput:
     ratio: float  # median over the slices of this / the baseline at the same batch size: over 1 is faster
     ratio_interval: Interval
     joules_per_image: float | None = None  # of what ``Conditions.energy_source`` says, idle power included
+    device_memory_mib: float | None = None  # of the GPU, weights and maps together, where the engine tells
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,7 @@ class Conditions:
     stolen_cpu_percent: float | None  # and that the hypervisor gave to other machines
     throttle_events: int | None  # by heat or by a control group's quota
     load_average_1min: float
-    energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module
+    energy_source: str | None = None  # "rapl": the processor packages; "rails": a Jetson's module; "nvml": the GPU
     not_watched: tuple[str, ...] = ()  # what this machine does not tell, so that no doubt can come of it
 
 
@@ -212,76 +221,6 @@ def best_throughput(result: BenchmarkResult, model: str) -> Throughput | None:
     """The offline scenario's figure: the batch size with the most images per second; None where none was measured."""
     rows = [row for row in result.offline if row.model == model]
     return max(rows, key=lambda row: row.images_per_s) if rows else None
-
-
-BENCHMARK_FORMAT = JSONFormat(
-    BenchmarkResult, BENCHMARK_KIND, BENCHMARK_SCHEMA_VERSION, 1, 256 * 2**20, "benchmark result", "measure again"
-)
-
-
-def read_benchmark(path: Path) -> BenchmarkResult:
-    """The result in ``path``; ``UsageError`` for a file that is none, is broken, contradicts itself, or is of a version
-    that is not read.
-    """
-    result = BENCHMARK_FORMAT.read(path)
-    check_consistent(result, path)
-    return result
-
-
-def check_consistent(result: BenchmarkResult, path: Path) -> None:
-    """Rows name models that are there, and every figure is one: a report must not stumble over them.
-
-    Raises ``UsageError``, which names ``path``.
-    """
-    names = [model.name for model in result.models]
-    bundles = [bundle.name for bundle in result.bundles]
-    if len(set(names)) < len(names) or len(set(bundles)) < len(bundles):
-        raise UsageError(f"{path} has two models or two bundles of one name: measure again")
-    if not 1 <= len(bundles) <= MAX_BUNDLES or not 1 <= len(names) <= MAX_MODELS:
-        raise UsageError(
-            f"{path} has {len(bundles)} bundles and {len(names)} models, 1 to {MAX_BUNDLES} and 1 to {MAX_MODELS} are "
-            f"read: measure again"
-        )
-    queries = (*result.single_stream, *result.multi_stream)
-    used = {result.baseline, *(row.model for row in queries), *(row.model for row in result.offline)}
-    used |= {row.model for row in result.startup} | {row.model for row in result.layers}
-    if unknown := sorted(used - set(names)):
-        raise UsageError(f"{path} has figures of {unknown[0]!r}, which is not among its models: measure again")
-    if unknown := sorted({model.bundle for model in result.models} - set(bundles)):
-        raise UsageError(f"{path} has a model of {unknown[0]!r}, which is not among its bundles: measure again")
-    intervals = [*(row.ratio_interval for row in queries), *(rate.ratio_interval for rate in result.offline)]
-    if not all(i.low <= i.high for i in intervals) or not all(0.0 < value < LARGEST for value in _positive(result)):
-        raise UsageError(f"{path} has a time, rate or ratio that is no positive number: measure again")
-    if not all(0.0 <= value < LARGEST for value in _not_negative(result)):
-        raise UsageError(f"{path} has a figure that is under 0 or no number: measure again")
-    if not all(row.samples_ms for row in queries) or not all(row.slices for row in result.offline):
-        raise UsageError(f"{path} has figures without the samples they are taken of: measure again")
-
-
-def _positive(result: BenchmarkResult) -> Iterator[float]:
-    for row in (*result.single_stream, *result.multi_stream):
-        yield from (row.median_ms, row.p90_ms, row.p99_ms, row.ratio, row.ratio_interval.low, row.images_per_query)
-        yield from row.samples_ms
-    for rate in result.offline:
-        yield from (rate.images_per_s, rate.ratio, rate.ratio_interval.low, rate.batch, rate.streams)
-        yield from rate.slices
-    for start in result.startup:
-        yield from (start.load_ms, start.first_inference_ms, start.peak_memory_mib, start.before_load_mib)
-
-
-def _not_negative(result: BenchmarkResult) -> Iterator[float]:
-    for row in (*result.single_stream, *result.multi_stream):
-        yield from (row.coefficient_of_variation, row.ratio_interval.high)
-    for rate in result.offline:
-        yield from (rate.coefficient_of_variation, rate.ratio_interval.high, rate.joules_per_image or 0.0)
-    yield from (model.file_bytes for model in result.models)
-    for start in result.startup:
-        yield from (start.cached_load_ms or 0.0, start.cached_first_inference_ms or 0.0)
-    for profile in result.layers:
-        yield from (layer.mean_ms for layer in profile.layers)
-    c = result.conditions
-    yield from (c.rounds, c.rounds_discarded, c.load_average_1min)
-    yield from (c.other_cpu_percent or 0.0, c.stolen_cpu_percent or 0.0, c.throttle_events or 0)
 
 
 def benchmark_schema() -> dict[str, Any]:

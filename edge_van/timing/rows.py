@@ -43,4 +43,5 @@ def rate_rows(
             ratio=ratio,
             ratio_interval=Interval(low, high),
             joules_per_image=each.joules_per_image(rounds.kept.tolist()),
+            device_memory_mib=each.device_memory_mib,
         )

@@ -19,6 +19,7 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.errors import EdgeVanError, MissingRuntimeError, UsageError
 from edge_van.machine import describe_machine
 from edge_van.progress import Reporter
+from edge_van.runtimes import Session
 from edge_van.timing.conditions import conditions_of
 from edge_van.timing.doubts import doubts_of
 from edge_van.timing.energy import EnergyMeter, NoMeter, open_meter
@@ -39,7 +40,7 @@ from edge_van.timing.record import (
     Throughput,
 )
 from edge_van.timing.rows import query_row, rate_rows
-from edge_van.timing.sessions import OpenedModels, reason
+from edge_van.timing.sessions import Feed, OpenedModels, reason
 from edge_van.timing.slices import MIN_SLICES, Slice
 from edge_van.timing.startup import compile_cache, measure_startup
 from edge_van.version import __version__
@@ -70,7 +71,7 @@ def run_benchmark(
     """
     settings, names = options.settings, bundle_names(bundles)
     with reporter.stage("Checking the files"):
-        models, skipped = timed_models(bundles, options.runtimes)
+        models, skipped = timed_models(bundles, options.runtimes, settings.device)
     _baseline(models, options.against, skipped)  # a wrong name is said before minutes of loading
     with tempfile.TemporaryDirectory(prefix="edge-van-compiled-") as folder, ExitStack() as stack:
         caches = {m.name: Path(folder) / str(i) for i, m in enumerate(models)}
@@ -190,7 +191,7 @@ class _Run:
         fitting = self._opened.fitting(self._models, images, title, self.baseline, self._skipped)
         if not fitting:
             return ()
-        turns = [query_turn(*self._opened.session_and_feed(m, images), LEAD_MS) for m in fitting]
+        turns = [_turn(*self._opened.session_and_feed(m, images)) for m in fitting]
         shown = f"{title}, {images} images a query" if images > 1 else title
         rounds = self._sample(scenario, shown, images, turns, settings.samples, MIN_ROUNDS, settings.warmup_runs)
         if rounds is None:
@@ -205,7 +206,7 @@ class _Run:
         if "offline" not in settings.scenarios:
             return ()
         streams = settings.streams if settings.streams > 1 else None
-        with open_meter() as meter:
+        with open_meter(gpu=settings.device == "cuda") as meter:
             if isinstance(meter, NoMeter):
                 self._skipped.append(Skipped("energy", meter.reason))
             else:
@@ -261,9 +262,14 @@ class _Run:
         return rounds
 
 
+def _turn(session: Session, feed: Feed) -> Callable[[], float]:
+    """Milliseconds of a query, by the device's own clock where it has one."""
+    return session.device_turn(feed) or query_turn(session, feed, LEAD_MS)
+
+
 def _meter_for(model: TimedModel, meter: EnergyMeter | NoMeter) -> EnergyMeter | None:
-    """RAPL counts the processor: of a model on the GPU it would tell what the host takes to wait for it."""
-    if isinstance(meter, NoMeter) or (meter.source == "rapl" and not model.on_cpu):
+    """RAPL counts the processor, NVML the GPU: of a model on the other they tell what waiting takes."""
+    if isinstance(meter, NoMeter) or meter.source == ("nvml" if model.on_cpu else "rapl"):
         return None
     return meter
 

@@ -37,6 +37,7 @@ class Slice:
         self._meter, self._lead_s, self._seconds = meter, lead_ms / 1e3, seconds
         self._energy: list[tuple[float | None, int]] = []  # (joules, images) of every slice
         self.streams = session.streams
+        self.device_memory_mib = session.device_memory_mib(feed)
 
     def turn(self) -> float:
         """The first batches are untimed: they take over from the model before, the last says how many fill a slice."""

@@ -18,7 +18,8 @@ from edge_van.bundle.records import Interval
 from edge_van.errors import BundleError
 from edge_van.machine import describe_machine
 from edge_van.timing.models import identity
-from edge_van.timing.record import SCENARIOS, encode_benchmark, read_benchmark
+from edge_van.timing.record import SCENARIOS, encode_benchmark
+from edge_van.timing.record_file import read_benchmark
 
 pytestmark = pytest.mark.alone
 

@@ -23,8 +23,8 @@ from edge_van.timing.record import (
     Startup,
     best_throughput,
     encode_benchmark,
-    read_benchmark,
 )
+from edge_van.timing.record_file import read_benchmark
 
 
 def written(path: Path, **changes: Any) -> Path:

@@ -20,7 +20,8 @@ from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter
 from edge_van.timing.interleave import Rounds, Stop, sample_rounds
 from edge_van.timing.models import timed_models
-from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark, read_benchmark
+from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, Skipped, encode_benchmark
+from edge_van.timing.record_file import read_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
 
 pytestmark = pytest.mark.alone
@@ -253,7 +254,7 @@ class Broken:
 def test_energy_that_is_not_known_is_told_once_and_never_guessed(
     timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, meter: Any, source: str | None, told: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(run_module, "open_meter", lambda: nullcontext(meter))
+    monkeypatch.setattr(run_module, "open_meter", lambda **_: nullcontext(meter))
     settings = replace(SETTINGS, scenarios=("offline",), batches=(4,), max_duration_s=1.0)
     options = BenchmarkOptions(settings, ("onnxruntime",), startup=False, layers=False)
     found = run_benchmark([timed_bundle], options, SILENT)

@@ -21,6 +21,8 @@ MARKERS = {
     "onnxruntime": "s",
     "torch": "^",
     "torch_compile": "v",
+    "torch_graph": "<",
+    "torch_compile_graph": ">",
     "tensorrt": "D",
     "tensorrt_rtx": "P",
 }
@@ -29,6 +31,8 @@ RUNTIME_NAMES = {
     "onnxruntime": "ONNX Runtime",
     "torch": "PyTorch",
     "torch_compile": "torch.compile",
+    "torch_graph": "PyTorch, CUDA graph",
+    "torch_compile_graph": "torch.compile, CUDA graph",
     "tensorrt": "TensorRT",
     "tensorrt_rtx": "TensorRT for RTX",
 }

@@ -204,10 +204,11 @@ def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict
         axis=Axis("images per second; longer is faster"),
     )
     energy = any(row.joules_per_image is not None for row in run.offline)
+    memory = any(row.device_memory_mib is not None for row in run.offline)
     heads = ["model", "batch", "requests", "images/s", "spread, %", "times baseline", "95 % interval"]
     table = Table(
         "The figures",
-        columns(*heads, *(["mJ/image"] if energy else [])),
+        columns(*heads, *(["mJ/image"] if energy else []), *(["GPU MiB"] if memory else [])),
         tuple(
             (
                 labels[r.model].whole,
@@ -218,6 +219,7 @@ def _throughput(run: BenchmarkResult, labels: dict[str, Label], precisions: dict
                 number(r.ratio),
                 interval(r.ratio_interval),
                 *([number(None if r.joules_per_image is None else 1e3 * r.joules_per_image, 2)] if energy else []),
+                *([number(r.device_memory_mib, 0)] if memory else []),
             )
             for r in run.offline
             if r.model in labels

@@ -23,6 +23,7 @@ MOST_DOUBTS = 6
 ENERGY = {
     "rapl": "of the processor packages (RAPL), idle power included",
     "rails": "of the module (INA3221 rails), idle power included",
+    "nvml": "of the GPU (NVML), idle power included",
 }
 _FACTS = (Column("", numeric=False), Column("", numeric=False))
 
