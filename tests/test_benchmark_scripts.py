@@ -286,3 +286,16 @@ def test_the_figure_names_every_variant_and_is_the_same_twice(tmp_path: Path) ->
     assert first == second
     assert all(f">{name}</text>" in first for name in gmacs)
     assert "FP32: exponent 1.00 (1.00 to 1.00)" in first
+
+
+@pytest.mark.alone
+def test_the_gpus_script_goes_its_way_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = "--device cpu --variants b0 --size 32 --batches 1 2 --sizes 64 --rounds 10 --max-seconds 1 --results"
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "torch_gpu.py"), *flags.split(), str(tmp_path)])
+    script("torch_gpu").main()
+    [path] = tmp_path.iterdir()
+    written = json.loads(path.read_text())
+    found = [(row["batch"], row["how"]) for row in written["variants"]]
+    assert found == [(batch, how) for batch in (1, 2) for how in ("fp32 eager", "bf16 eager")]
+    assert [row["size_px"] for row in written["sizes"]] == [64, 64]
+    assert all(row["median_ms"] > 0 and row["images_per_s"] > 0 for row in written["variants"])
