@@ -27,7 +27,7 @@ import edge_van
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.machine import describe_machine
 from edge_van.model.layer_names import part_at_start, part_of
-from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
+from edge_van.runtimes.openvino import OpenVINOSession, openvino_core
 
 PROGRAM = Path(__file__).with_suffix(".c")
 WARMUP_RUNS, RUNS = 30, 300
@@ -79,9 +79,8 @@ def kernels(path: Path) -> tuple[dict[str, float], dict[str, str], float]:
     for kernel in found:
         if part_at_start(kernel.name) is not None:
             ms[kernel.name.split("/")[0]] += kernel.ms
-    ov = load_openvino()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    executed = ov.Core().compile_model(path, "CPU", settings).get_runtime_model()
+    executed = openvino_core().compile_model(path, "CPU", settings).get_runtime_model()
     written = {
         op.get_friendly_name().split("/")[0]: op.get_rt_info()["outputPrecisions"].astype(str).split(",")[0]
         for op in executed.get_ordered_ops()

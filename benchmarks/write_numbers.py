@@ -61,6 +61,7 @@ TABLES = (
     ("clock", peers.clock),
     ("peers", peers.peers),
     ("roofline", speed.roofline),
+    ("graph_choices", speed.choices),
     ("throughput", speed.throughput),
     ("scaling", scaling.scaling),
     ("tensorrt_engines", tensorrt.engines),

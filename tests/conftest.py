@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -155,3 +156,12 @@ def permissions_hold() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def images() -> Callable[..., Tensor]:
     return normal_images
+
+
+@pytest.fixture
+def hears_sigint() -> Iterator[None]:
+    """Also where the tests run in the background, which a shell has ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)

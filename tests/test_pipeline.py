@@ -354,6 +354,7 @@ def test_a_training_that_was_killed_ends_with_the_same_bytes(
     assert again == {f.path: f.sha256 for f in runs["qat"].bundle.manifest.files}
 
 
+@pytest.mark.usefixtures("hears_sigint")
 @pytest.mark.parametrize(("number", "ours"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_an_interrupted_training_says_that_one_can_go_on(
     command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, ours: bool

@@ -76,14 +76,6 @@ def interrupt_in_a_callback() -> None:
     del thing
 
 
-@pytest.fixture
-def hears_sigint() -> object:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("hears_sigint")
 def test_an_interrupt_that_python_drops_is_raised_at_the_next_step() -> None:

@@ -1,4 +1,4 @@
-"""The tables of ``roofline.py`` and ``throughput.py``.
+"""The tables of ``roofline.py``, ``graph_choices.py`` and ``throughput.py``.
 
 In: their results. Out: lines of Markdown.
 """
@@ -73,5 +73,30 @@ def throughput(results: Results) -> list[str]:
         for name, rates in result["images_per_s"].items():
             share = _span(result["shares"][name], ".2f") if name in result["shares"] else "-"
             lines.append(f"| {name} | {_span(rates, '.0f')} | {share} |")
+        lines += ["", source(result), ""]
+    return lines[:-1]
+
+
+def choices(results: Results) -> list[str]:
+    """What each kind of layer, operator and setting is worth, one table a machine, size and network."""
+    lines = [
+        "## Graph and settings",
+        "",
+        "One thing at a time is changed from what ships for OpenVINO. Over 1 is faster than that; noise is that of the "
+        "calibration images' logits.",
+        "",
+    ]
+    for result in results:
+        lines += [
+            f"VAN-{result['variant'].upper()} at {result['size_px']} px, {result['rounds']} rounds:",
+            "",
+            "| changed | ms | times as fast (95 % interval) | logit SQNR dB |",
+            "|---|---|---|---|",
+        ]
+        for row in result["rows"]:
+            noise = row["logit_sqnr_db"]
+            decibels = "-" if noise is None or noise > 100 else f"{noise:.1f}"
+            times = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+            lines.append(f"| {row['changed']} | {row['median_ms']:.2f} | {times} | {decibels} |")
         lines += ["", source(result), ""]
     return lines[:-1]

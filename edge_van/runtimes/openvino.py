@@ -6,6 +6,7 @@ on a CPU with AVX512-BF16 its default is bf16, and a "FP32" baseline would not b
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,7 @@ class OpenVINOSession(Session):
     def __init__(self, path: Path, **options: Any) -> None:
         """``options`` are the fields of ``OpenVINOOptions``."""
         chosen = OpenVINOOptions(**options)
-        ov = load_openvino()
-        core = ov.Core()
+        ov, core = load_openvino(), openvino_core()
         units = {"bf16": "BF16", "f16": "FP16"}.get(chosen.precision)
         if units is not None and units not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingRuntimeError(f"this CPU has no {units} units: run FP32 or INT8")
@@ -193,7 +193,18 @@ class OpenVINOSession(Session):
 
 def has_bf16() -> bool:
     """Whether this CPU's OpenVINO runs bf16 natively."""
-    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """One ``Core`` that lives as long as the process.
+
+    The CPU plugin gives the thread that opens it a stack for signals, and takes it away from the thread that lets go of
+    the last model. Where these are two, the first keeps an address that is unmapped, and its next signal, a Ctrl-C, is
+    a segmentation fault (seen with 2026.4.1).
+    """
+    return load_openvino().Core()
 
 
 def load_openvino() -> Any:

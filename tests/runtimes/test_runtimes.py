@@ -16,7 +16,7 @@ from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.runtimes import RUNTIMES, Session, open_model
 from edge_van.runtimes.base import Kernel
 from edge_van.runtimes.onnxruntime import ROUNDS_FLOAT16_FROM
-from edge_van.runtimes.openvino import OpenVINOSession, load_openvino
+from edge_van.runtimes.openvino import OpenVINOSession, openvino_core
 
 ENGINES = ("openvino", "onnxruntime")
 SIDE = 6
@@ -215,7 +215,7 @@ def test_openvinos_precision_is_checked(precision: str, one_image: Path) -> None
 
 @pytest.mark.parametrize(("precision", "units"), [("bf16", "BF16"), ("f16", "FP16")])
 def test_a_shorter_float_is_never_emulated(precision: str, units: str, one_image: Path) -> None:
-    if units in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if units in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip(f"this CPU has {units} units")
     with pytest.raises(MissingRuntimeError, match=f"no {units} units"):
         open_model("openvino", one_image, precision=precision)
@@ -226,6 +226,28 @@ def test_f32_is_set_and_not_left_to_the_plugin(one_image: Path) -> None:
         precision = session._model.get_property("INFERENCE_PRECISION_HINT")
         assert precision.to_dtype() == np.float32
         assert session._model.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+CTRL_C_AFTER_A_THREAD_CLOSED = """
+import signal, sys, threading
+from pathlib import Path
+from edge_van.runtimes import open_model
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sessions = [open_model("openvino", Path(sys.argv[1]))]
+thread = threading.Thread(target=lambda: sessions.pop().close())
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_is_heard_after_another_thread_closed_the_last_model(one_image: Path) -> None:
+    command = [sys.executable, "-c", CTRL_C_AFTER_A_THREAD_CLOSED, str(one_image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_profile_names_layers_and_kernels(one_image: Path) -> None:
