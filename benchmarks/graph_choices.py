@@ -8,9 +8,11 @@ the pixels' normalisation and layout: a model that takes them as floats in NCHW 
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +22,14 @@ import numpy as np
 from common import arguments, calibration, network, write_result
 from numpy.typing import NDArray
 
+from edge_van.errors import VerificationError
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.model.fold import fold
 from edge_van.progress import Terminal
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.ptq import post_training_quantize
-from edge_van.quantization.scheme import DEPTHWISE, LAYERS, Role, Scheme, for_openvino
+from edge_van.quantization.ptq import Calibrated, calibrate, convert, post_training_quantize
+from edge_van.quantization.scheme import DEPTHWISE, LAYERS, Role, Scheme, for_openvino, place_of, roles
 from edge_van.runtimes.openvino import has_bf16, load_openvino, openvino_core
 from edge_van.statistics import paired_ratio, sqnr_db
 from edge_van.timing.interleave import Stop, sample_rounds
@@ -68,6 +71,20 @@ def schemes() -> dict[str, Scheme]:
     }
 
 
+def by_stage(calibrated: Calibrated) -> dict[str, Scheme]:
+    """What ships, and each kind of place of each stage in float."""
+    ours = calibrated.scheme
+    groups: dict[str, set[str]] = defaultdict(set)
+    for node, role in roles(calibrated.observed):
+        if (place := place_of(node, role)) and ours.quantizes(role, place):
+            stage = re.search(r"\d", place)
+            kind = place.split(".", 2)[-1] if place.startswith("block") else place.split(".")[0].rstrip("1234")
+            groups[f"stage {stage[0]}, {kind}" if stage else kind].add(place)
+    return {"as it ships": ours} | {
+        f"{name} in float": replace(ours, left=frozenset(places)) for name, places in sorted(groups.items())
+    }
+
+
 def compiled(file: Path, settings: dict[str, Any], *, free_batch: bool = False) -> tuple[Any, Any]:
     """(the request, its input) as ``runtimes.openvino`` compiles for latency, but for ``settings``."""
     core = openvino_core()
@@ -106,6 +123,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", test=False, size=224, samples=32)
     parser.add_argument("--checkpoint", type=Path, help="another network than the embedded demo")
     parser.add_argument("--variant", help="of random weights, for its times alone")
+    parser.add_argument("--by-stage", action="store_true", help="each kind of layer of a stage in float, no settings")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--max-seconds", type=float, default=600.0)
     args = parser.parse_args()
@@ -116,6 +134,8 @@ def main() -> None:
     check = images.normalized(images.pixels[:2])
     rows: list[dict[str, Any]] = []
     turns: list[Callable[[], float]] = []
+    calibrated = calibrate(equalized, images, for_openvino("openvino"))
+    wanted = by_stage(calibrated) if args.by_stage else schemes()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         float_onnx = export_onnx(folded, folder / "fp32.onnx", check)
@@ -127,16 +147,27 @@ def main() -> None:
             rows.append({"changed": what, "logit_sqnr_db": noise})
             turns.append(turn(*compiled(file, settings, **more)))
 
-        for number, (what, scheme) in enumerate(schemes().items()):
+        for number, (what, scheme) in enumerate(wanted.items()):
             print(f"making: {what}", flush=True)
-            onnx = export_onnx(post_training_quantize(equalized, images, scheme), folder / f"{number}.onnx", check)
+            if calibrated.serves(scheme):
+                quantized = convert(calibrated, scheme)
+            else:
+                quantized = post_training_quantize(equalized, images, scheme)
+            try:
+                onnx = export_onnx(quantized, folder / f"{number}.onnx", check)
+            except VerificationError as error:  # at a size that it was not trained at a network is mostly noise
+                if number == 0:
+                    raise
+                print(f"left out: {error}", flush=True)
+                continue
             add(what, export_openvino(onnx, spec, folder / f"{number}.xml"), {})
             if number == 0:
                 shipped, shipped_onnx = folder / "0.xml", onnx
-        for what, settings in SETTINGS.items():
+        for what, settings in SETTINGS.items() if not args.by_stage else ():
             add(what, shipped, settings)
-        add("a free batch size", shipped, {}, free_batch=True)
-        add("floats in NCHW go in", shipped_onnx, {})
+        if not args.by_stage:
+            add("a free batch size", shipped, {}, free_batch=True)
+            add("floats in NCHW go in", shipped_onnx, {})
         add("FP32", float_ir, {})
         if has_bf16():
             add("BF16", float_ir, {"INFERENCE_PRECISION_HINT": "bf16"})
@@ -155,7 +186,7 @@ def main() -> None:
         print(f"{row['changed']:44s} {row['median_ms']:7.3f} ms  {ratio:.3f} ({low:.3f} to {high:.3f})  {noise}")
     content = {"variant": args.variant or loaded.van.variant.name, "rounds": len(rounds.values), "rows": rows}
     content["kept_disturbed"] = rounds.kept_disturbed
-    write_result(args, content, args.variant or "")
+    write_result(args, content, "-".join(filter(None, (args.variant, "by-stage" if args.by_stage else ""))))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from edge_van.budget.faster_in_float import faster_in_float
 from edge_van.budget.ladder import Ladder
 from edge_van.budget.memory import Memory
 from edge_van.budget.trial import Trials, folder_of
@@ -33,6 +34,7 @@ from edge_van.export.tensorrt_models import export_tensorrt
 from edge_van.images.draw import hashes
 from edge_van.machine import describe_machine, versions
 from edge_van.model.fold import FoldedVAN, fold
+from edge_van.model.layer_names import part_of
 from edge_van.model.van import VAN
 from edge_van.progress import UNWATCHED, Work
 from edge_van.quantization.calibration import Calibration, load_calibration
@@ -77,6 +79,7 @@ def quantize(
     """
     options = options or QuantizeOptions()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else Path(recipe))
+    _require_openvino(recipe, options)
     options = replace(options, budget=_budget_of(recipe, options))
     torch.manual_seed(options.seed)
     with ExitStack() as stack:
@@ -101,6 +104,8 @@ def quantize(
             states = stack.enter_context(kept)
         preparing = Preparing(source, images, folded, excluded, options.seed, states, work)
         probe = take_probe(images.held_out, images.spec, folded, work)
+        if recipe.is_mixed:
+            recipe = _mixed(recipe, preparing, probe)
         if options.budget is not None and states is not None:
             recipe, tried = _within(options.budget, recipe, preparing, probe, states / RUNGS)
             budgets.append(tried)
@@ -143,13 +148,19 @@ def quantize(
         return writer.finish(manifest)
 
 
+def _require_openvino(recipe: Recipe, options: QuantizeOptions) -> None:
+    chosen = {"the activation is": recipe.activation == "auto", "the layers in float are": recipe.is_mixed}
+    if "openvino" in options.targets or not any(chosen.values()):
+        return
+    what = next(what for what, is_auto in chosen.items() if is_auto)
+    instead = "--activation gelu or hardswish" if recipe.activation == "auto" else "--float-layers head,..."
+    raise UsageError(
+        f"{what} chosen by the latency of OpenVINO's model, which --target leaves out: name one, {instead}"
+    )
+
+
 def _budget_of(recipe: Recipe, options: QuantizeOptions) -> Budget | None:
     """The one that is asked for; or the gate of a recipe whose activation is to be chosen, which takes a limit."""
-    if recipe.activation == "auto" and "openvino" not in options.targets:
-        raise UsageError(
-            "the activation is chosen by the latency of OpenVINO's model, which --target leaves out: name one, "
-            "--activation gelu or hardswish"
-        )
     if recipe.activation == "auto" and options.budget is None:
         return Budget(recipe.max_drop_points)
     return options.budget
@@ -239,14 +250,30 @@ def _within(
     key = f"{preparing.key} {calibration} {data.held_out.truth_sha256} {preparing.source.head} {start} {used} "
     key += f"{machine.cpu} {machine.logical_cores}"
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix=TRIALS, dir=kept.parent)))
-        images = preparing.prepared(replace(recipe.unchanged, method="ptq")).images
-        head = preparing.source.head
-        job = ExportJob(folder_of(folder), data.spec, preparing.folded, images, probe, work, head)
-        trials = Trials(job, data.held_out, preparing.prepared, stack)
+        folder = stack.enter_context(TemporaryDirectory(prefix=TRIALS, dir=kept.parent))
+        trials = _trials(recipe, preparing, probe, Path(folder), stack)
         found = Ladder(trials, budget, Memory(kept, key), work).climb(recipe)
     work.reporter.note(found.record.reason)
     return replace(found.recipe, max_drop_points=budget.max_drop_points), found.record
+
+
+def _mixed(recipe: Recipe, preparing: Preparing, probe: Probe) -> Recipe:
+    """With the layers in float that this CPU runs sooner so."""
+    plain = replace(recipe.unchanged, method="ptq", float_layers=())
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix=TRIALS))
+        layers = faster_in_float(_trials(plain, preparing, probe, Path(folder), stack), plain)
+    kinds = ", ".join(sorted({str(part_of(layer)) for layer in layers})) or "nothing"
+    preparing.work.reporter.note(f"shown to be faster in float than in INT8 on this CPU: {kinds}")
+    return replace(recipe, float_layers=layers)
+
+
+def _trials(recipe: Recipe, preparing: Preparing, probe: Probe, folder: Path, stack: ExitStack) -> Trials:
+    """What makes and measures candidates in a folder of their own."""
+    images = preparing.prepared(replace(recipe.unchanged, method="ptq")).images
+    source, data = preparing.source, preparing.data
+    job = ExportJob(folder_of(folder), data.spec, preparing.folded, images, probe, preparing.work, source.head)
+    return Trials(job, data.held_out, preparing.prepared, stack)
 
 
 def export_files(job: ExportJob, prepared: Prepared, recipe: Recipe, targets: Sequence[str]) -> Exported:

@@ -30,10 +30,11 @@ from PIL import Image
 import edge_van
 import edge_van.bundle.bundle
 import edge_van.pipeline
+from edge_van.budget.trial import Trials
 from edge_van.bundle import writer
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.bundle.golden import read_golden
-from edge_van.bundle.layout import FP32_IR, FP32_ONNX, GOLDEN, INT8_IR
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, GOLDEN, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.recipe import Recipe
 from edge_van.cli import main as cli
 from edge_van.errors import BundleError
@@ -451,6 +452,32 @@ def test_validate_measures_in_another_precision(
     code, _, err = command(*flags, "--scheme", "int8")
     assert code == 2
     assert "--precision is OpenVINO's" in error_line(err)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_layers_in_float_by_name_and_by_measurement(
+    command: Run, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Recipe] = []
+
+    def chosen(trials: Trials, recipe: Recipe) -> tuple[str, ...]:
+        asked.append(recipe)
+        return ("head",)
+
+    monkeypatch.setattr(edge_van.pipeline, "faster_in_float", chosen)
+    flags = ("quantize", "--checkpoint", root / "n.safetensors", "--data", root / "data", "--samples", 6)
+    flags = (*flags, "--recipe", root / "any.toml", "--target", "openvino")
+    code, _, err = command(*flags, "--output", tmp_path / "a", "--float-layers", "auto")
+    assert code == 0, err
+    assert "shown to be faster in float than in INT8 on this CPU: head" in err
+    assert [(recipe.method, recipe.float_layers) for recipe in asked] == [("ptq", ())]
+    assert command(*flags, "--output", tmp_path / "b", "--float-layers", "head")[0] == 0
+    a, b = (open_bundle(tmp_path / name) for name in "ab")
+    assert a.manifest.recipe.float_layers == b.manifest.recipe.float_layers == ("head",)
+    assert a.file(OPENVINO_ONNX).read_bytes() == b.file(OPENVINO_ONNX).read_bytes()
+    code, _, err = command(*flags, "--output", tmp_path / "c", "--float-layers", "auto", "--target", "tensorrt")
+    assert code == 2
+    assert "the layers in float are chosen by the latency of OpenVINO's model" in error_line(err)
 
 
 @pytest.mark.usefixtures("replayed")

@@ -6,6 +6,7 @@ In: the network, its InputSpec, calibration images. Out: IRs, run by OpenVINO.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from edge_van.export.onnx import export_onnx
@@ -37,14 +38,21 @@ ACTIVATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def build(van: VAN, spec: InputSpec, images: CalibrationImages, folder: Path) -> dict[str, Path]:
-    """The names of ``HOW``, in the default recipe's scheme: uint8 (1, H, W, 3) in, preprocessing in the graph."""
+def build(
+    van: VAN, spec: InputSpec, images: CalibrationImages, folder: Path, without: Collection[str] = ()
+) -> dict[str, Path]:
+    """The names of ``HOW``, in the default recipe's scheme: uint8 (1, H, W, 3) in, preprocessing in the graph.
+
+    Of those ``without`` only the ones that ``benchmark_app`` is run on are made.
+    """
     recipe = load_recipe()
     folded, _ = fold(van, spec.size)
     check = images.normalized(images.pixels[:2])
     fp32 = export_onnx(folded, folder / "fp32.onnx", check)
     irs = {"fp32": export_openvino(fp32, spec, folder / "fp32.xml")}
     for name, (activation, places) in ACTIVATIONS.items():
+        if name in without and name not in CLOCKED:
+            continue
         equalized = equalize(with_activation(folded, activation, places), images, strength=recipe.equalize_strength)
         quantized = post_training_quantize(equalized, images, for_openvino(recipe.openvino_scheme))
         onnx = export_onnx(quantized, folder / f"{name}.onnx", check)

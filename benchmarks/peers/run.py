@@ -110,7 +110,7 @@ def build(args: Any, size: int, samples: int, folder: Path) -> Built:
     loaded, spec = network(args, size)
     images = calibration(args.train, spec, samples)
     van = loaded.van.eval()
-    irs = ours.build(van, spec, images, folder)
+    irs = ours.build(van, spec, images, folder, args.without)
     makers: list[tuple[Sequence[str], Callable[[], list[Peer]]]] = [
         (nncf_default.NAMES, lambda: nncf_default.build(loaded, spec, images, folder)),
         (ort_static.NAMES, lambda: ort_static.build(van, spec, images, folder)),

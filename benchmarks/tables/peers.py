@@ -27,7 +27,7 @@ def peers(results: Results) -> list[str]:
         )
         heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
         lines += [
-            *(() if lines else ("## Peers", "")),
+            *(() if lines else ("## Peers", "", *_summary(results))),
             f"{network[0].upper()}{network[1:]} through other tools, as their documentation shows it. {images} "
             f"Latency: {result['threads']} threads, batch 1, all in turns in one process, "
             f"{len(timed[0]['runs']) if timed else 0} runs; beside it the latency of the model alone, where the two "
@@ -45,6 +45,36 @@ def peers(results: Results) -> list[str]:
         lines += [f"| {u['name']}: {u['reason']} |{' - |' * (3 + 2 * len(timed))}" for u in result["unavailable"]]
         lines += ["", source(result), ""]
     return lines[:-1]
+
+
+SUMMARISED = {
+    "openvino": "INT8",
+    "hardswish_early": "hard-swish in stages 1, 2",
+    "hardswish": "hard-swish",
+    "ort_advised": "ONNX Runtime INT8",
+    "torch_compile": "`torch.compile`",
+}
+"""Of the peers, by name, those of the table before all others: ours, and what is asked about most."""
+
+
+def _summary(results: Results) -> list[str]:
+    """Times as fast as NNCF's defaults, a row for each network and size."""
+    lines = [
+        "Times as fast as `nncf.quantize` with its defaults on the unfolded network, lowest and highest of the runs in "
+        "brackets; each row is one interleaved run of all tools, whose tables follow.",
+        "",
+        f"| network | px | {' | '.join(SUMMARISED.values())} | CPU |",
+        f"|---|---|{'---|' * len(SUMMARISED)}---|",
+    ]
+    for result in results:
+        for timed in result["latency"]:
+            rows = {row["name"]: row for row in timed["ratios"].get("nncf_defaults", ())}
+            if rows:
+                cells = [ratio(rows[name]) if name in rows else "-" for name in SUMMARISED]
+                network = result.get("network", "the demo checkpoint")
+                cells = [network, str(timed["latency_size_px"]), *cells, result["machine"]["cpu"]]
+                lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def clock(results: Results) -> list[str]:

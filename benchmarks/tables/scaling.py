@@ -14,14 +14,26 @@ LEAST_POINTS = 5
 
 
 def scaling(results: Results) -> list[str]:
-    """The tables of ``scaling.py``, of the first machine."""
-    result = results[0]
-    columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
+    """The tables of ``scaling.py``, two a run."""
     lines = [
         "## Scaling",
         "",
-        f"OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of a process that "
-        f"loads the file and runs it. Variants at {result['size_px']} px:",
+        "OpenVINO, batch 1, random weights, all models of a table in turns; peak resident memory of a process that "
+        "loads the file and runs it. Two tables of one run were not in turns with each other: their milliseconds are "
+        "not to be compared. The paper gives the cost of a large kernel attention as linear in the pixels (Guo et "
+        "al., section 3.1). The exponents are those of the times: under 1, a small input costs more per pixel than a "
+        "large one.",
+        "",
+    ]
+    for result in results:
+        lines += [*_of_run(result), source(result), ""]
+    return lines[:-1]
+
+
+def _of_run(result: dict[str, Any]) -> list[str]:
+    columns = "GMACs | FP32 ms | INT8 ms | FP32 peak MiB | INT8 peak MiB"
+    lines = [
+        f"Variants at {result['size_px']} px:",
         "",
         f"| variant | {columns} |",
         "|---|---|---|---|---|---|",
@@ -34,20 +46,13 @@ def scaling(results: Results) -> list[str]:
     ]
     for over, unit in (("over_megapixels", "megapixels"), ("over_gmacs", "GMACs")):
         for precision, f in result["fits"][over].items():
-            if f["points"] < LEAST_POINTS:
-                continue
-            lines.append(
-                f"{precision.upper()} over {unit}, {f['points']} points: exponent {f['exponent']:.2f} "
-                f"({f['exponent_low']:.2f} to {f['exponent_high']:.2f}, 1 is linear); ms = {f['intercept_ms']:.2f} + "
-                f"{f['slope_ms']:.2f} x, R² {f['r_squared']:.4f}.  "
-            )
-    lines += [
-        "",
-        "The two tables are of two runs, whose milliseconds are not to be compared. The paper gives the cost of a "
-        "large kernel attention as linear in the pixels (Guo et al., section 3.1). The exponents are those of the "
-        "times: under 1, a small input costs more per pixel than a large one.",
-    ]
-    return [*lines, "", source(result)]
+            if f["points"] >= LEAST_POINTS:
+                lines.append(
+                    f"{precision.upper()} over {unit}, {f['points']} points: exponent {f['exponent']:.2f} "
+                    f"({f['exponent_low']:.2f} to {f['exponent_high']:.2f}, 1 is linear); ms = {f['intercept_ms']:.2f} "
+                    f"+ {f['slope_ms']:.2f} x, R² {f['r_squared']:.4f}.  "
+                )
+    return [*lines, ""]
 
 
 def _scaling_cells(point: dict[str, Any]) -> str:

@@ -32,6 +32,8 @@ MAX_SAMPLES = 100_000
 MAX_BATCH = 256
 METHODS = ("ptq", "reconstruction", "qat")
 RANGES = ("squared_error", "minmax")
+AUTO_LAYERS = ("auto",)
+"""Of ``float_layers``: to be chosen by measurement."""
 MAX_STEPS = 1_000_000
 
 
@@ -90,7 +92,8 @@ class Recipe:
     reconstruction     how "reconstruction" is done
     ranges             of the activations: "squared_error", what rounding and clipping cost least at; "minmax", all that
                        was seen
-    float_layers       layers that the OpenVINO model leaves in float, by their official names
+    float_layers       layers that the OpenVINO model leaves in float, by their official names; "auto" alone: the kinds
+                       that this CPU runs sooner so
     """
 
     samples: int
@@ -119,6 +122,11 @@ class Recipe:
     def unchanged(self) -> Recipe:
         """With the network as it is given where the activation is yet to be chosen."""
         return replace(self, activation="gelu") if self.activation == "auto" else self
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the layers that stay in float are yet to be chosen."""
+        return self.float_layers == AUTO_LAYERS
 
     @property
     def images(self) -> int:
@@ -154,6 +162,8 @@ class Recipe:
             or len(set(layers)) < len(layers)
         ):
             raise UsageError(f"float_layers is a list of layers' names, each at most once; got {layers!r}")
+        if "auto" in layers and not self.is_mixed:
+            raise UsageError("float_layers is either auto, which chooses, or a list of layers' names")
         if self.openvino_scheme not in SCHEME_NAMES:
             raise UsageError(f"openvino_scheme is one of {', '.join(SCHEME_NAMES)}; got {self.openvino_scheme!r}")
         for key, known in (("tensorrt_float", TENSORRT_FLOATS), ("tensorrt_input", TENSORRT_INPUTS)):

@@ -55,6 +55,12 @@ _PATH = FilePath()
     help="hardswish: faster, a little less accurate. relu: faster still, with --method qat. auto: hardswish where it "
     "pays and --max-drop allows it.  [default: the recipe's, gelu]",
 )
+@click.option(
+    "--float-layers",
+    metavar="auto|LAYER,...",
+    help="Layers that OpenVINO's model leaves in float. auto: the kinds that this CPU runs sooner so.  "
+    "[default: the recipe's, none]",
+)
 @click.option("--target", default=",".join(TARGET_NAMES), show_default=True, help="What to write, with commas.")
 @click.option(
     "--max-drop",
@@ -119,6 +125,8 @@ def quantize(as_json: bool, **flags: Any) -> None:
     changes = {k: flags[k] for k in ("samples", "method", "activation")} | {"max_drop_points": flags["max_drop"]}
     if changes["activation"] not in (None, recipe.activation):
         changes["activation_places"] = ()  # the file's are those of its own activation
+    if flags["float_layers"] is not None:
+        changes["float_layers"] = tuple(name.strip() for name in flags["float_layers"].split(",") if name.strip())
     recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     overrides = {k: flags[k] for k in _SPEC}
     overrides |= {"size": flags["input_size"], "classes": class_names(flags["classes"])}

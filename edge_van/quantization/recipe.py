@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.assets import DEFAULT_RECIPE, asset
-from edge_van.bundle.recipe import QATSettings, Recipe
+from edge_van.bundle.recipe import AUTO_LAYERS, QATSettings, Recipe
 from edge_van.errors import UsageError
 from edge_van.recipe_file import read_recipe_file, require_known
 
@@ -30,6 +30,8 @@ def load_recipe(path: Path | None = None) -> Recipe:
     for key in ("tensorrt_schemes", "float_layers", "activation_places"):
         if isinstance(names := values.get(key), list):
             values[key] = tuple(names)
+    if values.get("float_layers") == "auto":
+        values["float_layers"] = AUTO_LAYERS
     try:
         return Recipe(**(values | {table: _settings(table, values.get(table, {})) for table in _TABLES}))
     except UsageError as error:

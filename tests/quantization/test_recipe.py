@@ -77,6 +77,7 @@ def test_names_are_those_of_the_schemes() -> None:
         ("tensorrt_schemes = [[1]]", "tensorrt_schemes"),
         ('ranges = "percentile"', "ranges is one of squared_error, minmax"),
         ('float_layers = "head"', "float_layers"),
+        ('float_layers = ["auto", "head"]', "float_layers is either auto"),
         ('float_layers = ["head", "head"]', "float_layers"),
         ("float_layers = [1]", "float_layers"),
         ('activation = "swish"', "activation is one of gelu, hardswish, relu, auto"),

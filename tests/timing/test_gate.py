@@ -245,6 +245,7 @@ def test_a_new_figure_is_none() -> None:
         ({"bundles": result().bundles * 2}, "the number of bundles differs (1 then, 2 now)"),
         ({"settings": replace(SETTINGS, streams=4)}, "the number of streams differs"),
         ({"machine": replace(result().machine, logical_cores=16)}, "the number of cores differs (4 then, 16 now)"),
+        ({"settings": replace(result().settings, device="cuda")}, "the device differs (cpu then, cuda now)"),
         ({"baseline": "openvino-int8"}, "the model that ratios are taken to differs"),
         ({"settings": replace(SETTINGS, scenarios=("offline",))}, "figures of SingleStream, which --scenario leaves"),
         ({"settings": replace(SETTINGS, batches=(1, 4))}, "its best Offline figures at batch 8, which --batch leaves"),
