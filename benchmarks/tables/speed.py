@@ -82,8 +82,8 @@ def choices(results: Results) -> list[str]:
     lines = [
         "## Graph and settings",
         "",
-        "One thing at a time is changed from what ships for OpenVINO. Over 1 is faster than that; noise is that of the "
-        "calibration images' logits.",
+        "One thing at a time is changed from what ships for OpenVINO. Over 1 is faster than that. Noise is that of the "
+        "calibration images' logits; at a size that the network was not trained at it says little.",
         "",
     ]
     for result in results:
