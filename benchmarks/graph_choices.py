@@ -2,8 +2,9 @@
 setting, one at a time, in turns with what ships.
 
 In: training images. Out: a table and a JSON. Noise is that of the logits of the calibration images. A kind of layer
-whose float is no slower in place than its INT8 would better be float: none was seen. The bytes that go in stand beside
-the pixels' normalisation and layout: a model that takes them as floats in NCHW has neither.
+whose float is no slower in place than its INT8 would better be float: of each kind, and each stage, that shows. The
+bytes that go in stand beside the pixels' normalisation and layout: a model that takes them as floats in NCHW has
+neither.
 """
 
 from __future__ import annotations

@@ -37,6 +37,11 @@ class Machine:
     load_average_1min: float
     gpu: str | None = None  # the first NVIDIA one, with its driver, where NVML is installed to tell
 
+    @property
+    def card(self) -> str | None:
+        """The GPU without its driver."""
+        return None if self.gpu is None else self.gpu.partition(" (")[0]
+
 
 def describe_machine() -> Machine:
     """The machine this runs on, with its load of the last minute."""

@@ -12,15 +12,19 @@ from typing import Any
 
 
 class GPU:
-    """The first GPU, while NVML is open."""
+    """The first GPU, or the one of that ``uuid``, while NVML is open. Its order is that of the bus, CUDA's another."""
 
-    def __init__(self, pynvml: Any) -> None:
-        self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+    def __init__(self, pynvml: Any, uuid: str | None = None) -> None:
+        self._nvml = pynvml
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0) if uuid is None else pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
-    def describe(self) -> str:
-        """Such as "NVIDIA H200 (compute capability 9.0, driver 580.65.06)"."""
-        major, minor = self._nvml.nvmlDeviceGetCudaComputeCapability(self._handle)
-        name, driver = self._nvml.nvmlDeviceGetName(self._handle), self._nvml.nvmlSystemGetDriverVersion()
+    def describe(self) -> str | None:
+        """Such as "NVIDIA H200 (compute capability 9.0, driver 580.65.06)"; None where the driver does not tell."""
+        try:
+            major, minor = self._nvml.nvmlDeviceGetCudaComputeCapability(self._handle)
+            name, driver = self._nvml.nvmlDeviceGetName(self._handle), self._nvml.nvmlSystemGetDriverVersion()
+        except self._nvml.NVMLError:
+            return None
         return f"{name} (compute capability {major}.{minor}, driver {driver})"
 
     def energy_mj(self) -> int | None:
@@ -32,7 +36,7 @@ class GPU:
 
 
 @contextmanager
-def open_nvml() -> Iterator[GPU | str]:
+def open_nvml(uuid: str | None = None) -> Iterator[GPU | str]:
     """The GPU, or why it cannot be asked."""
     try:
         import pynvml
@@ -46,7 +50,7 @@ def open_nvml() -> Iterator[GPU | str]:
         return
     try:
         try:
-            gpu: GPU | str = GPU(pynvml)
+            gpu: GPU | str = GPU(pynvml, uuid)
         except pynvml.NVMLError as error:
             gpu = f"no NVIDIA GPU with a driver is here ({error})"
         yield gpu

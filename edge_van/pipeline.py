@@ -149,14 +149,15 @@ def quantize(
 
 
 def _require_openvino(recipe: Recipe, options: QuantizeOptions) -> None:
-    chosen = {"the activation is": recipe.activation == "auto", "the layers in float are": recipe.is_mixed}
-    if "openvino" in options.targets or not any(chosen.values()):
+    if "openvino" in options.targets:
         return
-    what = next(what for what, is_auto in chosen.items() if is_auto)
-    instead = "--activation gelu or hardswish" if recipe.activation == "auto" else "--float-layers head,..."
-    raise UsageError(
-        f"{what} chosen by the latency of OpenVINO's model, which --target leaves out: name one, {instead}"
-    )
+    if recipe.activation == "auto":
+        raise UsageError(
+            "the activation is chosen by the latency of OpenVINO's model, which --target leaves out: name one, "
+            "--activation gelu or hardswish"
+        )
+    if recipe.float_layers:
+        raise UsageError("float_layers are OpenVINO's, which --target leaves out: leave one of the two out")
 
 
 def _budget_of(recipe: Recipe, options: QuantizeOptions) -> Budget | None:

@@ -155,20 +155,25 @@ def latency(results: Results) -> list[str]:
 
 
 def cost(results: Results) -> list[str]:
-    """The figures of ``ptq_cost.py``, of the first machine."""
-    result = results[0]
-    v, stages = result["validation"], result["quantize_stages_s"]
-    exports = sum(s for stage, s in stages.items() if stage.startswith("Exporting"))
-    return [
-        "## Cost",
-        "",
-        f"`edge-van quantize` of the demo at {result['size_px']} px with {result['calibration_images']} "
-        f"images and both exports took {result['quantize_without_measuring_s']:.0f} s ({exports:.0f} s of them to "
-        f"write and check the files), {result['quantize_s']:.0f} s with accuracy and latency measured; peak memory "
-        f"{result['quantize_peak_gib']:.2f} GiB. `edge-van validate` on {v['images']:,} images ran "
-        f"{v['images_per_s']:.0f} images/s: {v['inference_s']:.1f} s of inference (FP32 and INT8), "
-        f"{v['wait_s']:.2f} s of waiting for decoded images, {v['decode_s']:.1f} s of CPU time spent decoding beside "
-        f"it.",
-        "",
-        source(result),
-    ]
+    """The figures of ``ptq_cost.py``, a paragraph a run."""
+    lines = ["## Cost", ""]
+    for result in results:
+        v, stages = result["validation"], result["quantize_stages_s"]
+        exports = sum(s for stage, s in stages.items() if stage.startswith("Exporting"))
+        network = "the demo" if v else f"a VAN-{result['variant'].upper()} of random weights"
+        lines += [
+            f"`edge-van quantize` of {network} at {result['size_px']} px with {result['calibration_images']} "
+            f"images and both exports took {result['quantize_without_measuring_s']:.0f} s ({exports:.0f} s of them to "
+            f"write and check the files), {result['quantize_s']:.0f} s with accuracy and latency measured; peak memory "
+            f"{result['quantize_peak_gib']:.2f} GiB.",
+            "",
+        ]
+        if v:
+            lines += [
+                f"`edge-van validate` on {v['images']:,} images ran {v['images_per_s']:.0f} images/s: "
+                f"{v['inference_s']:.1f} s of inference (FP32 and INT8), {v['wait_s']:.2f} s of waiting for decoded "
+                f"images, {v['decode_s']:.1f} s of CPU time spent decoding beside it.",
+                "",
+            ]
+        lines += [source(result), ""]
+    return lines[:-1]

@@ -186,6 +186,8 @@ def _options(flags: dict[str, Any]) -> BenchmarkOptions:
     least = min(_LEAST_S, most) if flags["min_duration"] is None else flags["min_duration"]
     if least > most:
         raise UsageError(f"--min-duration {least:g} is over --max-duration {most:g}: raise the latter")
+    if flags["device"] == "cuda" and (flags["threads"] is not None or flags["streams"] > 1):
+        raise UsageError("--threads and --streams are the CPU's: leave them out with --device cuda")
     wanted: tuple[Scenario, ...] = tuple(
         s for s in SCENARIOS if not flags["scenarios"] or s.replace("_", "-") in flags["scenarios"]
     )

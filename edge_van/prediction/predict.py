@@ -116,7 +116,9 @@ def predict(
         groups = [sources[i : i + batch] for i in range(0, len(sources), batch)]
         predictions: list[Prediction] = []
         blank: list[str] = []
-        answers = (pair for group, found in in_turns(workers, groups) for pair in zip(group, found, strict=True))
+        turns = in_turns(workers, groups)
+        stack.callback(turns.close)  # before the sessions: a worker may be in the middle of an image
+        answers = (pair for group, found in turns for pair in zip(group, found, strict=True))
         for source, outcome in _watched(answers, len(sources), work.reporter, stack):
             if isinstance(outcome, Failure):
                 on_failure(outcome)

@@ -6,7 +6,7 @@ In: functions that do the same, one a worker, and arguments. Out: each argument 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
@@ -17,8 +17,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_turns(workers: Sequence[Callable[[T], R]], arguments: Sequence[T]) -> Iterator[tuple[T, R]]:
-    """Each worker is called by one thread at a time; of a single one by the caller's own."""
+def in_turns(workers: Sequence[Callable[[T], R]], arguments: Sequence[T]) -> Generator[tuple[T, R], None, None]:
+    """Each worker is called by one thread at a time; of a single one by the caller's own.
+
+    Once it is closed no worker is called any more: close it before what the workers use.
+    """
     if len(workers) == 1:
         for argument in arguments:
             yield argument, workers[0](argument)
@@ -36,11 +39,15 @@ def in_turns(workers: Sequence[Callable[[T], R]], arguments: Sequence[T]) -> Ite
 
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(len(workers), "edge-van-predict") as pool:
-        for argument in arguments:
-            waiting.append((argument, pool.submit(turn, argument)))
-            if len(waiting) > AHEAD * len(workers):
+        try:
+            for argument in arguments:
+                waiting.append((argument, pool.submit(turn, argument)))
+                if len(waiting) > AHEAD * len(workers):
+                    first, done = waiting.popleft()
+                    yield first, done.result()
+            while waiting:
                 first, done = waiting.popleft()
                 yield first, done.result()
-        while waiting:
-            first, done = waiting.popleft()
-            yield first, done.result()
+        finally:
+            for _, done in waiting:
+                done.cancel()

@@ -130,13 +130,25 @@ def require_gpu(torch: Any) -> None:
         )
 
 
+def torch_uuid() -> str | None:
+    """As NVML names the GPU that torch computes on; None where there is none."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(0).uuid}" if torch.cuda.is_available() else None
+
+
 @contextmanager
 def _tf32(torch: Any, allowed: bool) -> Iterator[None]:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = allowed
+    """And cuDNN's fastest kernels. The settings by number format alone: they cannot be mixed with those before them."""
+    cudnn = torch.backends.cudnn
+    settings = (torch.backends.cuda.matmul, cudnn.conv)
+    before, benchmark = [each.fp32_precision for each in settings], cudnn.benchmark
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=allowed):
-            yield
+        cudnn.benchmark = True
+        for each in settings:
+            each.fp32_precision = "tf32" if allowed else "ieee"
+        yield
     finally:
-        matmul.allow_tf32 = before
+        cudnn.benchmark = benchmark
+        for each, value in zip(settings, before, strict=True):
+            each.fp32_precision = value

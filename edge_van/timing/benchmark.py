@@ -46,12 +46,12 @@ def benchmark(
     can run or a runtime that was named is not here, ``BundleError`` for a damaged file or a result that cannot be
     written.
     """
-    check_libraries()
+    options = options or BenchmarkOptions()
+    check_libraries(options.settings.device)
     given = [bundles] if isinstance(bundles, Bundle | str | Path) else list(bundles)
     opened = [as_bundle(bundle) for bundle in given]
     if output is None and len(opened) == 1:
         output = opened[0].path / BENCHMARK_NAME
-    options = options or BenchmarkOptions()
     if output is not None:
         check_output(Path(output), force=options.force)
     if baseline is not None:
@@ -76,8 +76,10 @@ def _compared(before: BenchmarkResult, bundles: list[Bundle], options: Benchmark
     return replace(options, against=before.baseline)
 
 
-def check_libraries() -> None:
+def check_libraries(device: str = "cpu") -> None:
     """``MissingRuntimeError`` for what timing itself takes; said before anything is measured."""
+    if device == "cuda" and find_spec("pynvml") is None:
+        raise MissingRuntimeError("a GPU is asked for its name by nvidia-ml-py: pip install 'edge-van[gpu]'")
     missing = [name for name in ("psutil", "cpuinfo") if find_spec(name) is None]
     if missing:
         raise MissingRuntimeError(

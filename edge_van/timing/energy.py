@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from edge_van.nvml import GPU, open_nvml
+from edge_van.runtimes.torch_device import torch_uuid
 
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")
@@ -46,13 +47,13 @@ class NoMeter:
 
 @contextmanager
 def open_meter(powercap: Path = POWERCAP, hwmon: Path = HWMON, *, gpu: bool = False) -> Iterator[EnergyMeter | NoMeter]:
-    """The machine's meter; a Jetson's rails first, since they are the whole module. With ``gpu`` the first NVIDIA
-    GPU's own."""
-    if gpu:
-        with open_nvml() as device:
+    """The machine's meter; a Jetson's rails first, since they are the whole module. With ``gpu`` the own one of the
+    NVIDIA GPU that torch computes on."""
+    rails = _rails(hwmon)
+    if gpu and not rails:
+        with open_nvml(torch_uuid()) as device:
             yield NVMLMeter(device) if isinstance(device, GPU) else NoMeter(device)
         return
-    rails = _rails(hwmon)
     if silent := [name for name, (volts, amperes) in rails.items() if None in (_number(volts), _number(amperes))]:
         yield NoMeter(f"the power rail {silent[0]} cannot be read, and a sum without it would be too low")
         return

@@ -245,7 +245,7 @@ def require_same_conditions(
         {
             "the CPU": (before.machine.cpu, machine.cpu),
             "the device": (before.settings.device, settings.device),
-            "the GPU": tuple(m.gpu if settings.device == "cuda" else None for m in (before.machine, machine)),
+            "the GPU": tuple(m.card if settings.device == "cuda" else None for m in (before.machine, machine)),
             "the number of cores": (before.machine.logical_cores, machine.logical_cores),
             "the number of bundles": (len(before.bundles), len(bundles)),
             "the variant": ([b.variant for b in before.bundles], [b.variant for b in bundles]),

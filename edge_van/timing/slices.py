@@ -60,8 +60,8 @@ class Slice:
         return count * self._batch / seconds
 
     def joules_per_image(self, slices: Iterable[int]) -> float | None:
-        """Over the slices of these numbers: of the processor packages (RAPL) or a Jetson's module (rails), idle power
-        included.
+        """Over the slices of these numbers: of the processor packages (RAPL), a Jetson's module (rails) or a GPU
+        (NVML), idle power included.
 
         None without a meter, or where it could not be read in one of them.
         """

@@ -27,7 +27,7 @@ from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet,
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR, OPENVINO_ONNX
 from edge_van.bundle.writer import BundleWriter
 from edge_van.cli.predict import predict
-from edge_van.errors import UsageError, VerificationError
+from edge_van.errors import DataError, UsageError, VerificationError
 from edge_van.images.decode import decode
 from edge_van.input_spec import InputSpec
 from edge_van.prediction import predict as predict_module
@@ -37,6 +37,7 @@ from edge_van.prediction.model import choose_model
 from edge_van.prediction.overlay import overlay
 from edge_van.prediction.scores import ClassScore, rank
 from edge_van.runtimes import RUNTIMES, open_model
+from edge_van.runtimes.image_model import ImageModel
 from edge_van.runtimes.normalized import NormalizedSession
 from edge_van.runtimes.stage_map import STAGE_MAP
 
@@ -260,6 +261,31 @@ def test_many_images_are_answered_as_one_by_one(
     assert failures[0] == failures[1]
     assert len(together) == count - len(broken)
     assert [Path(f.image).name for f in failures[0]] == [f"{index:03d}.png" for index in broken]
+
+
+def test_no_model_is_closed_while_it_computes(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "000.png").write_bytes(b"no image")
+    for index in range(4 * predict_module.MANY):
+        shutil.copy(tmp_path / "a.png", tmp_path / f"b{index:03d}.png")
+    closed: list[bool] = []
+    late: list[bool] = []
+    close, compute = ImageModel.close, ImageModel.logits_and_maps
+
+    def closing(model: ImageModel) -> None:
+        closed.append(True)
+        close(model)
+
+    def computing(model: ImageModel, images: Any) -> Any:
+        late.extend(closed)
+        return compute(model, images)
+
+    monkeypatch.setattr(ImageModel, "close", closing)
+    monkeypatch.setattr(ImageModel, "logits_and_maps", computing)
+    with pytest.raises(DataError, match=r"000\.png cannot be used"):
+        predict_module.predict(bundle, tmp_path)
+    assert closed
+    assert not late
 
 
 def test_an_image_without_finite_logits_does_not_stop_the_others(

@@ -43,6 +43,16 @@ def test_who_stops_early_waits_for_little() -> None:
     assert sum(worker.calls for worker in workers) <= (AHEAD + 1) * len(workers)
 
 
+def test_once_it_is_closed_no_worker_is_called() -> None:
+    workers = [Worker(), Worker()]
+    results = in_turns(workers, range(1000))
+    next(results)
+    results.close()
+    calls = sum(worker.calls for worker in workers)
+    time.sleep(0.05)
+    assert sum(worker.calls for worker in workers) == calls <= 1 + 2 * len(workers)  # what waited was given up
+
+
 def test_an_error_comes_where_its_argument_stands() -> None:
     def worker(number: int) -> int:
         if number == 3:

@@ -76,12 +76,17 @@ def test_a_cpu_has_no_clock_and_no_memory_of_its_own(path: Path) -> None:
 @pytest.mark.parametrize("allowed", [True, False])
 def test_tf32_is_a_setting_of_the_process_that_is_put_back(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
     monkeypatch.setattr("edge_van.runtimes.torch_device.require_gpu", lambda torch: None)
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [each.allow_tf32 for each in flags]
-    with TorchDevice(torch, "cuda", "tf32" if allowed else "f32").computing():
-        assert [each.allow_tf32 for each in flags] == [allowed, allowed]
-        assert torch.is_inference_mode_enabled()
-    assert [each.allow_tf32 for each in flags] == before
+    settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [each.fp32_precision for each in settings]
+    for start in ("ieee", "tf32"):
+        for each in settings:
+            each.fp32_precision = start
+        with TorchDevice(torch, "cuda", "tf32" if allowed else "f32").computing():
+            assert [each.fp32_precision for each in settings] == ["tf32" if allowed else "ieee"] * 2
+            assert torch.is_inference_mode_enabled()
+        assert [each.fp32_precision for each in settings] == [start, start]
+    for each, value in zip(settings, before, strict=True):
+        each.fp32_precision = value
 
 
 @needs_gpu

@@ -21,6 +21,7 @@ from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 from edge_van.quantization.equalize import equalize
 from edge_van.runtimes import open_model
+from edge_van.runtimes.torch import with_own_code
 from edge_van.runtimes.torch_network import read_folded
 
 
@@ -75,6 +76,31 @@ def test_threads_are_the_sessions_alone(written: tuple[FoldedVAN, Path]) -> None
     assert torch.get_num_threads() == before
     with pytest.raises(UsageError, match="1 or more threads, got 0"):
         open_model("torch", written[1], threads=0)
+
+
+def test_every_session_is_compiled_however_many_there_are() -> None:
+    compiled: list[int] = []
+
+    def backend(graph: Any, example: Any) -> Any:
+        compiled.append(1)
+        return graph.forward
+
+    def function(depth: int) -> Any:
+        layers = [torch.nn.Conv2d(3, 3, 1) for _ in range(depth)]
+
+        def forward(x: Tensor) -> Tensor:
+            for layer in layers:
+                x = layer(x)
+            return x
+
+        return torch.compile(with_own_code(forward), backend=backend)
+
+    torch._dynamo.reset()
+    limit = torch._dynamo.config.recompile_limit
+    with torch.inference_mode():
+        for depth in range(1, limit + 3):
+            function(depth)(torch.zeros(1, 3, 4, 4))
+    assert len(compiled) == limit + 2
 
 
 def compiled_net(path: Path) -> Path:

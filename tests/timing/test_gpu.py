@@ -8,16 +8,19 @@ from contextlib import nullcontext
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.nvml import GPU, gpu_name, open_nvml
 from edge_van.progress import SILENT
-from edge_van.runtimes import torch_device
+from edge_van.runtimes import open_model, torch_device
 from edge_van.timing import run as run_module
 from edge_van.timing.energy import NoMeter, NVMLMeter, open_meter
+from edge_van.timing.latency import random_feed
 from edge_van.timing.models import timed_models
 from edge_van.timing.record import BenchmarkResult, BenchmarkSettings, encode_benchmark
 from edge_van.timing.run import BenchmarkOptions, run_benchmark
@@ -33,6 +36,10 @@ SETTINGS = BenchmarkSettings(
     device="cuda",
 )
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU is here")
+
+
+HELD_BYTES = 50 * 2**20
+"""What all models and tensors take before one is run; while it is, three MiB more."""
 
 
 class Event:
@@ -63,13 +70,12 @@ def as_if_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("edge_van.runtimes.torch.TorchDevice", OnCPU)
     monkeypatch.setattr(torch_device, "require_gpu", lambda torch: None)
-    held = iter(range(10**9))
     for name, value in {
         "Event": Event,
         "synchronize": lambda: None,
-        "memory_allocated": lambda: 0,
+        "memory_allocated": lambda: HELD_BYTES,
         "reset_peak_memory_stats": lambda: None,
-        "max_memory_allocated": lambda: (next(held) + 1) * 2**20,
+        "max_memory_allocated": lambda: HELD_BYTES + 3 * 2**20,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
 
@@ -101,7 +107,7 @@ def test_a_device_and_a_runtime_that_contradict_each_other(timed_bundle: Bundle)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="an NVIDIA GPU is here")
 def test_without_a_gpu_there_is_one_line_and_no_figure(timed_bundle: Bundle) -> None:
     options = BenchmarkOptions(SETTINGS, startup=False, layers=False)
-    with pytest.raises(MissingRuntimeError, match=r"nothing can be timed here: torch: this torch .* without CUDA"):
+    with pytest.raises(MissingRuntimeError, match=r"nothing can be timed here: torch: .*(without CUDA|no NVIDIA GPU)"):
         run_benchmark([timed_bundle], options, SILENT)
 
 
@@ -121,8 +127,10 @@ def test_times_are_the_devices_and_memory_is_told(timed_bundle: Bundle, monkeypa
     assert [row.model for row in result.single_stream] == names
     assert all(row.median_ms > 0.0 for row in result.single_stream)
     assert [(row.model, row.batch) for row in result.offline] == [(n, b) for b in (1, 4) for n in names]
-    memory = [row.device_memory_mib for row in result.offline]
-    assert all(mib is not None and mib > 1.0 for mib in memory)
+    weights_mib = (timed_bundle.file(FP32_IR).with_suffix(".bin").stat().st_size) / 2**20
+    for row in result.offline:
+        own = weights_mib / (1 if row.model[-4:] in ("fp32", "tf32") else 2)
+        assert row.device_memory_mib == pytest.approx(3.0 + own, rel=0.02)
     assert all(row.joules_per_image is not None and row.joules_per_image > 0 for row in result.offline)
     assert asked == [True]
     assert result.conditions.energy_source == "nvml"
@@ -177,6 +185,55 @@ def test_the_real_library_says_that_there_is_none() -> None:
     assert gpu_name() is None
     with open_meter(gpu=True) as meter:
         assert isinstance(meter, NoMeter)
+
+
+@pytest.mark.usefixtures("as_if_cuda")
+def test_images_are_copied_once_for_all_that_is_timed(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[int] = []
+    fill = torch_device.TorchDevice.fill
+    monkeypatch.setattr(
+        torch_device.TorchDevice, "fill", lambda self, tensor, images: (filled.append(1), fill(self, tensor, images))
+    )
+    with open_model("torch", timed_bundle.file(FP32_ONNX), device="cuda", precision="bf16") as session:
+        feed, other = (random_feed(session, np.random.default_rng(seed), 2) for seed in (0, 1))
+        session.run_many(feed, 5)
+        turn = session.device_turn(feed)
+        assert turn is not None
+        assert turn() > 0.0
+        session.run_many(feed, 5)
+        assert len(filled) == 1
+        session.run_many(other, 1)
+        assert len(filled) == 2
+        first = session.run(feed)["logits"]
+        feed["images"][:] = other["images"]
+        assert not np.array_equal(session.run(feed)["logits"], first)
+
+
+@pytest.mark.usefixtures("as_if_cuda")
+def test_what_could_not_be_captured_is_not_replayed(timed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = torch_device.TorchDevice.step
+
+    def fails_for_eight(self: Any, forward: Any, tensor: Any) -> Any:
+        if len(tensor) == 8:
+            raise torch.OutOfMemoryError
+        return step(self, forward, tensor)
+
+    monkeypatch.setattr(torch_device.TorchDevice, "step", fails_for_eight)
+    with open_model("torch", timed_bundle.file(FP32_ONNX), device="cuda") as session:
+        one, eight = (random_feed(session, np.random.default_rng(0), count) for count in (1, 8))
+        session.run(one)
+        for _ in range(2):
+            with pytest.raises(torch.OutOfMemoryError):
+                session.run(eight)
+        assert session.run(one)["logits"].shape[0] == 1
+
+
+def test_a_driver_that_does_not_tell_costs_no_result() -> None:
+    class Silent(Driver):
+        def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:  # noqa: N802
+            raise self.NVMLError("Not Supported")
+
+    assert GPU(Silent()).describe() is None
 
 
 @needs_gpu

@@ -178,7 +178,7 @@ def test_a_model_that_fails_on_the_way_costs_its_scenario_alone(
 
     monkeypatch.setattr(ONNXRuntimeSession, "_run", runs_out)
     # one engine is enough, also where none was asked for by name
-    monkeypatch.setattr(run_module, "timed_models", lambda bundles, _: timed_models(bundles, ["onnxruntime"]))
+    monkeypatch.setattr(run_module, "timed_models", lambda bundles, *_: timed_models(bundles, ["onnxruntime"]))
     settings = replace(SETTINGS, scenarios=("single_stream", "multi_stream"), multi_stream_samples=4, samples=10)
     options = BenchmarkOptions(settings, runtimes, startup=False, layers=False)
     if runtimes:
