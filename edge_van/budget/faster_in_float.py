@@ -24,9 +24,9 @@ from edge_van.runtimes.model_file import ModelFile
 from edge_van.timing.latency import RunLength, measure_latency
 
 KINDS = (Part.LKA_LOCAL, Part.LKA_DILATED, Part.FFN_DEPTHWISE, Part.HEAD)
-"""The others were never faster in float, whole models of any size: see graph_choices.py in benchmarks/."""
+"""The others were slower in float at 64 and at 224 px on one CPU: see graph_choices.py in benchmarks/."""
 LEAST_GAIN = 1.005
-"""The lower end of a ratio's interval: two compilations of one file were up to so much apart."""
+"""What an interval's lower end must be over: one file timed twice in graph_choices.py was 1.003 and 1.004 apart."""
 LENGTH = RunLength(300, 30.0, bound_seconds=120.0)
 WHOLE = "all in INT8"
 
