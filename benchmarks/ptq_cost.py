@@ -1,18 +1,20 @@
 """Time and peak memory of post-training quantisation with both exports, and where validation's time goes.
 
 In: training and test images. Out: a JSON. Runs the real ``edge-van quantize`` as a process of its own, notes when each
-of its stages begins, and reads its peak resident memory from the operating system. ``--variant`` is a network of random
-weights, which has a VAN's times, on the demo's images; nothing is validated then.
+of its stages begins, and reads the peak resident memory of each from the operating system. ``--variant`` is a network
+of random weights, which has a VAN's times, on the demo's images; nothing is validated then.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -29,14 +31,36 @@ MEASURING = ("Measuring accuracy", "Measuring latency", "Measuring the devices' 
 STARTING = "starting"
 
 
-def timed(command: list[str]) -> tuple[bytes, dict[str, float]]:
-    """Run ``command``; its standard output, and the seconds from each line 'stage ...' it prints to the next."""
+@dataclass(frozen=True)
+class Timed:
+    """A command's standard output; seconds and peak memory from each line 'stage ...' it prints to the next."""
+
+    printed: bytes
+    seconds: dict[str, float]
+    peak_gib: dict[str, float]
+
+
+def peak_gib(process: int) -> float:
+    """Most memory that the process held since this was last asked."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+        Path(f"/proc/{process}/clear_refs").write_text("5")  # the peak counts from now on
+    except OSError:  # it has ended
+        return 0.0
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) / 2**20 if found else 0.0
+
+
+def timed(command: list[str]) -> Timed:
+    """Run ``command`` to its end; ``CalledProcessError`` where it fails."""
     began: list[tuple[str, float]] = [(STARTING, time.perf_counter())]
+    peaks: dict[str, float] = {}
 
     def watch(lines: IO[str]) -> None:
         for line in lines:
             sys.stderr.write(line)
             if line.rstrip().endswith(" ..."):
+                peaks[began[-1][0]] = max(peak_gib(process.pid), peaks.get(began[-1][0], 0.0))
                 began.append((line.rstrip().removesuffix(" ..."), time.perf_counter()))
 
     with tempfile.TemporaryFile() as output:
@@ -54,7 +78,7 @@ def timed(command: list[str]) -> tuple[bytes, dict[str, float]]:
     seconds: dict[str, float] = {}
     for (stage, start), end in zip(began, ends, strict=True):
         seconds[stage] = seconds.get(stage, 0.0) + end - start
-    return printed, seconds
+    return Timed(printed, seconds, peaks)
 
 
 def random_network(variant: str, folder: Path) -> list[str]:
@@ -77,10 +101,11 @@ def main() -> None:
         flags = ["--samples", str(args.samples), "--input-size", str(args.size), "--output", str(bundle), "--json"]
         network = ["--variant", "b0"] if args.variant is None else random_network(args.variant, Path(name))
         quantize = [*tool, "quantize", *network, "--calibration", str(args.train), *flags]
-        _, stages = timed(quantize)
+        made = timed(quantize)
+        stages = made.seconds
         quantize_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         validate = [*tool, "validate", str(bundle), "--data", str(args.test), "--json"]
-        checked, validate_stages = timed(validate) if args.variant is None else (b"{}", {})
+        checked = timed(validate) if args.variant is None else Timed(b"{}", {}, {})
     if missing := [begin for begin in MEASURING if not any(stage.startswith(begin) for stage in stages)]:
         raise SystemExit(f"edge-van quantize printed no stage {missing}: mend MEASURING")
     content: dict[str, Any] = {
@@ -88,9 +113,10 @@ def main() -> None:
         "quantize_s": sum(stages.values()),
         "quantize_without_measuring_s": sum(s for stage, s in stages.items() if not stage.startswith(MEASURING)),
         "quantize_stages_s": stages,
-        "quantize_peak_gib": quantize_gib,
-        "validate_s": sum(validate_stages.values()),
-        "validation": {k: v for k, v in json.loads(checked).items() if k != "classes"},
+        "quantize_peak_gib": max(quantize_gib, *made.peak_gib.values()),  # asking for a stage's forgets the earlier
+        "quantize_stages_peak_gib": made.peak_gib,
+        "validate_s": sum(checked.seconds.values()),
+        "validation": {k: v for k, v in json.loads(checked.printed).items() if k != "classes"},
     }
     print(json.dumps(content, indent=1))
     write_result(args, content, args.variant or "")

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from edge_van.bundle.recipe import Recipe as Recipe
     from edge_van.bundle.records import Accuracy as Accuracy
     from edge_van.bundle.records import Manifest as Manifest
+    from edge_van.deployment.pull import Pulled as Pulled
+    from edge_van.deployment.pull import PullOptions as PullOptions
+    from edge_van.deployment.pull import pull as pull
     from edge_van.deployment.releases import rollback as rollback
     from edge_van.deployment.rollout import Deployed as Deployed
     from edge_van.deployment.rollout import DeployOptions as DeployOptions
     from edge_van.deployment.rollout import deploy as deploy
+    from edge_van.deployment.signing import sign as sign
     from edge_van.engines.build import BuiltEngines as BuiltEngines
     from edge_van.engines.build import build as build
     from edge_van.engines.target import EnginesOptions as EnginesOptions
@@ -80,8 +84,10 @@ _HOMES = {
     "bundle.models": ("BundleModel",),
     "bundle.recipe": ("QATSettings", "Recipe"),
     "bundle.records": ("Accuracy", "Manifest"),
+    "deployment.pull": ("PullOptions", "Pulled", "pull"),
     "deployment.releases": ("rollback",),
     "deployment.rollout": ("DeployOptions", "Deployed", "deploy"),
+    "deployment.signing": ("sign",),
     "engines.build": ("BuiltEngines", "build"),
     "engines.target": ("EnginesOptions",),
     "errors": (
@@ -140,6 +146,8 @@ __all__ = [
     "MissingRuntimeError",
     "PredictOptions",
     "Prediction",
+    "PullOptions",
+    "Pulled",
     "QATSettings",
     "QuantizeOptions",
     "Recipe",
@@ -163,11 +171,13 @@ __all__ = [
     "open_bundle",
     "open_classifier",
     "predict",
+    "pull",
     "quantize",
     "report",
     "resize",
     "rollback",
     "sensitivity",
+    "sign",
     "train",
     "validate",
 ]

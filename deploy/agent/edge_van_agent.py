@@ -12,6 +12,7 @@ Everything the agent keeps lies under one folder:
     deployments/ID/.work/    a folder a candidate: logs, and what its builds, checks and timings leave
     releases/N-ID-CANDIDATE  a link to a candidate's folder
     before.json              which release was active before each
+    allowed_signers          whose signatures count, where only signed bundles do; /etc/edge-van has it before this one
     current                  a link to the release that is active
     timing.cache, lock
 """
@@ -47,6 +48,10 @@ WATCH_S = 0.5
 RESERVED = ("engine", "engine.json")  # what the agent itself puts beside a bundle's files
 LEAST_SAMPLES = 10
 TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
+SIGNERS, SIGNED, MANIFEST = "allowed_signers", "signed.json", "manifest.json"
+TRUST = Path("/etc/edge-van") / SIGNERS  # of the whole device, which its root alone changes
+PRINCIPAL = NAMESPACE = "edge-van"
+SIGN_TIMEOUT_S = 60
 
 
 class RefusedError(Exception):
@@ -333,10 +338,108 @@ class Store:
             deployment.state["candidates"].pop(name, None)
         write_json(deployment.folder / "state.json", deployment.state)
 
-    def install(self, identity, request):
+    def signers(self):
+        """The file with the keys that this device trusts; None where any bundle is taken."""
+        return next((path for path in (TRUST, self.root / SIGNERS) if path.exists()), None)
+
+    def trust(self, signers, signature):
+        """Only what these keys sign is taken from now on. New keys are taken from who has one of those before."""
+        if TRUST.exists():
+            raise RefusedError("trust", f"{TRUST} says whom this device trusts: whoever is root there changes it")
+        if self.signers() is not None:
+            self.require_signature(signers, signature, "the list of keys")
+        write_text(self.root / SIGNERS, signers)
+        return str(self.root / SIGNERS)
+
+    def require_signature(self, text, signature, called):
+        """``RefusedError`` unless one of the trusted keys signed ``text``."""
+        if not signature:
+            raise RefusedError(
+                "unsigned", f"this device takes what a key it trusts has signed, and {called} is not signed: sign it"
+            )
+        place = self.root / f".signature.{os.getpid()}"
+        write_text(place, signature)
+        try:
+            by = _ssh_keygen(["check-novalidate", "-s", str(place)], text)
+            if by.returncode:
+                raise RefusedError("altered", f"{called} is not what was signed ({by.said}): sign it again")
+            words = ["verify", "-f", str(self.signers()), "-I", PRINCIPAL, "-s", str(place)]
+            if _ssh_keygen(words, text).returncode:
+                key = re.search(r"SHA256:\S+", by.said)
+                raise RefusedError(
+                    "untrusted",
+                    f"{called} is signed by the key {key.group(0) if key else by.said}, which is none that this "
+                    f"device trusts",
+                )
+        finally:
+            place.unlink()
+
+    def require_signed(self, signed, request, called):
+        """``RefusedError`` unless a trusted key signed this release, and it is what ``request`` is made of."""
+        if self.signers() is None:
+            return
+        signed = signed or {}
+        release, manifest = signed.get("release", ""), signed.get("manifest", "")
+        self.require_signature(release, signed.get("signature"), called)
+        said = json.loads(release)
+        if hashlib.sha256(manifest.encode("utf-8")).hexdigest() != said["manifest_sha256"]:
+            raise RefusedError("altered", f"{called} has another manifest than the signed one: sign it again")
+        unsigned = self._unsigned(request, json.loads(manifest), set(said.get("derived_sha256", ())))
+        if unsigned:
+            raise RefusedError(
+                "altered",
+                f"{unsigned} is not of what was signed: an engine that was built later takes another edge-van sign",
+            )
+
+    def _unsigned(self, request, manifest, known):
+        """The first file of a candidate that the signed manifest does not answer for; None where it does for all."""
+        listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+        known.update(e["plan_sha256"] for target in manifest.get("engines", {}).values() for e in target["engines"])
+        for _, candidate in sorted(request["candidates"].items()):
+            files = candidate["files"]
+            for path, digest in sorted(files.items()):
+                is_ours = listed[path] == digest if path in listed else digest in known
+                of_no_model = path == candidate["images"] or path.split("/")[-1] == "engine.json"
+                if path == MANIFEST:
+                    is_ours = self._is_part(self.blobs / checked_digest(digest), manifest)
+                if not is_ours and not (of_no_model and path not in listed):
+                    return path
+            runs = json.loads(candidate["texts"]["active.json"])["file"]
+            models = [runs] if "model" not in candidate else [runs, candidate["model"]]
+            for path in models:
+                is_built = path == candidate.get("engine") and path not in files
+                if not is_built and (path not in files or path == candidate["images"]):
+                    return path
+        return None
+
+    @staticmethod
+    def _is_part(path, manifest):
+        """Whether a candidate's manifest says what the bundle's does, of fewer files. A later version of edge-van may
+        say more in it."""
+        part = read_json(path)
+        same = set(manifest) - {"files", "engines", "schema_version"}
+        return all(key in part and part[key] == manifest[key] for key in same)
+
+    def require_no_older(self, identity, signed):
+        """``RefusedError`` for a release under the active one: an old bundle that was once signed stays signed."""
+        active = self.active()
+        if self.signers() is None or not active or active[1] == identity:
+            return
+        there = read_json(self.deployments / active[1] / SIGNED).get("release")
+        if there is None:  # from before anything had to be signed
+            return
+        number, new = json.loads(there)["release"], json.loads(signed["release"])["release"]
+        if new < number:
+            raise RefusedError(
+                "older", f"it is release {new}, and {number} is active: to go back, roll back; or sign it as a new one"
+            )
+
+    def install(self, identity, request, signed=None):
         """The deployment's folder, made of blobs. One that is there keeps what was found out about it, but for a
         candidate with a file that is no longer the blob: that file was damaged, and the candidate starts anew."""
         folder = self.deployments / checked_name(identity)
+        self.require_signed(signed, request, "the bundle")
+        self.require_no_older(identity, signed)
         fresh = not folder.is_dir()
         place = self.deployments / f".{identity}.{os.getpid()}" if fresh else folder
         if fresh:
@@ -345,6 +448,7 @@ class Store:
             name for name, c in sorted(request["candidates"].items()) if self._fill(place / checked_name(name), c)
         ]
         write_json(place / "request.json", request)
+        write_json(place / SIGNED, signed or {})
         if fresh:
             place.replace(folder)
             sync(self.deployments)
@@ -449,7 +553,11 @@ class Store:
             raise RefusedError(
                 "unchecked", f"{candidate} of {identity} has not passed its check: it does not become active"
             )
-        Deployment(self, identity, {}).require_whole(candidate)
+        deployment = Deployment(self, identity, {})
+        deployment.require_whole(candidate)
+        signed = read_json(folder.parent / SIGNED)
+        self.require_signed(signed, deployment.request, "the bundle")
+        self.require_no_older(identity, signed)
         history, active = self.history(), self.active()
         if active and active[1:] == (identity, candidate):
             return active[0]
@@ -472,7 +580,9 @@ class Store:
             raise RefusedError(
                 "history", f"there is no release before {active[0] if active else None}: nothing to go back to"
             )
-        Deployment(self, earlier[1], {}).require_whole(earlier[2])
+        deployment = Deployment(self, earlier[1], {})
+        deployment.require_whole(earlier[2])
+        self.require_signed(read_json(deployment.folder / SIGNED), deployment.request, f"the release {earlier[0]}")
         link_anew(self.current, Path("releases") / earlier[0])
         return earlier
 
@@ -501,6 +611,22 @@ class Store:
             if blob.name not in digests:
                 blob.unlink()
         return sorted(removed)
+
+
+def _ssh_keygen(words, text):
+    """``ssh-keygen -Y`` on a text; ``said`` is the last line of what it prints."""
+    command = ["ssh-keygen", "-Y", words[0], "-n", NAMESPACE, *words[1:]]
+    try:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = child(command, SIGN_TIMEOUT_S, text.encode("utf-8"), **pipes)
+    except OSError as error:
+        raise RefusedError("signature", f"ssh-keygen does not run: {error.strerror}: install openssh-client") from None
+    except subprocess.TimeoutExpired:
+        raise RefusedError("signature", f"ssh-keygen was not done after {SIGN_TIMEOUT_S} s") from None
+    done.said = _last(done.stdout.decode("utf-8", "replace"))
+    if "unknown option" in done.said or "usage" in done.said:
+        raise RefusedError("signature", "this device's ssh-keygen checks no signatures: OpenSSH 8.2 or newer does")
+    return done
 
 
 def checked_name(name):
@@ -989,7 +1115,9 @@ def answer(store, paths, request, source):
     if verb == "receive":
         return store.receive(request["sha256"], request["size"], source)
     if verb == "install":
-        return str(store.install(request["id"], request["request"]))
+        return str(store.install(request["id"], request["request"], request.get("signed")))
+    if verb == "trust":
+        return store.trust(request["signers"], request.get("signature"))
     if verb in ("build", "check"):
         return getattr(Deployment(store, request["id"], paths), verb)(request["candidate"])
     if verb == "bench":

@@ -14,19 +14,24 @@ from typing import Literal
 
 from edge_van.bundle.layout import (
     BENCHMARK_NAME,
+    RELEASE_NAME,
     REPORT_HTML,
     REPORT_JSON,
     REPORT_MD,
     SENSITIVITY_NAME,
     SENSITIVITY_PARTIAL,
+    SIGNATURE_NAME,
 )
 from edge_van.bundle.manifest import MANIFEST_NAME, check_relative
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError
 from edge_van.storage.files import partial_of, sha256_of
 
-UNLISTED = (REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME)
-"""What later commands measure and draw: it belongs to the bundle, at any time, without being listed."""
+UNLISTED = (
+    *(REPORT_HTML, REPORT_MD, REPORT_JSON, BENCHMARK_NAME, SENSITIVITY_NAME),
+    *(RELEASE_NAME, SIGNATURE_NAME),
+)
+"""What later commands measure, draw and sign: it belongs to the bundle, at any time, without being listed."""
 
 
 def is_own(name: str) -> bool:

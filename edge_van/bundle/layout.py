@@ -24,6 +24,8 @@ PLAN_NAME, RECORD_NAME, LOG_NAME = "model.engine", "engine.json", "build.log"
 """What lies in the folder of an engine."""
 BENCHMARK_NAME = "benchmark.json"
 SENSITIVITY_NAME = "sensitivity.json"
+RELEASE_NAME, SIGNATURE_NAME = "release.json", "release.json.sig"
+"""Which release the bundle is, and who says so."""
 SENSITIVITY_PARTIAL = re.compile(r"sensitivity\.[0-9a-f]{8}\.partial\.json")
 REPORT_HTML, REPORT_MD, REPORT_JSON = "report.html", "report.md", "report.json"
 

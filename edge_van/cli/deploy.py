@@ -119,6 +119,23 @@ def rollback(host: str, as_json: bool, **flags: Any) -> None:
 
 @device.command()
 @click.argument("host", metavar="HOST|local")
+@click.argument("keys", type=_PATH, nargs=-1, required=True, metavar="KEY.pub...")
+@click.option("--by", type=_PATH, metavar="KEY", help="Private key of one it trusts: others are taken from that alone.")
+@_device
+def trust(host: str, keys: tuple[Path, ...], by: Path | None, as_json: bool, **flags: Any) -> None:
+    """Take bundles from now on only where one of these keys signed them."""
+    from edge_van.deployment.releases import DeviceOptions
+    from edge_van.deployment.releases import trust as trust_keys
+
+    kept = trust_keys(host, keys, by, DeviceOptions(**flags))
+    if as_json:
+        print_json({"signers": kept})
+    else:
+        click.echo(f"Trusted: {len(keys)} {'key' if len(keys) == 1 else 'keys'}, in {one_line(kept)}")
+
+
+@device.command()
+@click.argument("host", metavar="HOST|local")
 @click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Releases before the active one.")
 @_device
 def prune(host: str, keep: int, as_json: bool, **flags: Any) -> None:

@@ -18,11 +18,13 @@ from edge_van.cli.build import build
 from edge_van.cli.deploy import deploy, device
 from edge_van.cli.doctor import doctor
 from edge_van.cli.export import export
+from edge_van.cli.fleet import pull, repository
 from edge_van.cli.info import info
 from edge_van.cli.predict import predict
 from edge_van.cli.quantize import quantize
 from edge_van.cli.report import report
 from edge_van.cli.sensitivity import sensitivity
+from edge_van.cli.sign import sign
 from edge_van.cli.train import train
 from edge_van.cli.types import Verbs, verbose_option
 from edge_van.cli.validate import validate
@@ -66,8 +68,11 @@ for verb in (
     report,
     predict,
     build,
+    sign,
     deploy,
     device,
+    repository,
+    pull,
     info,
     doctor,
 ):

@@ -5,11 +5,13 @@ In: a host. Out: ``Releases``, what the device says of itself, or a ``DeviceErro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_van.deployment.rollout import open_device
+from edge_van.deployment.signing import allowed_signers, signature_of
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import transport_to
 from edge_van.engines.trtexec import JETPACK_TRTEXEC
@@ -73,6 +75,20 @@ def list_releases(host: str, options: DeviceOptions | None = None) -> Releases:
 def rollback(host: str, options: DeviceOptions | None = None) -> Release:
     """Make the release before the active one active. ``DeviceError`` where there is none."""
     return Release(*_ask(host, options, "rollback"))
+
+
+def trust(
+    host: str, keys: Sequence[str | Path], by: str | Path | None = None, options: DeviceOptions | None = None
+) -> str:
+    """Have the device take, from now on, only bundles that one of these public ``keys`` signed; where it keeps them.
+
+    A device that trusts keys already takes others from ``by``, the private key of one of those: so keys are rotated.
+    """
+    signers = allowed_signers(keys)
+    if not signers:
+        raise UsageError("no key was given: give the public keys to trust")
+    signature = None if by is None else signature_of(signers.encode(), by).decode()
+    return str(_ask(host, options, "trust", signers=signers, signature=signature))
 
 
 def prune(host: str, keep: int = 1, options: DeviceOptions | None = None) -> tuple[str, ...]:

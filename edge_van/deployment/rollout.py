@@ -21,6 +21,7 @@ from edge_van.deployment.device import Device
 from edge_van.deployment.look import doubts_of, looked_at
 from edge_van.deployment.plan import Plan, candidate_names, make_plan
 from edge_van.deployment.proof import precision_problem
+from edge_van.deployment.signing import signed_parts
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local, Transport, transport_to
 from edge_van.engines.choice import choose_engine, over_the_limit
@@ -103,6 +104,7 @@ def deploy(
         kind = replace(kind, runtime_python=(options.runtime_python,))
     names = candidate_names(kind, options.candidates)
     read_golden(bundle)
+    signed = signed_parts(bundle)
     transport = transport_to(host, options.ssh_config)
     with ExitStack() as stack:
         engines = None
@@ -117,7 +119,7 @@ def deploy(
         warnings += tuple(f"{name} is left out: {why}" for name, why in plan.left_out.items())
         work.warn(warnings)
         sent = _upload(device, plan, kind, probe, work)
-        device.ask("install", id=plan.identity, request=plan.request)
+        device.ask("install", id=plan.identity, request=plan.request, signed=signed)
         rows, conditions = _try_all(device, plan, kind, probe, options, work)
         limit = bundle.manifest.recipe.max_drop_points if options.max_drop_points is None else options.max_drop_points
         choice = _choose(rows, limit, kind)

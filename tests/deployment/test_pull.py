@@ -1,0 +1,211 @@
+"""Devices that pull from a static file server: what each of them refuses by name, and what a lost server costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment.file_server import FileServer, file_server
+
+from edge_van.bundle.bundle import Bundle, open_bundle
+from edge_van.bundle.layout import INT8_IR, with_weights
+from edge_van.bundle.manifest import MANIFEST_NAME, encoded
+from edge_van.deployment.pull import TRUSTED, Pulled, PullOptions, pull
+from edge_van.deployment.releases import DeviceOptions, list_releases, rollback, trust
+from edge_van.deployment.repository import LIFE, ROLES, ROOT, TIMESTAMP, Repository
+from edge_van.deployment.rollout import DeployOptions
+from edge_van.deployment.signing import sign
+from edge_van.deployment.targets import load_target
+from edge_van.errors import DeviceError, MissingRuntimeError, UsageError, VerificationError
+
+WEIGHTS = with_weights(INT8_IR)[1]
+TARGET = replace(load_target("cpu-x86"), python=(sys.executable,), seconds=0.1, warm_up_s=0.0, rounds=1)
+
+
+@dataclass
+class Fleet:
+    """A repository, its server and its devices' homes."""
+
+    repository: Repository
+    server: FileServer
+    first_root: Path
+    homes: Path
+
+    def pull(self, name: str = "device", **options: Any) -> Pulled:
+        deploy = DeployOptions(candidates=("openvino",), root=str(self.homes / name))
+        known = (self.homes / name / "pull" / TRUSTED).exists()
+        root = None if known else self.first_root
+        return pull(self.server.address, TARGET, options=PullOptions(root=root, deploy=deploy, **options))
+
+    def active(self, name: str = "device") -> str | None:
+        found = list_releases("local", DeviceOptions(root=str(self.homes / name))).active
+        return None if found is None else found.identity
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    repository = Repository(tmp_path / "repository", tmp_path / "keys")
+    first = repository.create()
+    shutil.copyfile(first, tmp_path / "root.json")
+    with file_server(repository.folder) as server:
+        yield Fleet(repository, server, tmp_path / "root.json", tmp_path / "homes")
+
+
+@pytest.fixture
+def bundles(device_bundle: Bundle, tmp_path: Path) -> Callable[[str], Bundle]:
+    """The bundle as it was made at other times."""
+
+    def make(created: str) -> Bundle:
+        folder = tmp_path / f"made {created}"
+        shutil.copytree(device_bundle.path, folder)
+        (folder / MANIFEST_NAME).write_bytes(encoded(replace(device_bundle.manifest, created=created)))
+        return open_bundle(folder)
+
+    return make
+
+
+def test_a_device_follows_its_repository(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
+    with pytest.raises(DeviceError, match="has no bundle in its channel stable"):
+        fleet.pull()
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    first = fleet.pull()
+    assert first.deployed is not None
+    assert first.downloaded_bytes > 100_000
+    assert not [path for path in fleet.server.asked if "/onnx/" in path]  # of what it cannot run nothing is downloaded
+    again = fleet.pull()
+    assert (again.deployed, again.downloaded_bytes) == (None, 0)
+
+    fleet.repository.add(bundles("2026-02-01T00:00:00+00:00"))
+    second = fleet.pull()
+    assert second.deployed is not None
+    assert second.deployed.before == first.deployed.release
+    assert 0 < second.downloaded_bytes < first.downloaded_bytes / 4, "what did not change is not downloaded again"
+    rollback("local", DeviceOptions(root=str(fleet.homes / "device")))
+    assert fleet.pull().deployed is None  # whoever went back by hand stays there until there is another
+    assert fleet.active() == first.deployed.identity
+    assert len(list((fleet.homes / "device" / "pull" / "bundles").iterdir())) == 1
+
+    with pytest.raises(DeviceError, match="no bundle in its channel beta"):
+        fleet.pull("other", channel="beta")
+    fleet.repository.add(bundles("2026-03-01T00:00:00+00:00"), "beta")
+    assert fleet.pull("other", channel="beta").deployed is not None
+    assert fleet.pull().deployed is None
+
+
+@pytest.mark.parametrize("what", ["expired", "replayed", "rolled back", "forged", "forged file", "forged root"])
+def test_what_is_refused_by_name(
+    fleet: Fleet, bundles: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    repository = fleet.repository
+    repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    before = repository.folder.with_name("before")
+    shutil.copytree(repository.folder, before)
+    repository.refresh()
+    first = fleet.pull()
+    assert first.deployed is not None
+    new = bundles("2026-02-01T00:00:00+00:00")
+    if what == "expired":
+        monkeypatch.setitem(LIFE, TIMESTAMP, timedelta(seconds=-1))
+        repository.add(new)
+        words = "is expired .*timestamp.json.*refreshed"
+    elif what == "replayed":  # the server of last week, as it was
+        shutil.rmtree(repository.folder)
+        shutil.copytree(before, repository.folder)
+        words = "shows older files than before .*timestamp"
+    elif what == "rolled back":  # whoever has the timestamp's key alone
+        repository.add(new)
+        timestamp = repository._open(TIMESTAMP)
+        timestamp.signed.snapshot_meta.version = 1
+        repository._write(TIMESTAMP, timestamp)
+        words = "shows older files than before .*snapshot"
+    elif what == "forged":
+        repository.add(new)
+        path = repository.metadata / "timestamp.json"
+        content = json.loads(path.read_text())
+        content["signed"]["expires"] = (datetime.now(timezone.utc) + timedelta(days=99)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path.write_text(json.dumps(content))
+        words = "not signed as it should be .*timestamp"
+    elif what == "forged file":
+        repository.add(new)
+        manifests = (repository.folder / "targets" / "stable").glob("*.manifest.json")
+        altered = max(manifests, key=lambda path: path.stat().st_mtime_ns)
+        content = altered.read_bytes()
+        altered.write_bytes(content.replace(b"2026-02-01", b"2026-02-02"))
+        words = "was altered .*manifest.json"
+    else:
+        other = Repository(repository.folder.with_name("other"), repository.keys.with_name("other keys"))
+        other.create()
+        other.rotate(ROOT)
+        shutil.copyfile(other.metadata / "2.root.json", repository.metadata / "2.root.json")
+        words = "not signed as it should be .*root"
+    with pytest.raises(VerificationError, match=words) as refused:
+        fleet.pull()
+    assert "what is active stays" in str(refused.value)
+    assert fleet.active() == first.deployed.identity
+
+
+def test_a_server_that_goes_away_costs_nothing(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    first = fleet.pull()
+    fleet.repository.add(bundles("2026-02-01T00:00:00+00:00"))
+    assert first.deployed is not None
+    shutil.rmtree(fleet.homes / "device" / "pull" / "bundles")
+    for name in ("manifest.json", "model.bin"):
+        fleet.server.breaks_off = name
+        with pytest.raises((MissingRuntimeError, VerificationError), match="what is active stays"):
+            fleet.pull()
+        assert fleet.active() == first.deployed.identity
+    fleet.server.breaks_off = None
+    fleet.server.asked.clear()
+    second = fleet.pull()
+    assert second.deployed is not None
+    fetched = [path for path in fleet.server.asked if path.startswith("/targets/")]
+    assert fetched
+    assert not [path for path in fetched if path.endswith(("manifest.json", "/model.xml"))], "they were there"
+    address, fleet.server.address = fleet.server.address, "http://127.0.0.1:9"
+    with pytest.raises(MissingRuntimeError, match="cannot be read"):
+        fleet.pull()
+    fleet.server.address = address
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_key_is_rotated(fleet: Fleet, bundles: Callable[[str], Bundle], role: str) -> None:
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    assert fleet.pull().deployed is not None
+    old = fleet.repository._key(role).read_bytes()
+    fleet.repository.rotate(role)
+    assert fleet.repository._key(role).read_bytes() != old
+    fleet.repository.add(bundles("2026-02-01T00:00:00+00:00"))
+    assert fleet.pull().deployed is not None
+    assert fleet.pull("a new device").deployed is not None  # from the first root file
+    fleet.repository._key(role).write_bytes(old)
+    with pytest.raises(UsageError, match=f"is not the {role} role's key"):
+        fleet.repository.rotate(role) if role == ROOT else fleet.repository.add(bundles("2026-03-01T00:00:00+00:00"))
+
+
+def test_a_device_that_trusts_a_key(fleet: Fleet, bundles: Callable[[str], Bundle], tmp_path: Path) -> None:
+    """Both count: the repository's keys and the bundle's."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    trust("local", [tmp_path / "key.pub"], options=DeviceOptions(root=str(fleet.homes / "device")))
+    bundle = bundles("2026-01-01T00:00:00+00:00")
+    fleet.repository.add(bundle)
+    with pytest.raises(DeviceError, match="the bundle is not signed"):
+        fleet.pull()
+    sign(bundle, tmp_path / "key", 2)
+    fleet.repository.add(bundle)
+    first = fleet.pull()
+    assert first.deployed is not None
+    old = bundles("2025-01-01T00:00:00+00:00")
+    sign(old, tmp_path / "key", 1)
+    fleet.repository.add(old)
+    with pytest.raises(DeviceError, match="release 1, and 2 is active"):
+        fleet.pull()
+    assert fleet.active() == first.deployed.identity
