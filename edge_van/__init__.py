@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edge_van.bundle.recipe import Recipe as Recipe
     from edge_van.bundle.records import Accuracy as Accuracy
     from edge_van.bundle.records import Manifest as Manifest
+    from edge_van.deployment.fleet import FleetOptions as FleetOptions
+    from edge_van.deployment.fleet import deploy_fleet as deploy_fleet
     from edge_van.deployment.pull import Pulled as Pulled
     from edge_van.deployment.pull import PullOptions as PullOptions
     from edge_van.deployment.pull import pull as pull
@@ -84,6 +86,7 @@ _HOMES = {
     "bundle.models": ("BundleModel",),
     "bundle.recipe": ("QATSettings", "Recipe"),
     "bundle.records": ("Accuracy", "Manifest"),
+    "deployment.fleet": ("FleetOptions", "deploy_fleet"),
     "deployment.pull": ("PullOptions", "Pulled", "pull"),
     "deployment.releases": ("rollback",),
     "deployment.rollout": ("DeployOptions", "Deployed", "deploy"),
@@ -139,6 +142,7 @@ __all__ = [
     "DeviceError",
     "EdgeVanError",
     "EnginesOptions",
+    "FleetOptions",
     "Head",
     "InputSpec",
     "LatencyGateError",
@@ -167,6 +171,7 @@ __all__ = [
     "benchmark",
     "build",
     "deploy",
+    "deploy_fleet",
     "load_train_settings",
     "open_bundle",
     "open_classifier",

@@ -14,6 +14,8 @@ DEMO_CALIBRATION = "calibration/demo/calibration.zip"
 DEMO_VALIDATION = "calibration/demo/validation.zip"
 DEFAULT_RECIPE = "calibration/recipes/default.toml"
 DEPLOY_AGENT = "deploy/agent/edge_van_agent.py"
+ANSIBLE_DEPLOY = "deploy/ansible/deploy.yml"
+ANSIBLE_ROLLBACK = "deploy/ansible/rollback.yml"
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -572,9 +572,11 @@ class Store:
         """The release that was active before each: not the one with the number before, which may have been bad."""
         return read_json(self.root / "before.json")
 
-    def rollback(self):
-        """Back to the release that was active before this one."""
+    def rollback(self, only_from=None):
+        """Back to the release that was active before this one; with ``only_from`` only where that is active."""
         active = self.active()
+        if only_from is not None and (active or [None])[0] != only_from:
+            raise RefusedError("history", f"{active and active[0]} is active here, not {only_from}: it stays so")
         earlier = active and self.release(self._before().get(active[0]) or "none")
         if not earlier:
             raise RefusedError(
@@ -1136,7 +1138,7 @@ def answer(store, paths, request, source):
     if verb == "activate":
         return store.activate(request["id"], request["candidate"])
     if verb == "rollback":
-        return store.rollback()
+        return store.rollback(request.get("from"))
     if verb == "list":
         return {"active": store.active(), "releases": store.history()}
     if verb == "prune":

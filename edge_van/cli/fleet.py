@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge_van.cli.types import POINTS, FilePath, Verbs, Word, print_json
+from edge_van.errors import DeviceError
 from edge_van.progress import Terminal, Work
 from edge_van.text import one_line
 
@@ -45,6 +46,30 @@ def pull(address: str, target: str, channel: str, root_file: Path | None, as_jso
         from edge_van.cli.tables_deploy import show_deployed
 
         show_deployed(done.deployed, [])
+
+
+@click.command("fleet-rollback")
+@click.argument("folder", type=_PATH, metavar="ROLLOUT")
+@click.option("--target", metavar="NAME|FILE.toml", help="The one it was deployed with.")
+@click.option("--ssh-config", type=_PATH, help="Instead of ~/.ssh/config.")
+@click.option("--forks", type=click.IntRange(1), default=10, show_default=True, help="Hosts at the same time.")
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON on standard output.")
+def fleet_rollback(folder: Path, target: str | None, ssh_config: Path | None, forks: int, as_json: bool) -> None:
+    """Take the hosts that a rollout has changed back to the release of before."""
+    from edge_van.deployment.fleet import FleetOptions, roll_back_fleet
+    from edge_van.deployment.rollout_record import read_rollout
+
+    flags = () if ssh_config is None else ("--ssh-config", str(ssh_config))
+    options = FleetOptions(target=target, flags=flags, forks=forks)
+    done = roll_back_fleet(folder, read_rollout(folder), options=options, work=Work(Terminal()))
+    if as_json:
+        print_json(done)
+    else:
+        from edge_van.cli.tables_fleet import show_rollout
+
+        show_rollout(done, folder)
+    if left := [row.host for row in done.rows if row.error.startswith("not rolled back")]:
+        raise DeviceError(f"{len(left)} hosts were not rolled back, the first is {one_line(left[0])}")
 
 
 @click.group(cls=Verbs)

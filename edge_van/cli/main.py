@@ -18,7 +18,7 @@ from edge_van.cli.build import build
 from edge_van.cli.deploy import deploy, device
 from edge_van.cli.doctor import doctor
 from edge_van.cli.export import export
-from edge_van.cli.fleet import pull, repository
+from edge_van.cli.fleet import fleet_rollback, pull, repository
 from edge_van.cli.info import info
 from edge_van.cli.predict import predict
 from edge_van.cli.quantize import quantize
@@ -71,6 +71,7 @@ for verb in (
     sign,
     deploy,
     device,
+    fleet_rollback,
     repository,
     pull,
     info,

@@ -72,9 +72,10 @@ def list_releases(host: str, options: DeviceOptions | None = None) -> Releases:
     return Releases(host, active, tuple(Release(*release) for release in found["releases"]))
 
 
-def rollback(host: str, options: DeviceOptions | None = None) -> Release:
-    """Make the release before the active one active. ``DeviceError`` where there is none."""
-    return Release(*_ask(host, options, "rollback"))
+def rollback(host: str, options: DeviceOptions | None = None, only_from: str | None = None) -> Release:
+    """Make the release before the active one active. ``DeviceError`` where there is none, or where another release than
+    ``only_from`` is active."""
+    return Release(*_ask(host, options, "rollback", **{"from": only_from}))
 
 
 def trust(
