@@ -5,8 +5,8 @@ In: an ``ExportJob`` and what it exported, held-out images. Out: ``Evidence``: a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -131,9 +131,11 @@ def _graphs_accuracy(
     spec = replace(job.spec, source_size=None)  # no ONNX file has the resize inside
     with ExitStack() as stack:
 
-        def open_graph(file: str | Path) -> ImageModel:
-            exact = stack.enter_context(exact_file(file if isinstance(file, Path) else job.place(file)))
-            return open_image_model(exact, spec, job.probe.logits.shape[1])
+        @contextmanager
+        def open_graph(file: str | Path) -> Iterator[ImageModel]:
+            place = file if isinstance(file, Path) else job.place(file)
+            with exact_file(place) as exact, open_image_model(exact, spec, job.probe.logits.shape[1]) as model:
+                yield model
 
         rounded = None if fp32 is None else stack.enter_context(rounded_file(job.place(FP32_ONNX), ROUNDED))
         known = fp32 if job.spec.source_size is None else None  # with the resize inside it saw other pixels

@@ -8,19 +8,22 @@ by the rounding of float16 activations, whose range ``export.float16_range`` has
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_van.bundle.layout import FP32_ONNX
 from edge_van.bundle.records import Accuracy, SchemeResult
 from edge_van.evaluation.accuracy import measure_accuracy
+from edge_van.evaluation.remembered import Remembered
 from edge_van.export.rounded import ROUNDED
 from edge_van.head import Head
 from edge_van.images.sets import ImageSet
 from edge_van.images.stream import BrokenImage
 from edge_van.progress import Work
 from edge_van.runtimes.image_model import ImageModel
+
+TITLE = "Measuring the devices' graphs"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class DeviceImages:
 
 def measure_schemes(
     schemes: tuple[SchemeResult, ...],
-    open_graph: Callable[[str | Path], ImageModel],
+    open_graph: Callable[[str | Path], AbstractContextManager[ImageModel]],
     on: DeviceImages,
     work: Work,
     *,
@@ -62,21 +65,24 @@ def measure_schemes(
         wanted[ROUNDED] = rounded
     if not wanted:
         return MeasuredSchemes(schemes)
+    accuracy: dict[str, Accuracy] = {}
     with ExitStack() as stack:
-        files = {FP32_ONNX, *wanted.values()} - (set() if fp32 is None else {FP32_ONNX})
-        opened = {file: stack.enter_context(open_graph(file)) for file in files}
-        opened |= {} if fp32 is None else {FP32_ONNX: fp32}
-        measured = measure_accuracy(
-            opened[FP32_ONNX],
-            {name: opened[file] for name, file in wanted.items()},
-            on.images,
-            work,
-            head=on.head,
-            title="Measuring the devices' graphs",
-            limit=on.limit,
-        )
+        float_model = Remembered(stack.enter_context(open_graph(FP32_ONNX))) if fp32 is None else fp32
+        for name, file in wanted.items():
+            with ExitStack() as one:  # of a large network two at a time would take gigabytes
+                model = float_model if file == FP32_ONNX else one.enter_context(open_graph(file))
+                measured = measure_accuracy(
+                    float_model,
+                    {name: model},
+                    on.images,
+                    work,
+                    head=on.head,
+                    title=f"{TITLE}: {name}",
+                    limit=on.limit,
+                )
+            accuracy |= measured.accuracy
     # the changes by class are the OpenVINO model's to show; a hundred rows a scheme would drown the manifest
-    accuracy = {name: replace(a, classes=(), model=name) for name, a in measured.accuracy.items()}
+    accuracy = {name: replace(a, classes=(), model=name) for name, a in accuracy.items()}
     return MeasuredSchemes(
         tuple(replace(s, accuracy=accuracy[s.name]) if s.target != "openvino" else s for s in schemes),
         measured.broken,

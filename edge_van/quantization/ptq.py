@@ -7,6 +7,7 @@ explicit quantise and dequantise nodes, int8 weights folded behind a single dequ
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import warnings
 from collections.abc import Sequence
@@ -65,6 +66,27 @@ def quiet_capture() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def sharing_weights(graph: GraphModule) -> GraphModule:
+    """A copy with nodes and observers of its own."""
+    memo = {id(parameter): parameter for parameter in graph.parameters()}
+    return copy.deepcopy(graph, memo)
+
+
+def let_go() -> None:
+    """torch and torchao remember the device of every graph they have seen, and by that the graph: 2.5 times the
+    weights a scheme.
+
+    What they have made refers to itself in circles, so that only the collector frees it."""
+    import torch.ao.quantization.fx.utils as torchs
+    import torchao.utils as torchaos
+
+    for module, name in ((torchs, "assert_and_get_unique_device"), (torchaos, "_assert_and_get_unique_device")):
+        forget = getattr(getattr(module, name, None), "cache_clear", None)
+        if forget is not None:
+            forget()
+    gc.collect()
+
+
 def capture(model: FoldedVAN) -> GraphModule:
     """The model as a graph of ATen operators with a free batch size; torch's ``torch.export``."""
     height, width = model.input_size
@@ -90,10 +112,11 @@ class Calibrated:
         """Whether ``scheme`` has the same grids on some of the tensors: then its ranges are already known."""
         return scheme.is_part_of(self.scheme)
 
-    def only(self, scheme: Scheme) -> Calibrated:
-        """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float."""
+    def only(self, scheme: Scheme, *, sharing: bool = False) -> Calibrated:
+        """Ready for ``scheme``, which this ``serves``: without the observers of what that leaves in float. ``sharing``
+        the weights with this one, where they are only read."""
         with quiet_capture():
-            observed = copy.deepcopy(self.observed)
+            observed = sharing_weights(self.observed) if sharing else copy.deepcopy(self.observed)
         _drop_observers_(observed, self.scheme, scheme)
         return replace(self, scheme=scheme, observed=observed)
 
@@ -120,11 +143,12 @@ def calibrate(
     with quiet_capture():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-        observed = prepare_pt2e(copy.deepcopy(source), VANQuantizer(scheme))
+        observed = prepare_pt2e(sharing_weights(source), VANQuantizer(scheme))
         seen.fill(observed, progress)
         for module in observed.modules():
             if isinstance(module, RangeObserver):
                 module.calculate_qparams()  # before copies are made, each of which would search for itself
+    let_go()
     return Calibrated(model, scheme, observed, batches[0][:SQNR_IMAGES])
 
 
@@ -142,10 +166,11 @@ def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVA
     with quiet_capture():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-        observed = calibrated.only(scheme).observed
+        observed = calibrated.only(scheme, sharing=True).observed
         layers = [(module_path(node), role) for node, role in roles(observed) if role in LAYERS]
         wanted = {name for name, role in layers if scheme.quantizes(role, name)}
         converted = convert_pt2e(observed)
+    let_go()
     quantized = _quantized_layers(converted)
     if left := sorted(wanted - set(quantized)):
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")

@@ -1,7 +1,9 @@
 """``quantization.ptq``: the quantised graph is close to float, complete, repeatable and leaves its input alone."""
 
 import copy
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +18,14 @@ from edge_van.model.fold import FoldedVAN, fold
 from edge_van.model.van import VAN
 from edge_van.quantization.activations import with_activation
 from edge_van.quantization.equalize import equalize
-from edge_van.quantization.ptq import QuantizedVAN, capture, post_training_quantize, quiet_capture
+from edge_van.quantization.ptq import (
+    QuantizedVAN,
+    calibrate,
+    capture,
+    convert,
+    post_training_quantize,
+    quiet_capture,
+)
 from edge_van.quantization.quantizer import VANQuantizer
 from edge_van.quantization.scheme import LAYERS, SCHEMES, Role
 
@@ -197,3 +206,15 @@ def test_loggers_come_back_as_they_were():
         assert logger.level == logging.DEBUG
     finally:
         logger.setLevel(before)
+
+
+def test_nothing_keeps_a_graph_that_is_done_with(folded: FoldedVAN, batches: list[Tensor]) -> None:
+    """torch and torchao remember graphs by their device; each is gone once nobody here has it."""
+    calibrated = calibrate(folded, batches, SCHEMES["int8"])
+    quantized = convert(calibrated)
+    graphs = [weakref.ref(calibrated.observed), weakref.ref(quantized.graph)]
+    weights = next(calibrated.observed.parameters()).data_ptr()
+    assert weights in {parameter.data_ptr() for parameter in folded.parameters()}, "its weights are the network's own"
+    del calibrated, quantized
+    gc.collect()
+    assert [graph() for graph in graphs] == [None, None]
