@@ -10,9 +10,9 @@ import pytest
 from bundle_samples import ACCURACY
 
 from edge_van.bundle.bundle import Bundle
+from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet
 from edge_van.bundle.golden import PIXELS
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, GOLDEN, INT8_IR, plan_path
-from edge_van.bundle.engine_record import EngineChoice, EngineRecord, EngineSet
 from edge_van.bundle.records import GoldenRecord, SchemeResult
 from edge_van.bundle.writer import BundleWriter
 from edge_van.runtimes import open_model
