@@ -5,6 +5,7 @@ In: arguments. Out: the repository's folder; what it serves, or its record, on s
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,4 @@ def export_server(bundle: Path, to: str, output: Path, force: bool, as_json: boo
         click.echo(f"  golden images: {done.golden_sqnr_db:.1f} dB SQNR")
     for note in done.notes:
         click.echo(f"  note: {note}")
-    click.echo(f"Start it: docker compose --project-directory {one_line(str(output))} up")
+    click.echo(f"Start it: docker compose --project-directory {shlex.quote(one_line(str(output)))} up")
