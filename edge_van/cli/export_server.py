@@ -28,7 +28,11 @@ _PATH = FilePath()
 @click.option("--output", type=_PATH, required=True, help="The repository's folder.")
 @click.option("--name", metavar="NAME", help="What clients ask for.  [default: van_ and the variant]")
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: the active model's, else int8]")
-@click.option("--source-order", type=click.Choice(ORDERS), help="Of the pixels that clients send.  [ovms: bgr]")
+@click.option(
+    "--source-order",
+    type=click.Choice(ORDERS),
+    help="Of the pixels that clients send.  [default: bgr for ovms, the bundle's for triton]",
+)
 @click.option("--engine", metavar="TARGET", help="Triton only: a TensorRT engine of this target, on its GPU.")
 @click.option("--scheme", help="Which engine of --engine.  [default: its active one]")
 @click.option("--force", is_flag=True, help="Replace an earlier export.")

@@ -12,14 +12,16 @@ from bundle_samples import names, one_line
 from click.testing import CliRunner
 
 import edge_van
+from edge_van.bundle.active import ACTIVE_NAME, ActiveRecord
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.files import file_entry
 from edge_van.bundle.golden import read_golden
-from edge_van.bundle.layout import INT8_IR
+from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
 from edge_van.cli.main import cli
 from edge_van.errors import BundleError, EdgeVanError, UsageError, VerificationError
 from edge_van.serving import openvino_ir
 from edge_van.serving.base import RECORD_FORMAT, RECORD_NAME
+from edge_van.storage.json_format import encode
 
 
 @pytest.fixture
@@ -132,6 +134,25 @@ def test_what_cannot_be_meant_is_said(
         edge_van.export_server(golden_bundle, "triton", tmp_path / "s", options=edge_van.ServerOptions(**options))
     one_line(caught, *words)
     assert names(tmp_path) == []
+
+
+def activate(bundle: Bundle, runtime: str, precision: str, file: str, hint: str | None) -> None:
+    """As ``edge-van deploy`` leaves it on a device."""
+    (bundle.path / ACTIVE_NAME).write_bytes(encode(ActiveRecord(1, runtime, precision, None, file, hint)))
+
+
+def test_the_active_model_is_served_in_the_precision_it_was_chosen_in(own_bundle: Bundle, tmp_path: Path) -> None:
+    activate(own_bundle, "openvino", "fp32", FP32_IR, "bf16")
+    record = edge_van.export_server(own_bundle, "ovms", tmp_path / "server")
+    assert (record.file, record.precision) == (FP32_IR, "bf16")
+    assert '"INFERENCE_PRECISION_HINT": "bf16"' in (tmp_path / "server" / "config.json").read_text()
+
+
+def test_an_active_model_that_is_no_ir_is_not_replaced_by_another(own_bundle: Bundle, tmp_path: Path) -> None:
+    activate(own_bundle, "onnxruntime", "fp32", FP32_ONNX, None)
+    with pytest.raises(UsageError) as caught:
+        edge_van.export_server(own_bundle, "triton", tmp_path / "server")
+    one_line(caught, "onnxruntime", "--precision")
 
 
 def test_another_server_is_not_known(golden_bundle: Bundle, tmp_path: Path) -> None:

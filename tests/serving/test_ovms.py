@@ -18,7 +18,10 @@ import edge_van
 from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import FP32_IR, INT8_IR
+from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import UsageError
+from edge_van.export.openvino import export_openvino
+from edge_van.input_spec import InputSpec
 from edge_van.statistics import relative_error, sqnr_db
 
 RULES = {
@@ -150,3 +153,20 @@ def test_compose_starts_the_server_on_this_folder(exported: tuple[Path, edge_van
     ports = {command[command.index(flag) + 1] for flag in ("--port", "--rest_port")}
     assert {str(port["target"]) for port in service["ports"]} == ports
     assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
+
+
+def test_a_camera_bundle_is_turned_before_its_resize(
+    golden_bundle: Bundle, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of an older version, too, which has no golden images: both graphs are run on noise."""
+    spec = InputSpec(size=(64, 64), source_size=(90, 120), interpolation="bilinear")
+    with BundleWriter(tmp_path / "bundle") as writer:
+        export_openvino(graphs["int8"], spec, writer.path(INT8_IR))
+        bundle = writer.finish(replace(golden_bundle.manifest, input_spec=spec, golden=None))
+    record = edge_van.export_server(bundle, "ovms", tmp_path / "server")
+    assert record.inputs[0].shape == (1, 90, 120, 3)
+    assert not any("squashes" in note for note in record.notes)
+    images = np.random.default_rng(5).integers(0, 256, (2, 90, 120, 3), np.uint8)
+    xml, settings = served_ir(tmp_path / "server")
+    expected = logits(bundle.file(INT8_IR), images, settings)
+    assert relative_error(logits(xml, images[..., ::-1], settings), expected) < 1e-6
