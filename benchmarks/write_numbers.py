@@ -16,6 +16,7 @@ from tables import (
     classifier,
     common,
     gate,
+    image,
     models,
     peers,
     qat,
@@ -68,6 +69,7 @@ TABLES = (
     ("ptq_cost", models.cost),
     ("classifier_threads", classifier.classifier),
     ("gate_power", gate.gate),
+    ("image_size", image.image),
 )
 
 

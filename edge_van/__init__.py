@@ -69,6 +69,9 @@ if TYPE_CHECKING:
     from edge_van.reports.report import WrittenReport as WrittenReport
     from edge_van.reports.report import report as report
     from edge_van.resizing import resize as resize
+    from edge_van.serving.base import ExportedServer as ExportedServer
+    from edge_van.serving.base import ServerOptions as ServerOptions
+    from edge_van.serving.export import export_server as export_server
     from edge_van.starting_point import QuantizeOptions as QuantizeOptions
     from edge_van.timing.benchmark import benchmark as benchmark
     from edge_van.timing.record import BenchmarkResult as BenchmarkResult
@@ -110,6 +113,8 @@ _HOMES = {
     "progress": ("Terminal", "Work"),
     "reports.collect": ("ReportOptions",),
     "reports.report": ("WrittenReport", "report"),
+    "serving.base": ("ExportedServer", "ServerOptions"),
+    "serving.export": ("export_server",),
     "starting_point": ("QuantizeOptions",),
     "resizing": ("resize",),
     "timing.record": ("BenchmarkResult", "BenchmarkSettings"),
@@ -142,6 +147,7 @@ __all__ = [
     "DeviceError",
     "EdgeVanError",
     "EnginesOptions",
+    "ExportedServer",
     "FleetOptions",
     "Head",
     "InputSpec",
@@ -158,6 +164,7 @@ __all__ = [
     "ReportOptions",
     "Sensitivity",
     "SensitivityOptions",
+    "ServerOptions",
     "Terminal",
     "TrainOptions",
     "TrainResult",
@@ -172,6 +179,7 @@ __all__ = [
     "build",
     "deploy",
     "deploy_fleet",
+    "export_server",
     "load_train_settings",
     "open_bundle",
     "open_classifier",

@@ -299,3 +299,18 @@ def test_the_gpus_script_goes_its_way_on_a_cpu(tmp_path: Path, monkeypatch: pyte
     assert found == [(batch, how) for batch in (1, 2) for how in ("fp32 eager", "bf16 eager")]
     assert [row["size_px"] for row in written["sizes"]] == [64, 64]
     assert all(row["median_ms"] > 0 and row["images_per_s"] > 0 for row in written["variants"])
+
+
+def test_a_file_with_two_names_takes_its_space_once(tmp_path: Path) -> None:
+    image_size = script("image_size")
+    (tmp_path / "site" / "large").mkdir(parents=True)
+    (tmp_path / "site" / "small").mkdir()
+    (tmp_path / "site" / "large" / "a").write_bytes(b"x" * 1000)
+    (tmp_path / "site" / "large" / "b").hardlink_to(tmp_path / "site" / "large" / "a")
+    (tmp_path / "site" / "large" / "c").symlink_to(tmp_path / "site" / "small" / "d")
+    (tmp_path / "site" / "small" / "d").write_bytes(b"y" * 10)
+    assert [(p.name, p.bytes, p.files) for p in image_size.packages(tmp_path / "site")] == [
+        ("large", 1000, 1),
+        ("small", 10, 1),
+    ]
+    assert image_size.size_of(tmp_path, "everything").bytes == 1010

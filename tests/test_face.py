@@ -16,6 +16,7 @@ import edge_van
 FUNCTIONS = (
     "benchmark",
     "build",
+    "export_server",
     "open_bundle",
     "open_classifier",
     "predict",
@@ -77,7 +78,7 @@ def test_no_function_takes_more_than_seven_parameters() -> None:
 
 def test_the_verbs_call_these() -> None:
     """What the command line does a program can do: each verb's module calls the function of its name."""
-    for verb in ("benchmark", "build", "predict", "quantize", "report", "validate"):
+    for verb in ("benchmark", "build", "export_server", "predict", "quantize", "report", "validate"):
         source = (ROOT / "cli" / f"{verb}.py").read_text(encoding="utf-8")
         assert f"edge_van.{verb}(" in source
         assert inspect.isfunction(getattr(edge_van, verb))

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("checkpoint", "runtimes"),
     ("prediction", "quantization", "timing"),
     ("engines", "evaluation", "export", "training"),
-    ("budget", "deployment", "pipeline", "reports", "resizing", "starting_point"),
+    ("budget", "deployment", "pipeline", "reports", "resizing", "serving", "starting_point"),
     (FACE,),
     ("cli", "doctor", "schemas", "__main__"),
 )

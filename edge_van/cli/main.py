@@ -18,6 +18,7 @@ from edge_van.cli.build import build
 from edge_van.cli.deploy import deploy, device
 from edge_van.cli.doctor import doctor
 from edge_van.cli.export import export
+from edge_van.cli.export_server import export_server
 from edge_van.cli.fleet import fleet_rollback, pull, repository
 from edge_van.cli.info import info
 from edge_van.cli.predict import predict
@@ -68,6 +69,7 @@ for verb in (
     report,
     predict,
     build,
+    export_server,
     sign,
     deploy,
     device,

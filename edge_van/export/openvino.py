@@ -53,7 +53,7 @@ def export_openvino(
     model = _with_preprocessing(ov, model, spec)
     model.input(0).set_names({INPUT})
     model.output(0).set_names({OUTPUT})
-    _name_stably(model)
+    name_stably(model)
     put_in_ir(model, described(spec, "pixels" if spec.source_size is None else "camera", made_for, outputs))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -98,7 +98,7 @@ def _with_preprocessing(ov: Any, model: Any, spec: InputSpec) -> Any:
     return pre.build()
 
 
-def _name_stably(model: Any) -> None:
+def name_stably(model: Any) -> None:
     """In place: operators that OpenVINO numbered by a counter of the process get a number of this graph instead.
 
     A constant keeps the name of the operator it was folded from: the kind in the name need not be the operator's.
