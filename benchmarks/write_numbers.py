@@ -15,6 +15,7 @@ from tables import (
     bundles,
     classifier,
     common,
+    fleet,
     gate,
     image,
     models,
@@ -70,6 +71,7 @@ TABLES = (
     ("classifier_threads", classifier.classifier),
     ("gate_power", gate.gate),
     ("image_size", image.image),
+    ("fleet", fleet.fleet),
 )
 
 

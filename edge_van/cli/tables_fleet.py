@@ -30,7 +30,7 @@ def show_rollout(done: Rollout, folder: Path) -> None:
         table.add_row(row.host, state, row.release or "-", row.candidate or "-", times, drop, row.error)
     console.print(table)
     more = f", {len(done.rows) - len(rows)} more hosts in the record" if len(rows) < len(done.rows) else ""
-    stopped = "; stopped, as too many failed" if done.is_stopped else ""
+    stopped = f"; stopped: {done.stopped}" if done.stopped else ""
     console.print(f"{done.summary}{stopped}; {done.seconds:.0f} s{more}")
     console.print(f"Record: {folder}/rollout.md", soft_wrap=True)
     if any(row.state == "active" and row.before for row in done.rows):

@@ -36,6 +36,7 @@ from edge_van.text import first_names, single_line
 
 MISSING = "a fleet is deployed to by ansible-core: pip install 'edge-van[fleet]'"
 LOOK_S = 0.5
+TOO_MANY, INTERRUPTED = "too many failed", "it was interrupted, and hosts that were at work then are not known"
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,14 @@ def deploy_fleet(
         **({} if options.target is None else {"edge_van_default_target": options.target}),
     }
     playbook = _Playbook(inventory, folder, options)
-    code, answers = 0, {}
+    code, answers, stopped = 0, {}, INTERRUPTED
     try:
         with work.reporter.stage(f"Deploying to {len(hosts)} hosts", len(hosts)) as advance:
             code = playbook.run(ANSIBLE_DEPLOY, variables, advance)
+        stopped = TOO_MANY
+    except (KeyboardInterrupt, SystemExit) as stop:
+        vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), f"{folder} says what it has changed"]
+        raise
     finally:  # an interrupted one, too, says what it has changed
         answers = playbook.answers()
         rows = tuple(row_of(host, answers.get(host), is_canary=host in first) for host in hosts)
@@ -181,13 +186,13 @@ def deploy_fleet(
             inventory=str(inventory.resolve()),
             began=began.isoformat(timespec="seconds"),
             seconds=(datetime.now(timezone.utc) - began).total_seconds(),
-            is_stopped=any(row.state == "not tried" for row in rows),
+            stopped=stopped if any(row.state == "not tried" for row in rows) else "",
             rows=rows,
         )
         write_rollout(folder, rollout)
     if code and not answers:
         raise DeviceError(f"Ansible failed before any host was tried: {_last_line(folder / LOG_NAME)}")
-    if rollout.is_stopped and options.roll_back:
+    if rollout.stopped and options.roll_back:
         return roll_back_fleet(folder, rollout, options=options, work=work)
     return rollout
 

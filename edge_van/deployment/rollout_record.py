@@ -39,14 +39,14 @@ class HostRow:
 
 @dataclass(frozen=True)
 class Rollout:
-    """``is_stopped``: some hosts were not tried any more. The order of ``rows`` is the inventory's."""
+    """``stopped`` says why the last hosts were not tried, "" where all were. ``rows`` are in the inventory's order."""
 
     schema_version: int
     bundle: str
     inventory: str
     began: str
     seconds: float
-    is_stopped: bool
+    stopped: str
     rows: tuple[HostRow, ...]
 
     @property
@@ -111,7 +111,7 @@ def read_rollout(folder: Path) -> Rollout:
 
 def page(rollout: Rollout) -> str:
     """The table for people, in Markdown."""
-    stopped = " The rollout stopped: too many failed." if rollout.is_stopped else ""
+    stopped = f" The rollout stopped: {rollout.stopped}." if rollout.stopped else ""
     lines = [
         "# Rollout",
         "",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from deployment.sshd import HOST, ssh_server
 
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
-from edge_van.deployment.fleet import FleetOptions, deploy_fleet, hosts_of, roll_back_fleet
+from edge_van.deployment.fleet import INTERRUPTED, TOO_MANY, FleetOptions, deploy_fleet, hosts_of, roll_back_fleet
 from edge_van.deployment.releases import DeviceOptions, list_releases
 from edge_van.deployment.rollout_record import LOG_NAME, PAGE_NAME, Rollout, read_rollout
 from edge_van.errors import BundleError, UsageError
@@ -156,7 +158,7 @@ def test_three_that_fail(fleet: Fleet, device_bundle: Bundle, second: Bundle, sm
     assert "the connection broke off" in rows["host1"].error
     assert "failed its check" in rows["host3"].error
     assert {host for host, row in rows.items() if row.state == "not tried"} == {"host4", "host5", "host6", "host7"}
-    assert done.is_stopped
+    assert done.stopped == TOO_MANY
     now = fleet.active()
     for host, row in rows.items():
         assert now[host] == (row.release if row.state == "active" else before[host]), host
@@ -164,7 +166,7 @@ def test_three_that_fail(fleet: Fleet, device_bundle: Bundle, second: Bundle, sm
 
     third = fleet.run(second, "third", batches=("100%",), max_failed_percent=60)
     rows = {row.host: row for row in third.rows}
-    assert not third.is_stopped
+    assert not third.stopped
     assert {host for host, row in rows.items() if row.state == "failed"} == {"host1", "host3", "host6"}
     assert "MB are free under" in rows["host6"].error
     assert third.summary == "5 active, 3 failed"
@@ -277,3 +279,25 @@ def test_the_command_line(fleet: Fleet, device_bundle: Bundle) -> None:
     )
     assert alone.returncode == 2
     assert "--roll-back is of a fleet" in alone.stderr
+
+
+def test_an_interrupted_rollout_says_what_it_changed(fleet: Fleet, device_bundle: Bundle) -> None:
+    """Ctrl-C, as a terminal sends it to everything that runs there."""
+    place = fleet.folder / "rollout"
+    command = [sys.executable, "-m", "edge_van", "deploy", str(device_bundle.path), "--forks", "1", "--batches", "1"]
+    command += ["--inventory", str(fleet.inventory()), "--target", str(fleet.folder / "target.toml")]
+    process = subprocess.Popen([*command, "--rollout", str(place)], start_new_session=True, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (fleet.folder / "home1" / "current").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    assert process.wait(60) == 130, said
+    found = read_rollout(place)
+    rows = {row.host: row for row in found.rows}
+    assert found.stopped == INTERRUPTED
+    assert rows["host0"].state == "active"
+    assert rows["host7"].state == "not tried"
+    assert fleet.active()["host0"] == rows["host0"].release
+    assert str(place) in said.splitlines()[-1]
