@@ -29,11 +29,9 @@ def peers(results: Results) -> list[str]:
         lines += [
             *(() if lines else ("## Peers", "", *_summary(results))),
             f"{network[0].upper()}{network[1:]} through other tools, as their documentation shows it. {images} "
-            f"Latency: {result['threads']} threads, batch 1, all in turns in one process, "
-            f"{len(timed[0]['runs']) if timed else 0} runs; beside it the latency of the model alone, where the two "
-            f"are over a tenth apart. Ratios over 1 are faster.",
+            + _timing(result),
             "",
-            f"| model | top-1 % | drop in points (95 % interval) | logit SQNR dB | {' | '.join(heads)} |",
+            f"| {' | '.join(('model', 'top-1 %', 'drop in points (95 % interval)', 'logit SQNR dB', *heads))} |",
             f"|---|---|---|---|{'---|---|' * len(timed)}",
         ]
         rows = [{r["name"]: r for r in t["ratios"]["fp32"]} for t in timed]
@@ -91,6 +89,16 @@ def clock(results: Results) -> list[str]:
         lines += [*found, ""]
         lines += [source(result), ""]
     return lines[:-1]
+
+
+def _timing(result: dict[str, Any]) -> str:
+    timed = result["latency"]
+    if not timed:
+        return "Latency was not measured in this run."
+    return (
+        f"Latency: {result['threads']} threads, batch 1, all in turns in one process, {len(timed[0]['runs'])} runs; "
+        f"beside it the latency of the model alone, where the two are over a tenth apart. Ratios over 1 are faster."
+    )
 
 
 def _data_set(archive: str) -> str:
