@@ -51,6 +51,14 @@ TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
 SIGNERS, SIGNED, MANIFEST = "allowed_signers", "signed.json", "manifest.json"
 TRUST = Path("/etc/edge-van") / SIGNERS  # of the whole device, which its root alone changes
 PRINCIPAL = NAMESPACE = "edge-van"
+LIST_NAMESPACE = "edge-van-keys"  # of lists of keys: a release's signature is none of a list's
+ENGINE = "engine/model.engine"
+TRTEXEC_FLAGS = (  # of a signed bundle's builds: none that loads code
+    *("--onnx", "--saveEngine", "--loadEngine", "--exportLayerInfo", "--exportTimes", "--profilingVerbosity"),
+    *("--buildOnly", "--skipInference", "--minShapes", "--optShapes", "--maxShapes", "--int8", "--fp16"),
+    *("--stronglyTyped", "--noTF32", "--timingCacheFile", "--warmUp", "--duration", "--iterations"),
+    *("--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
+)
 SIGN_TIMEOUT_S = 60
 
 
@@ -340,95 +348,129 @@ class Store:
 
     def signers(self):
         """The file with the keys that this device trusts; None where any bundle is taken."""
-        return next((path for path in (TRUST, self.root / SIGNERS) if path.exists()), None)
+        return next((path for path in (TRUST, self.root / SIGNERS) if is_there(path)), None)
 
     def trust(self, signers, signature):
-        """Only what these keys sign is taken from now on. New keys are taken from who has one of those before."""
-        if TRUST.exists():
+        """Only what these keys sign is taken from now on. New keys are taken from who has one of those before, and no
+        list that is not newer than the one there."""
+        if is_there(TRUST):
             raise RefusedError("trust", f"{TRUST} says whom this device trusts: whoever is root there changes it")
-        if self.signers() is not None:
-            self.require_signature(signers, signature, "the list of keys")
+        number = signers_number(signers)
+        there = self.signers()
+        if there is not None:
+            self.require_signature(signers, signature, "the list of keys", LIST_NAMESPACE)
+            if number <= signers_number(there.read_text(encoding="utf-8")):
+                raise RefusedError("older", "this list of keys is not newer than the one there: send it anew")
         write_text(self.root / SIGNERS, signers)
         return str(self.root / SIGNERS)
 
-    def require_signature(self, text, signature, called):
+    def require_signature(self, text, signature, called, namespace=NAMESPACE):
         """``RefusedError`` unless one of the trusted keys signed ``text``."""
         if not signature:
             raise RefusedError(
                 "unsigned", f"this device takes what a key it trusts has signed, and {called} is not signed: sign it"
             )
-        place = self.root / f".signature.{os.getpid()}"
+        place = self.root / ".signature"  # the agent is alone here
         write_text(place, signature)
         try:
-            by = _ssh_keygen(["check-novalidate", "-s", str(place)], text)
+            by = _ssh_keygen(["check-novalidate", "-n", namespace, "-s", str(place)], text)
             if by.returncode:
-                raise RefusedError("altered", f"{called} is not what was signed ({by.said}): sign it again")
-            words = ["verify", "-f", str(self.signers()), "-I", PRINCIPAL, "-s", str(place)]
+                raise RefusedError("altered", f"{called} is not what was signed ({_last(by.said)}): sign it again")
+            words = ["verify", "-n", namespace, "-f", str(self.signers()), "-I", PRINCIPAL, "-s", str(place)]
             if _ssh_keygen(words, text).returncode:
                 key = re.search(r"SHA256:\S+", by.said)
                 raise RefusedError(
                     "untrusted",
-                    f"{called} is signed by the key {key.group(0) if key else by.said}, which is none that this "
-                    f"device trusts",
+                    f"{called} is signed by the key {key.group(0) if key else _last(by.said)}, which is none that "
+                    f"this device trusts",
                 )
         finally:
             place.unlink()
 
-    def require_signed(self, signed, request, called):
+    def require_signed(self, signed, identity, request, called):
         """``RefusedError`` unless a trusted key signed this release, and it is what ``request`` is made of."""
         if self.signers() is None:
             return
         signed = signed or {}
-        release, manifest = signed.get("release", ""), signed.get("manifest", "")
+        release, manifest = str(signed.get("release", "")), str(signed.get("manifest", ""))
         self.require_signature(release, signed.get("signature"), called)
         said = json.loads(release)
         if hashlib.sha256(manifest.encode("utf-8")).hexdigest() != said["manifest_sha256"]:
             raise RefusedError("altered", f"{called} has another manifest than the signed one: sign it again")
+        if identity_of(request) != identity:  # what was found out under this name is not of this request
+            raise RefusedError("altered", f"{called} has a name that is not its own: deploy it again")
         unsigned = self._unsigned(request, json.loads(manifest), set(said.get("derived_sha256", ())))
         if unsigned:
             raise RefusedError(
                 "altered",
-                f"{unsigned} is not of what was signed: an engine that was built later takes another edge-van sign",
+                f"{unsigned} is not of what was signed: after edge-van build, and for another version of edge-van, a "
+                f"bundle is signed again",
             )
 
     def _unsigned(self, request, manifest, known):
-        """The first file of a candidate that the signed manifest does not answer for; None where it does for all."""
+        """The first part of a candidate that the signed manifest does not answer for; None where it does for all."""
         listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
-        known.update(e["plan_sha256"] for target in manifest.get("engines", {}).values() for e in target["engines"])
+        plans = {e["plan_sha256"] for target in manifest.get("engines", {}).values() for e in target["engines"]}
         for _, candidate in sorted(request["candidates"].items()):
-            files = candidate["files"]
+            files, images = candidate["files"], candidate["images"]
+            if MANIFEST not in files or set(candidate["texts"]) != {"active.json"}:
+                return MANIFEST if MANIFEST not in files else "a text of the request"
+            signed = set()
             for path, digest in sorted(files.items()):
-                is_ours = listed[path] == digest if path in listed else digest in known
-                of_no_model = path == candidate["images"] or path.split("/")[-1] == "engine.json"
                 if path == MANIFEST:
                     is_ours = self._is_part(self.blobs / checked_digest(digest), manifest)
-                if not is_ours and not (of_no_model and path not in listed):
+                elif path in listed:
+                    is_ours = listed[path] == digest
+                else:
+                    is_ours = digest in (plans if path.endswith("/model.engine") else known)
+                if is_ours:
+                    signed.add(path)
+                    continue
+                # what says of an engine how it was built, and images for the check: neither is run
+                beside = path.rpartition("/")[0] + "/model.engine"
+                is_record = path.endswith("/engine.json") and files.get(beside) in plans
+                if path in listed or not (is_record or path == images):
                     return path
-            runs = json.loads(candidate["texts"]["active.json"])["file"]
-            models = [runs] if "model" not in candidate else [runs, candidate["model"]]
-            for path in models:
-                is_built = path == candidate.get("engine") and path not in files
-                if not is_built and (path not in files or path == candidate["images"]):
+            for path in self._runs(candidate):
+                if path not in signed:
                     return path
         return None
 
     @staticmethod
-    def _is_part(path, manifest):
-        """Whether a candidate's manifest says what the bundle's does, of fewer files. A later version of edge-van may
-        say more in it."""
-        part = read_json(path)
-        same = set(manifest) - {"files", "engines", "schema_version"}
-        return all(key in part and part[key] == manifest[key] for key in same)
+    def _runs(candidate):
+        """What a runtime is given of a candidate, weights included."""
+        active = json.loads(candidate["texts"]["active.json"])["file"]
+        runs = [candidate["model"]] if "model" in candidate else []
+        if "build" in candidate or "engine" in candidate:
+            is_usual = candidate.get("engine") == ENGINE == active and candidate["runtime"] == "tensorrt"
+            flags = [word.split("=")[0] for word in [*candidate["build"], *candidate["bench"]]]
+            strange = [flag for flag in flags if flag not in TRTEXEC_FLAGS]
+            if not is_usual or strange:
+                return [strange[0] if strange else str(candidate.get("engine"))]
+            sources = [word[len("--onnx=") :] for word in candidate["build"] if word.startswith("--onnx=")]
+            runs += [source.replace("{folder}/", "", 1) for source in sources]
+        else:
+            runs.append(active)
+        return runs + [path[: -len("xml")] + "bin" for path in runs if path.endswith(".xml")]
 
-    def require_no_older(self, identity, signed):
+    @staticmethod
+    def _is_part(path, manifest):
+        """Whether a candidate's manifest says what the bundle's does, of fewer files."""
+        part = read_json(path)
+        same = set(manifest) - {"files", "engines"}
+        return set(part) == set(manifest) and all(part[key] == manifest[key] for key in same)
+
+    def require_no_older(self, signed):
         """``RefusedError`` for a release under the active one: an old bundle that was once signed stays signed."""
         active = self.active()
-        if self.signers() is None or not active or active[1] == identity:
+        if self.signers() is None or not active:
             return
-        there = read_json(self.deployments / active[1] / SIGNED).get("release")
-        if there is None:  # from before anything had to be signed
+        there = read_json(self.deployments / active[1] / SIGNED)
+        try:
+            self.require_signature(str(there.get("release", "")), there.get("signature"), "the active release")
+        except RefusedError:  # from before this key was trusted: its number is nobody's word
             return
-        number, new = json.loads(there)["release"], json.loads(signed["release"])["release"]
+        number, new = json.loads(there["release"])["release"], json.loads(signed["release"])["release"]
         if new < number:
             raise RefusedError(
                 "older", f"it is release {new}, and {number} is active: to go back, roll back; or sign it as a new one"
@@ -438,8 +480,8 @@ class Store:
         """The deployment's folder, made of blobs. One that is there keeps what was found out about it, but for a
         candidate with a file that is no longer the blob: that file was damaged, and the candidate starts anew."""
         folder = self.deployments / checked_name(identity)
-        self.require_signed(signed, request, "the bundle")
-        self.require_no_older(identity, signed)
+        self.require_signed(signed, identity, request, "the bundle")
+        self.require_no_older(signed)
         fresh = not folder.is_dir()
         place = self.deployments / f".{identity}.{os.getpid()}" if fresh else folder
         if fresh:
@@ -556,8 +598,8 @@ class Store:
         deployment = Deployment(self, identity, {})
         deployment.require_whole(candidate)
         signed = read_json(folder.parent / SIGNED)
-        self.require_signed(signed, deployment.request, "the bundle")
-        self.require_no_older(identity, signed)
+        self.require_signed(signed, identity, deployment.request, "the bundle")
+        self.require_no_older(signed)
         history, active = self.history(), self.active()
         if active and active[1:] == (identity, candidate):
             return active[0]
@@ -584,7 +626,8 @@ class Store:
             )
         deployment = Deployment(self, earlier[1], {})
         deployment.require_whole(earlier[2])
-        self.require_signed(read_json(deployment.folder / SIGNED), deployment.request, f"the release {earlier[0]}")
+        signed = read_json(deployment.folder / SIGNED)
+        self.require_signed(signed, earlier[1], deployment.request, f"the release {earlier[0]}")
         link_anew(self.current, Path("releases") / earlier[0])
         return earlier
 
@@ -615,18 +658,43 @@ class Store:
         return sorted(removed)
 
 
+def is_there(path):
+    """Also where it is a link that leads nowhere, or lies where this user may not look: then it counts."""
+    try:
+        os.lstat(str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def identity_of(request):
+    """The name of a deployment: that of all it is asked for."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def signers_number(text):
+    """The number of a list of keys, which grows; ``RefusedError`` for a text that is no list."""
+    lines = text.splitlines()
+    number = re.match(r"# list (\d{1,18})\Z", lines[0]) if lines else None
+    key = re.compile(r'edge-van namespaces="[a-z,-]+" [a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}\Z')
+    if not number or len(lines) < 2 or not all(key.match(line) for line in lines[1:]):
+        raise RefusedError("trust", "that is no list of keys: send it with edge-van device trust")
+    return int(number.group(1))
+
+
 def _ssh_keygen(words, text):
-    """``ssh-keygen -Y`` on a text; ``said`` is the last line of what it prints."""
-    command = ["ssh-keygen", "-Y", words[0], "-n", NAMESPACE, *words[1:]]
+    """``ssh-keygen -Y`` on a text; ``said`` is what it prints."""
     try:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = child(command, SIGN_TIMEOUT_S, text.encode("utf-8"), **pipes)
+        done = child(["ssh-keygen", "-Y", *words], SIGN_TIMEOUT_S, text.encode("utf-8"), **pipes)
     except OSError as error:
         raise RefusedError("signature", f"ssh-keygen does not run: {error.strerror}: install openssh-client") from None
     except subprocess.TimeoutExpired:
         raise RefusedError("signature", f"ssh-keygen was not done after {SIGN_TIMEOUT_S} s") from None
-    done.said = _last(done.stdout.decode("utf-8", "replace"))
-    if "unknown option" in done.said or "usage" in done.said:
+    done.said = done.stdout.decode("utf-8", "replace")
+    if done.returncode and re.search("unknown option|illegal option|usage:", done.said):
         raise RefusedError("signature", "this device's ssh-keygen checks no signatures: OpenSSH 8.2 or newer does")
     return done
 

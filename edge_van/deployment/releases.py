@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_van.deployment.rollout import open_device
-from edge_van.deployment.signing import allowed_signers, signature_of
+from edge_van.deployment.signing import LIST_NAMESPACE, allowed_signers, signature_of
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import transport_to
 from edge_van.engines.trtexec import JETPACK_TRTEXEC
@@ -86,9 +86,7 @@ def trust(
     A device that trusts keys already takes others from ``by``, the private key of one of those: so keys are rotated.
     """
     signers = allowed_signers(keys)
-    if not signers:
-        raise UsageError("no key was given: give the public keys to trust")
-    signature = None if by is None else signature_of(signers.encode(), by).decode()
+    signature = None if by is None else signature_of(signers.encode(), by, LIST_NAMESPACE).decode()
     return str(_ask(host, options, "trust", signers=signers, signature=signature))
 
 

@@ -27,8 +27,8 @@ from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import clear_errors
 from edge_van.storage.json_format import JSONFormat, encode
 
-NAMESPACE = "edge-van"
-"""Of the signatures: one that was made for something else, a commit say, does not count."""
+NAMESPACE, LIST_NAMESPACE = "edge-van", "edge-van-keys"
+"""Of the signatures of bundles and of lists of keys: one that was made for something else does not count."""
 PRINCIPAL = "edge-van"
 RELEASE_SCHEMA_VERSION = 1
 TENSORRT_8 = ("8.5", "8.6")
@@ -90,14 +90,14 @@ def sign(bundle: Bundle | str | Path, key: str | Path, release: int | None = Non
     return record
 
 
-def signature_of(text: bytes, key: str | Path) -> bytes:
+def signature_of(text: bytes, key: str | Path, namespace: str = NAMESPACE) -> bytes:
     """OpenSSH's signature of ``text``. It asks for a passphrase on the terminal, and for a touch of a token."""
     with tempfile.TemporaryDirectory(prefix="edge-van-sign-") as name:
         file = Path(name) / "text"
         file.write_bytes(text)
         try:
             done = subprocess.run(
-                ["ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", str(Path(key).expanduser()), str(file)],
+                ["ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(Path(key).expanduser()), str(file)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 check=False,
@@ -130,7 +130,8 @@ def signed_parts(bundle: Bundle) -> dict[str, str] | None:
 
 
 def allowed_signers(keys: Sequence[str | Path]) -> str:
-    """The public keys as ``ssh-keygen -Y verify`` takes them, for this package's signatures alone."""
+    """The public keys as ``ssh-keygen -Y verify`` takes them, for this package's signatures alone. The list's number is
+    the time: a device takes no older list for a newer one."""
     lines = []
     for path in keys:
         try:
@@ -141,10 +142,12 @@ def allowed_signers(keys: Sequence[str | Path]) -> str:
         for line in found:
             if not _PUBLIC_KEY.fullmatch(line):
                 raise UsageError(f"{path} holds no public key of OpenSSH: give the file whose name ends in .pub")
-            lines.append(f'{PRINCIPAL} namespaces="{NAMESPACE}" {" ".join(line.split()[:2])}')
+            lines.append(f'{PRINCIPAL} namespaces="{NAMESPACE},{LIST_NAMESPACE}" {" ".join(line.split()[:2])}')
         if not found:
             raise UsageError(f"{path} is empty: give the file whose name ends in .pub")
-    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
+    if not lines:
+        raise UsageError("no key was given: give the public keys to trust")
+    return "".join(f"{line}\n" for line in (f"# list {time.time_ns() // 1000}", *dict.fromkeys(lines)))
 
 
 def _derived(bundle: Bundle) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def test_a_device_that_trusts_a_key(fleet: Fleet, bundles: Callable[[str], Bundl
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "stranger"], check=True)
     sign(bundle, tmp_path / "stranger", 3)
     fleet.repository.add(bundle)
-    with pytest.raises(DeviceError, match="is signed by the key SHA256:.*none that this device trusts"):
+    with pytest.raises(DeviceError, match=r"is signed by the key SHA256:.*none that this device trusts"):
         fleet.pull()
     sign(bundle, tmp_path / "key", 2)
     fleet.repository.add(bundle)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deployment.jetsons import TIMES, target_of
@@ -23,7 +24,7 @@ from edge_van.deployment.device import RefusedError
 from edge_van.deployment.plan import make_plan
 from edge_van.deployment.releases import DeviceOptions, list_releases, rollback, trust
 from edge_van.deployment.rollout import Deployed, DeployOptions, deploy, open_device
-from edge_van.deployment.signing import allowed_signers, sign, signed_parts
+from edge_van.deployment.signing import LIST_NAMESPACE, allowed_signers, sign, signature_of, signed_parts
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local
 from edge_van.errors import BundleError, MissingRuntimeError, UsageError
@@ -147,7 +148,22 @@ def test_one_byte_is_another(bundle: Bundle, keys: dict[str, Path], root: Path, 
         assert device.ask("list")["releases"] == []
 
 
-@pytest.mark.parametrize("what", ["another file", "the manifest", "another model"])
+FORGED: dict[str, Callable[[dict[str, Any], dict[str, str]], object]] = {
+    "another file": lambda c, sent: c["files"].update({"openvino/extra.bin": sent["x"]}),
+    "another manifest": lambda c, sent: c["files"].update({MANIFEST_NAME: sent["y"]}),
+    "no manifest": lambda c, sent: c["files"].pop(MANIFEST_NAME),
+    "the images as a model": lambda c, sent: c.update(model=c["images"]),
+    "no weights": lambda c, sent: c["files"].pop(WEIGHTS),
+    "weights as a text": lambda c, sent: (c["files"].pop(WEIGHTS), c["texts"].update({WEIGHTS: "evil"})),
+    "a record of no engine": lambda c, sent: c["files"].update({"x/engine.json": sent["x"]}),
+    "an engine of its own": lambda c, sent: c.update(engine="openvino/evil.xml", build=[], bench=[]),
+    "a builder's plugin": lambda c, sent: c.update(
+        engine="engine/model.engine", runtime="tensorrt", build=["--dynamicPlugins=/tmp/x.so"], bench=[]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
 def test_a_request_for_what_was_not_signed(
     bundle: Bundle, keys: dict[str, Path], root: Path, target: Target, what: str
 ) -> None:
@@ -162,15 +178,45 @@ def test_a_request_for_what_was_not_signed(
             sent[name] = hashlib.sha256(content).hexdigest()
             device.send(sent[name], content, 0, lambda _: None)
         request = json.loads(json.dumps(plan.request))
-        candidate = request["candidates"]["openvino"]
-        if what == "another file":
-            candidate["files"]["openvino/extra.bin"] = sent["x"]
-        elif what == "the manifest":
-            candidate["files"][MANIFEST_NAME] = sent["y"]
-        else:  # what is given to the model for its check is of no model
-            candidate["model"] = candidate["images"]
+        with pytest.raises(RefusedError, match="has a name that is not its own"):
+            device.ask("install", id="another", request=request, signed=signed_parts(bundle))
+        FORGED[what](request["candidates"]["openvino"], sent)
+        identity = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
         with pytest.raises(RefusedError, match="is not of what was signed"):
-            device.ask("install", id="changed", request=request, signed=signed_parts(bundle))
+            device.ask("install", id=identity, request=request, signed=signed_parts(bundle))
+
+
+def test_an_old_signature_of_what_is_active(
+    bundle: Bundle, keys: dict[str, Path], root: Path, deployed: Callable[..., Deployed]
+) -> None:
+    """The same files signed long ago: the number of what is active does not go down."""
+    sign(bundle, keys["old"], 20)
+    deployed(bundle)
+    sign(bundle, keys["old"], 5)
+    with pytest.raises(RefusedError, match="release 5, and 20 is active"):
+        deployed(bundle)
+    sign(bundle, keys["old"], 10)
+    with pytest.raises(RefusedError, match="release 10, and 20 is active"):
+        deployed(bundle, "fp32")
+
+
+def test_no_list_of_keys(bundle: Bundle, keys: dict[str, Path], root: Path, target: Target) -> None:
+    """What a trusted key signed for something else is none, nor is an old list."""
+    sign(bundle, keys["old"])
+    parts = signed_parts(bundle)
+    assert parts is not None
+    before = (root / "allowed_signers").read_text()
+    with open_device(Local(), target, str(root)) as device:
+        for text in ("", parts["release"], before.replace("edge-van namespaces", "* namespaces")):
+            with pytest.raises(RefusedError, match="that is no list of keys"):
+                device.ask("trust", signers=text, signature=parts["signature"])
+        as_a_bundle = signature_of(before.encode(), keys["old"]).decode()
+        with pytest.raises(RefusedError, match="is not what was signed"):
+            device.ask("trust", signers=before, signature=as_a_bundle)
+        again = signature_of(before.encode(), keys["old"], LIST_NAMESPACE).decode()
+        with pytest.raises(RefusedError, match="is not newer than the one there"):
+            device.ask("trust", signers=before, signature=again)
+    assert (root / "allowed_signers").read_text() == before
 
 
 def test_keys_are_rotated(bundle: Bundle, keys: dict[str, Path], root: Path, deployed: Callable[..., Deployed]) -> None:
