@@ -102,11 +102,13 @@ def _deploy_fleet(
     """As ``deploy``; ``DeviceError`` where a host is left without the bundle, once that is said."""
     import edge_van
     from edge_van.deployment.fleet import FleetOptions, default_folder
+    from edge_van.deployment.inventory import Common
 
-    names = {"root": "--root", "runtime_python": "--runtime-python", "ssh_config": "--ssh-config"}
-    more = _given({flag: flags[name] for name, flag in {**names, "max_drop": "--max-drop"}.items()})
+    more = _given({"--max-drop": flags["max_drop"]})
     more += [word for name in flags["candidates"] for word in ("--candidate", name)]
     more += ["--retime"] if flags["retime"] else []
+    config = flags["ssh_config"]
+    common = Common(target, flags["root"], flags["runtime_python"], None if config is None else str(config))
     batches = fleet["batches"]
     given = {
         "batches": None if batches is None else tuple(size.strip() for size in batches.split(",")),
@@ -115,7 +117,7 @@ def _deploy_fleet(
     }
     folder = fleet["rollout"] or default_folder()
     kept = {name: value for name, value in given.items() if value is not None}
-    options = FleetOptions(target=target, flags=tuple(more), folder=folder, **kept)
+    options = FleetOptions(common=common, flags=tuple(more), folder=folder, **kept)
     done = edge_van.deploy_fleet(bundle, fleet["inventory"], options=options, work=Work(Terminal()))
     if as_json:
         print_json(done)

@@ -50,18 +50,14 @@ def pull(address: str, target: str, channel: str, root_file: Path | None, as_jso
 
 @click.command("fleet-rollback")
 @click.argument("folder", type=_PATH, metavar="ROLLOUT")
-@click.option("--target", metavar="NAME|FILE.toml", help="The one it was deployed with.")
-@click.option("--ssh-config", type=_PATH, help="Instead of ~/.ssh/config.")
 @click.option("--forks", type=click.IntRange(1), default=10, show_default=True, help="Hosts at the same time.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON on standard output.")
-def fleet_rollback(folder: Path, target: str | None, ssh_config: Path | None, forks: int, as_json: bool) -> None:
+def fleet_rollback(folder: Path, forks: int, as_json: bool) -> None:
     """Take the hosts that a rollout has changed back to the release of before."""
-    from edge_van.deployment.fleet import FleetOptions, roll_back_fleet
+    from edge_van.deployment.fleet import roll_back_fleet
     from edge_van.deployment.rollout_record import read_rollout
 
-    flags = () if ssh_config is None else ("--ssh-config", str(ssh_config))
-    options = FleetOptions(target=target, flags=flags, forks=forks)
-    done = roll_back_fleet(folder, read_rollout(folder), options=options, work=Work(Terminal()))
+    done = roll_back_fleet(folder, read_rollout(folder), forks=forks, work=Work(Terminal()))
     if as_json:
         print_json(done)
     else:

@@ -1,25 +1,61 @@
 """One host of a fleet: an edge-van command whose outcome is written down as soon as it is known.
 
-In: ``python -m edge_van.deployment.one_host RECORD HOST COMMAND...``. Out: a JSON file with what the command said, its
-exit code as this one's. A fleet that is interrupted so still knows every host that was changed.
+In: ``python -m edge_van.deployment.one_host HOST``, the environment's ``EDGE_VAN_FLEET``: a folder with ``plan.json``,
+the command of each host. Out: a JSON file there with what it said, its exit code as this one's. A fleet that is
+interrupted so still knows every host that was changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+FLEET = "EDGE_VAN_FLEET"
+PLAN_NAME = "plan.json"
+
+
+def write_plan(folder: Path, commands: Mapping[str, Sequence[str]]) -> None:
+    """What ``main`` reads, and where it writes."""
+    folder.mkdir(parents=True)
+    (folder / PLAN_NAME).write_text(json.dumps(commands), encoding="utf-8")
+
+
+def answer_path(folder: Path, host: str) -> Path:
+    """Whatever the host is called."""
+    return folder / f"{hashlib.sha256(host.encode()).hexdigest()[:32]}.json"
+
+
+def answers(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each host's command said, by the host; of one that cannot be read, its exit code is -1."""
+    found: dict[str, dict[str, Any]] = {}
+    plan = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))
+    for host in plan:
+        path = answer_path(folder, host)
+        if path.exists():
+            try:
+                answer = json.loads(path.read_text(encoding="utf-8"))
+                found[host] = {"code": int(answer["code"]), "out": str(answer["out"]), "err": str(answer["err"])}
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                found[host] = {"code": -1, "out": "", "err": f"what it said cannot be read: {error}"}
+    return found
 
 
 def main(arguments: list[str]) -> int:
     """Run it; what it writes to standard error goes on there, too."""
-    record, host, *words = arguments
+    [host] = arguments
+    folder = Path(os.environ[FLEET])
+    words = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))[host]
     done = subprocess.run([sys.executable, "-m", "edge_van", *words], capture_output=True, check=False)
     out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-    said = {"host": host, "code": done.returncode, "out": out, "err": err}
-    part = Path(f"{record}.part")
-    part.write_text(json.dumps(said), encoding="utf-8")
+    record = answer_path(folder, host)
+    part = record.with_suffix(".part")
+    part.write_text(json.dumps({"code": done.returncode, "out": out, "err": err}), encoding="utf-8")
     part.replace(record)
     sys.stderr.write(err)
     return done.returncode

@@ -5,6 +5,7 @@ In: a bundle, a host, a target. Out: a ``Deployed``. What is on the device and w
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ TIMED_BY = {
     "tensorrt": "trtexec, GPU compute time",
     "tensorrt_rtx": "edge-van, wall time of an inference with its copies",
 }
+_RELEASE = re.compile(r"\d{1,9}-[A-Za-z0-9_.-]{1,200}")
 MODEL_COPIES = 4
 """How often a model's bytes are in memory while it is loaded or built, at most."""
 
@@ -130,13 +132,13 @@ def deploy(
             raise AccuracyGateError(text) if over_the_limit(choice) else VerificationError(text)
         with work.reporter.stage(f"Activating {choice.active}"):
             before = device.ask("list")["active"]
-            release = device.ask("activate", id=plan.identity, candidate=choice.active)
+            release = checked_release(device.ask("activate", id=plan.identity, candidate=choice.active))
         return Deployed(
             host=host,
             target=kind.title,
             identity=plan.identity,
             release=release,
-            before=None if before is None or before[0] == release else before[0],
+            before=None if before is None or before[0] == release else checked_release(before[0]),
             choice=choice,
             rows=rows,
             sent_bytes=sent,
@@ -144,6 +146,13 @@ def deploy(
             conditions=conditions,
             warnings=warnings,
         )
+
+
+def checked_release(name: Any) -> str:
+    """A device's word for a release goes into records and commands: ``DeviceError`` for what is none."""
+    if not isinstance(name, str) or not _RELEASE.fullmatch(name):
+        raise DeviceError(f"the device names a release {name!r}, which is none: what it runs is not edge-van's agent")
+    return name
 
 
 def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_van.deployment.inventory import FleetHost
 from edge_van.errors import UsageError
 from edge_van.storage.files import replace_file
 from edge_van.storage.json_format import JSONFormat, encode
@@ -35,6 +36,8 @@ class HostRow:
     drop_points: float | None = None
     exit_code: int | None = None
     error: str = ""
+    destination: str = ""
+    reach: tuple[str, ...] = ()  # flags of edge-van device for it
 
 
 @dataclass(frozen=True)
@@ -73,29 +76,49 @@ _FORMAT = JSONFormat(
 )
 
 
-def row_of(host: str, answer: dict[str, Any] | None, *, is_canary: bool) -> HostRow:
+def row_of(host: FleetHost, answer: dict[str, Any] | None, *, is_canary: bool) -> HostRow:
     """Of what ``edge-van deploy --json`` said there; None is of a host that it was not run for."""
+    row = HostRow(host.name, "not tried", is_canary, destination=host.destination, reach=host.reach)
     if answer is None:
-        return HostRow(host, "not tried", is_canary)
-    code = int(answer["code"])
-    if code:
-        lines = [line.strip() for line in str(answer["err"]).splitlines() if line.strip()]
-        error = lines[-1].removeprefix("edge-van: error: ") if lines else f"exit code {code}"
-        return HostRow(host, "failed", is_canary, exit_code=code, error=single_line(error))
-    done = json.loads(answer["out"])
-    chosen = done["choice"]["active"]
-    row = next(row for row in done["rows"] if row["name"] == chosen)
-    return HostRow(
-        host=host,
-        state="active",
-        is_canary=is_canary,
-        release=done["release"],
-        before=done["before"],
-        candidate=chosen,
-        median_ms=row["median_ms"],
-        drop_points=row["drop_points"],
-        exit_code=0,
-    )
+        return row
+    if code := answer["code"]:
+        return replace(row, state="failed", exit_code=code, error=_why(answer))
+    try:
+        done = json.loads(answer["out"])
+        chosen = done["choice"]["active"]
+        timed = next(candidate for candidate in done["rows"] if candidate["name"] == chosen)
+        release, before = str(done["release"]), done["before"]
+        return replace(
+            row,
+            state="active",
+            release=release,
+            before=None if before is None else str(before),
+            candidate=str(chosen),
+            median_ms=timed["median_ms"],
+            drop_points=timed["drop_points"],
+            exit_code=0,
+        )
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        return replace(row, state="failed", exit_code=0, error=f"what it said cannot be read: {single_line(error)}")
+
+
+def rolled_back(row: HostRow, answer: dict[str, Any] | None) -> HostRow:
+    """The row after ``edge-van device rollback --json`` said that; None where it was not run."""
+    if answer is None:
+        return replace(row, error="not rolled back: Ansible did not come to it")
+    try:
+        if not answer["code"]:
+            return replace(
+                row, state="rolled back", release=json.loads(answer["out"])["name"], before=row.release, error=""
+            )
+        return replace(row, error=f"not rolled back: {_why(answer)}")
+    except (ValueError, KeyError, TypeError) as error:
+        return replace(row, error=f"not rolled back: what it said cannot be read: {single_line(error)}")
+
+
+def _why(answer: dict[str, Any]) -> str:
+    lines = [line.strip() for line in answer["err"].splitlines() if line.strip()]
+    return single_line(lines[-1].removeprefix("edge-van: error: ") if lines else f"exit code {answer['code']}")
 
 
 def write_rollout(folder: Path, rollout: Rollout) -> None:

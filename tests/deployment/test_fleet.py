@@ -18,9 +18,19 @@ from deployment.sshd import HOST, ssh_server
 
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
-from edge_van.deployment.fleet import INTERRUPTED, TOO_MANY, FleetOptions, deploy_fleet, hosts_of, roll_back_fleet
+from edge_van.deployment.fleet import (
+    CANARY,
+    INTERRUPTED,
+    NO_RELEASE,
+    TOO_MANY,
+    FleetOptions,
+    deploy_fleet,
+    roll_back_fleet,
+)
+from edge_van.deployment.inventory import Common, hosts_of
+from edge_van.deployment.one_host import answer_path, answers, write_plan
 from edge_van.deployment.releases import DeviceOptions, list_releases
-from edge_van.deployment.rollout_record import LOG_NAME, PAGE_NAME, Rollout, read_rollout
+from edge_van.deployment.rollout_record import LOG_NAME, PAGE_NAME, Rollout, read_rollout, rolled_back, row_of
 from edge_van.errors import BundleError, UsageError
 
 pytest.importorskip("ansible", reason="no ansible-core here: pip install 'edge-van[fleet]'")
@@ -95,7 +105,8 @@ class Fleet:
         self.vars[host]["edge_van_runtime_python"] = str(program)
 
     def run(self, bundle: Bundle, name: str = "rollout", **more: Any) -> Rollout:
-        options = FleetOptions(target=str(self.folder / "target.toml"), folder=self.folder / name, forks=2, **more)
+        common = Common(str(self.folder / "target.toml"), ssh_config=more.pop("ssh_config", None))
+        options = FleetOptions(common=common, folder=self.folder / name, forks=2, **more)
         return deploy_fleet(bundle, self.inventory(), options=options)
 
     def active(self) -> dict[str, str | None]:
@@ -205,14 +216,12 @@ def test_back_on_request(fleet: Fleet, device_bundle: Bundle, second: Bundle) ->
         f"host{n}": {"ansible_connection": "local", "edge_van_root": str(fleet.folder / f"home{n}")} for n in range(3)
     }
     fleet.inventory()
-    back = roll_back_fleet(
-        fleet.folder / "second", done, options=FleetOptions(target=str(fleet.folder / "target.toml"))
-    )
+    back = roll_back_fleet(fleet.folder / "second", done)
     rows = {row.host: row for row in back.rows}
     assert (rows["host0"].state, rows["host0"].release) == ("rolled back", before["host0"])
     assert rows["host1"].error.startswith("not rolled back: ")
     assert "is active here, not" in rows["host1"].error
-    assert rows["host2"] == done.rows[2]
+    assert rows["host2"] == replace(done.rows[2], error=NO_RELEASE)
     assert fleet.active() == {"host0": before["host0"], "host1": newest, "host2": done.rows[2].release}
     assert read_rollout(fleet.folder / "second") == back
 
@@ -221,7 +230,7 @@ def test_through_ssh(fleet: Fleet, device_bundle: Bundle, tmp_path: Path) -> Non
     """By the client's own configuration, host names and all."""
     with ssh_server(tmp_path / "sshd") as server:
         fleet.vars = {HOST: {"edge_van_root": str(fleet.folder / "there"), "edge_van_host": HOST}}
-        done = fleet.run(device_bundle, flags=("--ssh-config", str(server.config)))
+        done = fleet.run(device_bundle, ssh_config=str(server.config))
         assert done.is_whole, done.rows
         assert (fleet.folder / "there" / "current").exists()
 
@@ -235,9 +244,10 @@ def test_what_is_no_fleet(fleet: Fleet, device_bundle: Bundle, tmp_path: Path) -
     (tmp_path / "empty.yml").write_text("all: {hosts: {}}\n")
     with pytest.raises(UsageError, match="has no host"):
         hosts_of(tmp_path / "empty.yml")
+    common = Common("cpu-x86")
     with pytest.raises(UsageError, match="has no host"):
-        hosts_of(fleet.inventory(), "nobody")
-    assert hosts_of(fleet.inventory(), "host2,host5") == ["host2", "host5"]
+        hosts_of(fleet.inventory(), common, "nobody")
+    assert [host.name for host in hosts_of(fleet.inventory(), common, "host2,host5")] == ["host2", "host5"]
     for wrong in ({"batches": ("0",)}, {"batches": ("x",)}, {"canaries": 0}, {"max_failed_percent": 101.0}):
         with pytest.raises(UsageError, match="got"):
             FleetOptions(**wrong)  # type: ignore[arg-type]
@@ -281,19 +291,20 @@ def test_the_command_line(fleet: Fleet, device_bundle: Bundle) -> None:
     assert "--roll-back is of a fleet" in alone.stderr
 
 
-def test_an_interrupted_rollout_says_what_it_changed(fleet: Fleet, device_bundle: Bundle) -> None:
-    """Ctrl-C, as a terminal sends it to everything that runs there."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_rollout_says_what_it_changed(fleet: Fleet, device_bundle: Bundle, number: int) -> None:
+    """By a terminal, by whoever ends a job, by a connection that is gone: nothing goes on behind its back."""
     place = fleet.folder / "rollout"
     command = [sys.executable, "-m", "edge_van", "deploy", str(device_bundle.path), "--forks", "1", "--batches", "1"]
     command += ["--inventory", str(fleet.inventory()), "--target", str(fleet.folder / "target.toml")]
-    process = subprocess.Popen([*command, "--rollout", str(place)], start_new_session=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*command, "--rollout", str(place)], stderr=subprocess.PIPE, preexec_fn=hears)
     until = time.monotonic() + 120
     while time.monotonic() < until and not (fleet.folder / "home1" / "current").exists():
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    process.send_signal(number)
     assert process.stderr is not None
     said = process.stderr.read().decode()
-    assert process.wait(60) == 130, said
+    assert process.wait(60) == 128 + number, said
     found = read_rollout(place)
     rows = {row.host: row for row in found.rows}
     assert found.stopped == INTERRUPTED
@@ -301,3 +312,131 @@ def test_an_interrupted_rollout_says_what_it_changed(fleet: Fleet, device_bundle
     assert rows["host7"].state == "not tried"
     assert fleet.active()["host0"] == rows["host0"].release
     assert str(place) in said.splitlines()[-1]
+    before = fleet.active()
+    time.sleep(3)
+    assert fleet.active() == before
+
+
+def hears() -> None:
+    """Of a shell's background job, which is deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_how_hosts_are_reached(tmp_path: Path) -> None:
+    """As the inventory says, each from here: what is said of a host wins over the command line."""
+    (tmp_path / "hosts.yml").write_text(
+        """
+all:
+  children:
+    kiosks:
+      vars: {edge_van_target: cpu-arm, ansible_user: me}
+      hosts:
+        kiosk1:
+        kiosk2: {ansible_host: 10.0.0.2, ansible_port: 2222, edge_van_runtime_python: ~/ov/bin/python}
+        kiosk3: {ansible_host: "2001:db8::1", edge_van_root: /data/edge van}
+    robots:
+      vars: {edge_van_target: mine.toml}
+      hosts:
+        robot: {}
+        here: {ansible_connection: local}
+        named: {edge_van_host: "ssh://other", edge_van_target: jetson-orin-nano}
+"""
+    )
+    hosts = {host.name: host for host in hosts_of(tmp_path / "hosts.yml", Common("cpu-x86", root="/r", ssh_config="c"))}
+    assert {name: host.destination for name, host in hosts.items()} == {
+        "kiosk1": "ssh://me@kiosk1",
+        "kiosk2": "ssh://me@10.0.0.2:2222",
+        "kiosk3": "me@2001:db8::1",
+        "robot": "robot",
+        "here": "local",
+        "named": "ssh://other",
+    }
+    config = ("--ssh-config", str(Path("c").resolve()))
+    assert hosts["kiosk3"].reach == ("--target", "cpu-arm", "--root", "/data/edge van", *config)
+    assert hosts["robot"].reach == ("--target", str(tmp_path / "mine.toml"), "--root", "/r", *config)
+    assert hosts["kiosk2"].runtime_python == "~/ov/bin/python"
+    for host in hosts.values():  # OpenSSH takes each
+        if host.destination != "local":
+            subprocess.run(["ssh", "-G", "--", host.destination], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ({"a*": {}}, "a pattern to Ansible"),
+        ({"a b": {}}, "a pattern to Ansible"),
+        ({"{{ 1 }}": {}}, "a pattern to Ansible"),
+        ({"a": {"ansible_host": "::1", "ansible_port": 22, "edge_van_target": "cpu-arm"}}, "give it a Host in"),
+        ({"a": {"edge_van_root": "{{ lookup('pipe', 'touch owned') }}"}}, "is a template"),
+        ({"a": {"edge_van_target": ""}}, "has no target"),
+    ],
+)
+def test_hosts_that_are_refused(tmp_path: Path, hosts: dict[str, Any], words: str) -> None:
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
+    with pytest.raises(UsageError, match=words):
+        hosts_of(tmp_path / "hosts.yml")
+
+
+def test_a_host_that_is_a_group_too(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("all: {children: {web: {hosts: {web: {}, other: {}}}}}\n")
+    with pytest.raises(UsageError, match="whose name is a group's, too"):
+        hosts_of(tmp_path / "hosts.yml", Common("cpu-x86"))
+
+
+def test_words_that_are_templates(fleet: Fleet, device_bundle: Bundle, tmp_path: Path) -> None:
+    """A bundle's folder, a flag: Ansible never sees them."""
+    folder = tmp_path / "b {{ 40 + 2 }}"
+    shutil.copytree(device_bundle.path, folder)
+    fleet.vars = {"host0": fleet.vars["host0"]}
+    assert fleet.run(open_bundle(folder)).is_whole
+
+
+def test_the_users_own_settings_of_ansible(
+    fleet: Fleet, device_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not switch off what stops a rollout."""
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "free")
+    monkeypatch.setenv("ANSIBLE_BECOME", "true")
+    fleet.fails_its_check("host0")
+    done = fleet.run(device_bundle, roll_back=True)
+    assert [row.state for row in done.rows] == ["failed", *7 * ["not tried"]]
+    assert done.stopped == CANARY
+
+
+def test_the_last_batch_counts_too(fleet: Fleet, device_bundle: Bundle, second: Bundle) -> None:
+    fleet.vars = {host: fleet.vars[host] for host in ("host0", "host1", "host2")}
+    fleet.run(device_bundle)
+    before = fleet.active()
+    fleet.fails_its_check("host2")
+    done = fleet.run(second, "second", batches=("100%",), roll_back=True)
+    assert done.stopped == TOO_MANY
+    assert {row.host: row.state for row in done.rows} == {
+        "host0": "rolled back",
+        "host1": "rolled back",
+        "host2": "failed",
+    }
+    assert fleet.active() == before
+
+
+def test_an_answer_that_is_none(tmp_path: Path) -> None:
+    """The others count all the same."""
+    host = hosts_of(Fleet(tmp_path / "f").inventory(), Common("cpu-x86"))[0]
+    write_plan(tmp_path / "said", {"a": ["deploy"], "b": ["deploy"], "c": ["deploy"]})
+    answer_path(tmp_path / "said", "a").write_text("{")
+    answer_path(tmp_path / "said", "b").write_text(json.dumps({"code": 0, "out": "no JSON", "err": ""}))
+    said = answers(tmp_path / "said")
+    assert said.keys() == {"a", "b"}
+    for name in said:
+        row = row_of(host, said[name], is_canary=False)
+        assert row.state == "failed"
+        assert "cannot be read" in row.error
+        assert "cannot be read" in rolled_back(row, said[name]).error
+    assert rolled_back(row, {"code": -9, "out": "", "err": ""}).error == "not rolled back: exit code -9"
+
+
+@pytest.mark.parametrize(
+    ("batches", "sizes"),
+    [(("25%", "100%"), [1, 6]), (("3",), [3, 3, 1]), (("10%", "2"), [1, 2, 2, 2]), (("1%",), 7 * [1])],
+)
+def test_batches_are_ansibles(batches: tuple[str, ...], sizes: list[int]) -> None:
+    assert [len(batch) for batch in FleetOptions(batches=batches).split(list("abcdefg"))] == sizes
