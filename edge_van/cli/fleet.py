@@ -5,6 +5,7 @@ In: arguments. Out: what was deployed, or the repository's folder.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,14 @@ def add(folder: Path, bundle: Path, keys: Path, channel: str) -> None:
 @_KEYS
 def refresh(folder: Path, keys: Path) -> None:
     """Sign snapshot and timestamp anew, before they expire: every day, by cron say."""
-    from edge_van.deployment.repository import Repository
+    from edge_van.deployment.repository import LIFE, RENEWED_BEFORE, Repository
 
     expires = Repository(folder, keys).refresh()
-    click.echo(f"Good until {expires.isoformat()}")
+    click.echo(f"Good until {min(expires.values()).isoformat()}")
+    now = datetime.now(timezone.utc)
+    for role, until in expires.items():
+        if LIFE[role] > RENEWED_BEFORE > until - now:
+            click.echo(f"warning: {role}.json expires on {until:%Y-%m-%d}, and its key is not in --keys", err=True)
 
 
 @repository.command("rotate")

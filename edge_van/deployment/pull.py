@@ -8,10 +8,11 @@ same agent, as from a host: checked, timed, and active only where it is better t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import GOLDEN, RELEASE_NAME, SIGNATURE_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
+from edge_van.deployment.releases import DeviceOptions, prune
 from edge_van.deployment.repository import METADATA, STABLE, TARGETS, require_channel
 from edge_van.deployment.rollout import Deployed, DeployOptions, deploy
 from edge_van.deployment.targets import Target, load_target
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from tuf.ngclient import Updater
 
 TRUSTED = "trusted.root.json"
-DONE = "deployed.sha256"
-"""The manifest of what was deployed last: a device that was rolled back by hand stays so until there is another."""
+DONE, BUNDLES = "deployed", "bundles"
+"""What was deployed last, and how: a device that was rolled back by hand stays so until there is another."""
 _OTHERS = {"openvino": ("onnx/", "tensorrt/"), "tensorrt": ("openvino", "tensorrt/"), "tensorrt_rtx": ("openvino",)}
 """Folders of a bundle that a runtime does not need, by how they begin."""
 
@@ -70,35 +72,62 @@ def pull(
     """
     options = options or PullOptions()
     require_channel(options.channel)
-    if urlsplit(repository).scheme not in ("http", "https") or not urlsplit(repository).netloc:
-        raise UsageError(f"{repository!r} is no address of a repository: give one that begins with https://")
+    _require_address(repository)
     kind = target if isinstance(target, Target) else load_target(target)
-    home = Path(options.deploy.root or kind.root).expanduser() / "pull"
+    root = str(Path(options.deploy.root or kind.root).expanduser())
+    home = Path(root) / "pull"
     with clear_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-    with locked(home) as alone:
+    with clear_errors(home), locked(home) as alone:
         with work.reporter.stage("Looking for a new bundle"), _clear(repository):
             updater = _updater(repository, home, options.root, alone=alone)
             updater.refresh()
             manifest = _known(updater, options.channel, MANIFEST_NAME)
-            if manifest is None:
-                raise DeviceError(
-                    f"{repository} has no bundle in its channel {options.channel}: add one, or name another"
-                )
+            signed = _known(updater, options.channel, RELEASE_NAME)
+        if manifest is None:
+            raise DeviceError(f"{repository} has no bundle in its channel {options.channel}: add one, or name another")
         digest = manifest.hashes["sha256"]
-        done = home / DONE
-        if done.is_file() and done.read_text(encoding="utf-8", errors="replace").strip() == digest:
+        # other settings, or a signature by another key, are another deploy of the same bundle
+        asked = (digest, None if signed is None else signed.hashes["sha256"], kind, options.deploy)
+        wanted = f"{hashlib.sha256(repr(asked).encode()).hexdigest()} {digest[:16]}"
+        done = _done(home)
+        if done == wanted:
             return Pulled(repository, options.channel, 0, None)
-        folder = home / "bundles" / digest[:16]
+        folder = home / BUNDLES / digest[:16]
+        _keep_only(home, (folder.name, done.split()[-1] if done else ""))  # what changed little is not fetched again
         with _clear(repository):
             downloaded = _download(updater, options.channel, folder, kind, work)
-        deployed = deploy(open_bundle(folder), LOCAL, kind, options=options.deploy, work=work)
-        with clear_errors(home):
-            replace_files(home, {DONE: f"{digest}\n".encode()}, alone=alone)
-            for other in (home / "bundles").iterdir():
-                if other != folder:
-                    shutil.rmtree(other)
+        deployed = deploy(open_bundle(folder), LOCAL, kind, options=replace(options.deploy, root=root), work=work)
+        replace_files(home, {DONE: f"{wanted}\n".encode()}, alone=alone)
+        _keep_only(home, (folder.name,))
+        prune(LOCAL, options=DeviceOptions(target=kind, root=root))
         return Pulled(repository, options.channel, downloaded, deployed)
+
+
+def _require_address(repository: str) -> None:
+    try:
+        parts = urlsplit(repository)
+        fits = parts.scheme in ("http", "https") and bool(parts.netloc)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(f"{repository!r} is no address of a repository: give one that begins with https://")
+
+
+def _done(home: Path) -> str:
+    """What was deployed last; "" for nothing."""
+    try:
+        return (home / DONE).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _keep_only(home: Path, names: tuple[str, ...]) -> None:
+    """Of the bundles that were pulled."""
+    if (home / BUNDLES).is_dir():
+        for folder in (home / BUNDLES).iterdir():
+            if folder.name not in names:
+                shutil.rmtree(folder)
 
 
 def _updater(repository: str, home: Path, root: Path | None, *, alone: bool) -> Updater:

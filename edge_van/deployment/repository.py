@@ -8,10 +8,11 @@ an old one, nor hide for longer than the timestamp's life that there is a new on
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -23,10 +24,10 @@ from edge_van.bundle.manifest import MANIFEST_NAME
 from edge_van.deployment.signing import signed_parts
 from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import locked, replace_files
-from edge_van.storage.folders import clear_errors
+from edge_van.storage.folders import clear_errors, sync
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, MetaFile
+    from tuf.api.metadata import Metadata
 
 METADATA, TARGETS = "metadata", "targets"
 ROOT, TARGETS_ROLE, SNAPSHOT, TIMESTAMP = "root", "targets", "snapshot", "timestamp"
@@ -37,7 +38,9 @@ LIFE = {
     SNAPSHOT: timedelta(days=30),
     TIMESTAMP: timedelta(days=7),
 }
-"""How long what a role signs is taken; ``refresh`` renews the last two, which a server may do every day."""
+"""How long what a role signs is taken; ``refresh`` renews the last two, which a job may do every day."""
+RENEWED_BEFORE = timedelta(days=90)
+"""So long before targets and root expire ``refresh`` renews them, where their keys are at hand."""
 STABLE = "stable"
 
 
@@ -49,13 +52,16 @@ class Repository:
     keys: Path
     _has_lock: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        if self.keys.resolve().is_relative_to(self.folder.resolve()):
+            raise UsageError(f"{self.keys} lies in the repository, which is served to anybody: keep the keys elsewhere")
+
     @property
     def metadata(self) -> Path:
         return self.folder / METADATA
 
     def create(self) -> Path:
         """The first metadata and a new key for each role; the root file that every device is given."""
-        from securesystemslib.signer import CryptoSigner
         from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
         if self.metadata.exists():
@@ -63,25 +69,28 @@ class Repository:
         if taken := [role for role in ROLES if self._key(role).exists()]:
             raise UsageError(f"{self.keys} has a key for {', '.join(taken)} already: give an empty folder for the keys")
         root = Root(consistent_snapshot=True)
+        signers = {}
         with clear_errors(self.keys):
             self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             for role in ROLES:
-                signer = CryptoSigner.generate_ed25519()
-                _write_private(self._key(role), signer.private_bytes)
-                root.add_key(signer.public_key, role)
-        with clear_errors(self.folder):
-            self.metadata.mkdir(parents=True)
-            (self.folder / TARGETS).mkdir(exist_ok=True)
+                signers[role] = _new_key(self._key(role))
+                root.add_key(signers[role].public_key, role)
         first: dict[str, Any] = {ROOT: root, TARGETS_ROLE: Targets(), SNAPSHOT: Snapshot(), TIMESTAMP: Timestamp()}
+        files = []
         for role, content in first.items():
             content.version = 0
-            self._write(role, Metadata(content), root)
+            files.append(_next(role, Metadata(content), [signers[role]]))
+        with clear_errors(self.folder):
+            (self.folder / TARGETS).mkdir(parents=True, exist_ok=True)
+            self.metadata.mkdir()
+            replace_files(self.metadata, dict(files), alone=True)
         return self._file(ROOT)
 
     def add(self, bundle: Bundle | str | Path, channel: str = STABLE) -> int:
         """Make ``bundle`` what devices of that channel pull next; how many bytes are new.
 
-        Every file is hashed first. What another channel has stays; the bundle that this one had is listed no more.
+        It takes the keys of targets, snapshot and timestamp. Every file is hashed first. What another channel has
+        stays; the bundle that this one had is listed no more.
         """
         from tuf.api.metadata import TargetFile
 
@@ -90,56 +99,50 @@ class Repository:
         names = [entry.path for entry in bundle.manifest.files]
         bundle.check(*names)
         names += [MANIFEST_NAME] + ([] if signed_parts(bundle) is None else [RELEASE_NAME, SIGNATURE_NAME])
-        sent = 0
+        written = 0
         with self._alone():
-            content = self._open(TARGETS_ROLE)
+            content, root = self._open(TARGETS_ROLE), self._open(ROOT).signed
+            signers = {role: self._signer(role, root) for role in (TARGETS_ROLE, SNAPSHOT, TIMESTAMP)}
             listed = content.signed.targets
             for path in [path for path in listed if path.startswith(f"{channel}/")]:
                 del listed[path]
             for name in names:
                 target = TargetFile.from_file(f"{channel}/{name}", str(bundle.path / name), ["sha256"])
                 listed[target.path] = target
-                place = self.folder / TARGETS / channel / name
-                place = place.with_name(f"{target.hashes['sha256']}.{place.name}")
-                if not place.exists():
-                    with clear_errors(place):
-                        place.parent.mkdir(parents=True, exist_ok=True)
-                        part = place.with_name(f".{place.name}.part")
-                        shutil.copyfile(bundle.path / name, part)
-                        part.replace(place)
-                    sent += target.length
-            self._write(TARGETS_ROLE, content)
-            self._publish()
-        return sent
+                written += self._put(bundle.path / name, target)
+            self._publish([*signers], {TARGETS_ROLE: content}, signers)
+        return written
 
-    def refresh(self) -> datetime:
-        """Sign snapshot and timestamp anew; until when they are taken."""
+    def refresh(self) -> dict[str, datetime]:
+        """Sign snapshot and timestamp anew, and targets and root where they expire soon and their keys are at hand.
+
+        Until when each role's file is taken.
+        """
         with self._alone():
-            return self._publish()
+            root = self._open(ROOT).signed
+            soon = datetime.now(timezone.utc) + RENEWED_BEFORE
+            old = [role for role in (ROOT, TARGETS_ROLE) if self._open(role).signed.expires < soon]
+            roles = [*(role for role in old if self._key(role).exists()), SNAPSHOT, TIMESTAMP]
+            self._publish(roles, {}, {role: self._signer(role, root) for role in roles})
+            return {role: self._open(role).signed.expires for role in ROLES}
 
     def rotate(self, role: str) -> None:
-        """A new key for a role. It takes the root's key; the root itself is signed by its old and its new one."""
-        from securesystemslib.signer import CryptoSigner
-
+        """A new key for a role. It takes the root's key, and those of the role and all that are signed after it; the
+        root itself is signed by its old and its new one."""
         if role not in ROLES:
             raise UsageError(f"{role!r} is no role; there are {', '.join(ROLES)}")
         with self._alone():
             content = self._open(ROOT)
             root = content.signed
-            old_signers = [self._signer(ROOT, root)]
-            [old] = root.roles[role].keyids
-            root.revoke_key(old, role)
-            signer = CryptoSigner.generate_ed25519()
-            root.add_key(signer.public_key, role)
-            fresh = self._key(role).with_suffix(".new.pem")
-            _write_private(fresh, signer.private_bytes)
-            signers = [*old_signers, signer] if role == ROOT else old_signers
-            self._write(ROOT, content, signers=signers)
+            again = list(ROLES[ROLES.index(role) :]) if role != ROOT else []
+            signers = {name: self._signer(name, root) for name in (ROOT, *again)}
+            fresh = self._fresh(role)
+            new = _new_key(fresh)
+            root.revoke_key(root.roles[role].keyids[0], role)
+            root.add_key(new.public_key, role)
+            first = _next(ROOT, content, [signers[ROOT], new] if role == ROOT else [signers[ROOT]])
+            self._publish(again, {ROOT: content}, {**signers, role: new}, first=first)
             fresh.replace(self._key(role))
-            if role != ROOT:
-                if role == TARGETS_ROLE:
-                    self._write(TARGETS_ROLE, self._open(TARGETS_ROLE))
-                self._publish()
 
     # --- one role's file
 
@@ -148,32 +151,73 @@ class Repository:
         if not self.metadata.is_dir():
             raise UsageError(f"{self.folder} is no repository: make one with edge-van repository init")
         with clear_errors(self.folder), locked(self.metadata) as self._has_lock:
+            self._settle_keys()
             yield
 
-    def _publish(self) -> datetime:
-        """Snapshot and timestamp of the targets as they are."""
+    def _settle_keys(self) -> None:
+        """A rotation that was cut: its key is the role's if the root says so, and nobody's if not."""
+        for role in ROLES:
+            if (fresh := self._fresh(role)).exists():
+                root = self._open(ROOT).signed
+                if _public(fresh) is not None and _public(fresh) in root.roles[role].keyids:
+                    fresh.replace(self._key(role))
+                else:
+                    fresh.unlink()
+
+    def _put(self, source: Path, target: Any) -> int:
+        """The file where the server has it, whole and on the disk; how many bytes that took."""
+        from tuf.api.exceptions import LengthOrHashMismatchError
+
+        place = self.folder / TARGETS / target.path
+        place = place.with_name(f"{target.hashes['sha256']}.{place.name}")
+        with suppress(FileNotFoundError, LengthOrHashMismatchError), place.open("rb") as file:
+            target.verify_length_and_hashes(file)
+            return 0
+        part = place.with_name(f".{place.name}.part")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, part)
+        with part.open("rb") as file:
+            try:
+                target.verify_length_and_hashes(file)
+            except LengthOrHashMismatchError:
+                raise BundleError(f"{source} was changed meanwhile: add the bundle again") from None
+            os.fsync(file.fileno())
+        part.replace(place)
+        sync(place.parent)
+        return int(target.length)
+
+    def _publish(
+        self,
+        roles: list[str],
+        opened: dict[str, Metadata[Any]],
+        signers: dict[str, Any],
+        *,
+        first: tuple[str, bytes] | None = None,
+    ) -> None:
+        """The next versions of those ``roles``, in their order, all in one step: written beside, then renamed.
+
+        What is ``opened`` is written as it is there; ``first`` is a root that is signed already."""
         from tuf.api.metadata import MetaFile
 
-        def version(role: str) -> MetaFile:
-            return MetaFile(self._open(role).signed.version)
-
-        snapshot = self._open(SNAPSHOT)
-        snapshot.signed.meta = {f"{TARGETS_ROLE}.json": version(TARGETS_ROLE)}
-        self._write(SNAPSHOT, snapshot)
-        timestamp = self._open(TIMESTAMP)
-        timestamp.signed.snapshot_meta = version(SNAPSHOT)
-        self._write(TIMESTAMP, timestamp)
-        expires: datetime = timestamp.signed.expires
-        return expires
+        files = [] if first is None else [first]
+        contents = {role: opened.get(role) or self._open(role) for role in ROLES}
+        versions = {role: contents[role].signed.version + (role in roles) for role in ROLES}
+        contents[SNAPSHOT].signed.meta = {f"{TARGETS_ROLE}.json": MetaFile(versions[TARGETS_ROLE])}
+        contents[TIMESTAMP].signed.snapshot_meta = MetaFile(versions[SNAPSHOT])
+        files += [_next(role, contents[role], [signers[role]]) for role in roles]
+        replace_files(self.metadata, dict(files), alone=self._has_lock)
 
     def _key(self, role: str) -> Path:
         return self.keys / f"{role}.pem"
+
+    def _fresh(self, role: str) -> Path:
+        return self.keys / f"{role}.new.pem"
 
     def _file(self, role: str) -> Path:
         """The newest of a role."""
         if role == TIMESTAMP:
             return self.metadata / f"{role}.json"
-        found = self.metadata.glob(f"*.{role}.json")
+        found = self.metadata.glob(f"[0-9]*.{role}.json")
         return max(found, key=lambda path: int(path.name.split(".")[0]))
 
     def _open(self, role: str) -> Metadata[Any]:
@@ -186,36 +230,58 @@ class Repository:
             raise BundleError(f"{self.metadata} has no {role}.json that can be read: bring it back ({error})") from None
 
     def _signer(self, role: str, root: Any) -> Any:
-        from securesystemslib.exceptions import KeyMismatchError
-        from securesystemslib.signer import CryptoSigner
-
         [keyid] = root.roles[role].keyids
         path = self._key(role)
-        try:
-            return CryptoSigner.from_priv_key_uri(f"file2:{path.absolute()}", root.keys[keyid])
-        except OSError:
-            raise UsageError(f"this takes the {role} role's key, and {path} is not there: give --keys") from None
-        except (KeyMismatchError, ValueError) as error:
-            raise UsageError(f"{path} is not the {role} role's key of this repository ({error})") from None
+        if not path.exists():
+            raise UsageError(f"this takes the {role} role's key, and {path} is not there: give --keys")
+        signer = _signer_of(path)
+        if signer is None or signer.public_key.keyid != keyid:
+            raise UsageError(f"{path} is not the {role} role's key of this repository")
+        return signer
 
-    def _write(self, role: str, content: Metadata[Any], root: Any = None, signers: list[Any] | None = None) -> None:
-        """The next version of a role, signed."""
-        root = root or self._open(ROOT).signed
-        content.signed.version += 1
-        content.signed.expires = datetime.now(timezone.utc).replace(microsecond=0) + LIFE[role]
-        content.signatures.clear()
-        for signer in signers or [self._signer(role, root)]:
-            content.sign(signer, append=True)
-        name = f"{role}.json" if role == TIMESTAMP else f"{content.signed.version}.{role}.json"
-        replace_files(self.metadata, {name: content.to_bytes()}, alone=self._has_lock)
+
+def _next(role: str, content: Metadata[Any], signers: list[Any]) -> tuple[str, bytes]:
+    """(name, bytes) of the next version of a role, signed."""
+    content.signed.version += 1
+    content.signed.expires = datetime.now(timezone.utc).replace(microsecond=0) + LIFE[role]
+    content.signatures.clear()
+    for signer in signers:
+        content.sign(signer, append=True)
+    name = f"{role}.json" if role == TIMESTAMP else f"{content.signed.version}.{role}.json"
+    return name, content.to_bytes()
+
+
+def _new_key(path: Path) -> Any:
+    """A signer by a key that is on the disk, for its owner alone, before anything is signed by it."""
+    from securesystemslib.signer import CryptoSigner
+
+    signer = CryptoSigner.generate_ed25519()
+    path.touch(mode=0o600, exist_ok=False)
+    with path.open("wb") as file:
+        file.write(signer.private_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+    sync(path.parent)
+    return signer
+
+
+def _signer_of(path: Path) -> Any:
+    """None for a file that is no private key."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from securesystemslib.signer import CryptoSigner
+
+    try:
+        return CryptoSigner(load_pem_private_key(path.read_bytes(), None))
+    except (ValueError, TypeError):
+        return None
+
+
+def _public(path: Path) -> str | None:
+    signer = _signer_of(path)
+    return None if signer is None else str(signer.public_key.keyid)
 
 
 def require_channel(name: str) -> None:
     """``UsageError`` for what is no folder's name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise UsageError(f"{name!r} is no channel: letters, digits, - and _ are")
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(content)

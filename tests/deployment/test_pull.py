@@ -20,7 +20,7 @@ from edge_van.bundle.layout import INT8_IR, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.deployment.pull import TRUSTED, Pulled, PullOptions, pull
 from edge_van.deployment.releases import DeviceOptions, list_releases, rollback, trust
-from edge_van.deployment.repository import LIFE, ROLES, ROOT, TIMESTAMP, Repository
+from edge_van.deployment.repository import LIFE, ROLES, ROOT, SNAPSHOT, TARGETS_ROLE, TIMESTAMP, Repository, _next
 from edge_van.deployment.rollout import DeployOptions
 from edge_van.deployment.signing import sign
 from edge_van.deployment.targets import load_target
@@ -124,7 +124,8 @@ def test_what_is_refused_by_name(
         repository.add(new)
         timestamp = repository._open(TIMESTAMP)
         timestamp.signed.snapshot_meta.version = 1
-        repository._write(TIMESTAMP, timestamp)
+        name, content = _next(TIMESTAMP, timestamp, [repository._signer(TIMESTAMP, repository._open(ROOT).signed)])
+        (repository.metadata / name).write_bytes(content)
         words = "shows older files than before .*snapshot"
     elif what == "forged":
         repository.add(new)
@@ -214,3 +215,105 @@ def test_a_device_that_trusts_a_key(fleet: Fleet, bundles: Callable[[str], Bundl
     with pytest.raises(DeviceError, match="release 1, and 2 is active"):
         fleet.pull()
     assert fleet.active() == first.deployed.identity
+
+
+def files_of(repository: Repository) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in repository.metadata.iterdir()}
+
+
+@pytest.mark.parametrize("role", [TARGETS_ROLE, SNAPSHOT])
+def test_a_key_that_is_missing_leaves_all_as_it_was(fleet: Fleet, bundles: Callable[[str], Bundle], role: str) -> None:
+    """Whatever is to be signed after it: nothing is half published."""
+    repository = fleet.repository
+    bundle = bundles("2026-01-01T00:00:00+00:00")
+    repository.add(bundle)
+    before = files_of(repository)
+    (repository.keys / "timestamp.pem").rename(repository.keys / "elsewhere.pem")
+    for attempt in (lambda: repository.rotate(role), lambda: repository.add(bundle), repository.refresh):
+        with pytest.raises(UsageError, match="this takes the timestamp role's key"):
+            attempt()
+    assert files_of(repository) == before
+    assert not list(repository.keys.glob("*.new.pem"))
+    assert fleet.pull().deployed is not None
+
+
+@pytest.mark.parametrize("when", ["before the metadata", "after the metadata"])
+def test_a_rotation_that_was_cut(
+    fleet: Fleet, bundles: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    repository = fleet.repository
+    repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    with monkeypatch.context() as patch:
+        if when == "before the metadata":
+            patch.setattr("edge_van.deployment.repository.replace_files", cut)
+        else:
+            patch.setattr(Path, "replace", cut)
+            patch.setattr("edge_van.storage.files._put", put)
+        with pytest.raises(KeyboardInterrupt):
+            repository.rotate(SNAPSHOT)
+    assert list(repository.keys.glob("*.new.pem"))
+    repository.refresh()
+    assert not list(repository.keys.glob("*.new.pem"))
+    assert fleet.pull().deployed is not None
+    repository.rotate(SNAPSHOT)
+    repository.add(bundles("2026-02-01T00:00:00+00:00"))
+    assert fleet.pull().deployed is not None
+
+
+def cut(*args: object, **kwargs: object) -> None:
+    raise KeyboardInterrupt
+
+
+def put(folder: Path, files: dict[str, bytes], durable: bool) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def test_what_expires_is_renewed_by_who_has_its_key(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = fleet.repository
+    first = repository.refresh()
+    assert repository.refresh()[TARGETS_ROLE] == first[TARGETS_ROLE]
+    monkeypatch.setattr("edge_van.deployment.repository.RENEWED_BEFORE", timedelta(days=366))
+    assert repository.refresh()[TARGETS_ROLE] >= first[TARGETS_ROLE]
+    assert len(list(repository.metadata.glob("*.targets.json"))) == 2
+    (repository.keys / "targets.pem").unlink()
+    repository.refresh()
+    assert len(list(repository.metadata.glob("*.targets.json"))) == 2
+
+
+def test_a_file_that_the_server_has_in_part(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
+    """By a power cut, say: adding the bundle again mends it."""
+    bundle = bundles("2026-01-01T00:00:00+00:00")
+    fleet.repository.add(bundle)
+    [weights] = (fleet.repository.folder / "targets" / "stable" / "openvino").glob("*.model.bin")
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert fleet.repository.add(bundle) == Path(bundle.file(WEIGHTS)).stat().st_size
+    assert fleet.pull().deployed is not None
+
+
+def test_what_is_no_repository(tmp_path: Path, fleet: Fleet) -> None:
+    with pytest.raises(UsageError, match="keep the keys elsewhere"):
+        Repository(tmp_path / "served", tmp_path / "served" / "keys")
+    with pytest.raises(UsageError, match="is a repository already"):
+        fleet.repository.create()
+    with pytest.raises(UsageError, match="is no repository"):
+        Repository(tmp_path / "none", tmp_path / "keys").refresh()
+    with pytest.raises(UsageError, match="is no channel"):
+        fleet.pull(channel="../x")
+    for address in ("http://[x", "file:///etc", "models.example.com"):
+        with pytest.raises(UsageError, match="is no address"):
+            pull(address, TARGET)
+    deploy = DeployOptions(root=str(tmp_path / "new"))
+    with pytest.raises(UsageError, match="knows no root file yet"):
+        pull(fleet.server.address, TARGET, options=PullOptions(deploy=deploy))
+
+
+def test_another_way_to_deploy_the_same(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
+    """Other settings are not "nothing new"."""
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    first = fleet.pull()
+    deploy = DeployOptions(candidates=("fp32",), root=str(fleet.homes / "device"))
+    second = pull(fleet.server.address, TARGET, options=PullOptions(deploy=deploy))
+    assert first.deployed is not None
+    assert second.deployed is not None
+    assert second.deployed.choice.active == "fp32"
