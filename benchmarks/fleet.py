@@ -25,6 +25,7 @@ from common import RESULTS, write_result
 
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.deployment.fleet import FleetOptions, deploy_fleet
+from edge_van.deployment.inventory import Common
 from edge_van.deployment.pull import PullOptions, pull
 from edge_van.deployment.repository import Repository
 from edge_van.deployment.rollout import DeployOptions
@@ -91,7 +92,7 @@ def time_fleet(bundle: Bundle, place: Path, hosts: int, forks: int) -> dict[str,
     found: dict[str, Any] = {"hosts": hosts, "forks": forks}
     for name in ("first", "again"):
         began, worked = time.perf_counter(), work_s()
-        options = FleetOptions(target=str(target), forks=forks, batches=("10%", "100%"), folder=place / name)
+        options = FleetOptions(Common(str(target)), forks=forks, batches=("10%", "100%"), folder=place / name)
         rollout = deploy_fleet(bundle, inventory, options=options)
         if not rollout.is_whole:
             raise SystemExit(f"{rollout.summary}: see {place / name}")
