@@ -146,7 +146,6 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
-    args.size = bundle.manifest.input_spec.size[0]
     with tempfile.TemporaryDirectory() as name:
         content = {
             "bundle_bytes": sum(entry.size_bytes for entry in bundle.manifest.files),
