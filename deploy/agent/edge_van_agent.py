@@ -53,11 +53,12 @@ TRUST = Path("/etc/edge-van") / SIGNERS  # of the whole device, which its root a
 PRINCIPAL = NAMESPACE = "edge-van"
 LIST_NAMESPACE = "edge-van-keys"  # of lists of keys: a release's signature is none of a list's
 ENGINE = "engine/model.engine"
-TRTEXEC_FLAGS = (  # of a signed bundle's builds: none that loads code
-    *("--onnx", "--saveEngine", "--loadEngine", "--exportLayerInfo", "--exportTimes", "--profilingVerbosity"),
-    *("--buildOnly", "--skipInference", "--minShapes", "--optShapes", "--maxShapes", "--int8", "--fp16"),
-    *("--stronglyTyped", "--noTF32", "--timingCacheFile", "--warmUp", "--duration", "--iterations"),
-    *("--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
+ONNX_FLAG = "--onnx={folder}/"
+TRTEXEC_WORD = re.compile(  # of a signed bundle: nothing that loads code, another engine, or writes elsewhere
+    r"--(saveEngine=\{engine\}|loadEngine=\{engine\}|exportLayerInfo=\{work\}/layers\.json|exportTimes=\{times\}"
+    r"|timingCacheFile=\{cache\}|warmUp=\{warm_up_ms\}|duration=\{seconds\}|iterations=\d+|profilingVerbosity=\w+"
+    r"|(min|opt|max)Shapes=\w+:[\dx]+|buildOnly|skipInference|int8|fp16|stronglyTyped|noTF32|useCudaGraph|useSpinWait"
+    r"|noDataTransfers)\Z"
 )
 SIGN_TIMEOUT_S = 60
 
@@ -443,12 +444,12 @@ class Store:
         runs = [candidate["model"]] if "model" in candidate else []
         if "build" in candidate or "engine" in candidate:
             is_usual = candidate.get("engine") == ENGINE == active and candidate["runtime"] == "tensorrt"
-            flags = [word.split("=")[0] for word in [*candidate["build"], *candidate["bench"]]]
-            strange = [flag for flag in flags if flag not in TRTEXEC_FLAGS]
-            if not is_usual or strange:
+            sources = [word for word in candidate["build"] if word.startswith(ONNX_FLAG)]
+            words = [word for word in [*candidate["build"], *candidate["bench"]] if word not in sources[:1]]
+            strange = [word for word in words if not TRTEXEC_WORD.match(word)]
+            if not is_usual or strange or not sources:
                 return [strange[0] if strange else str(candidate.get("engine"))]
-            sources = [word[len("--onnx=") :] for word in candidate["build"] if word.startswith("--onnx=")]
-            runs += [source.replace("{folder}/", "", 1) for source in sources]
+            runs.append(sources[0][len(ONNX_FLAG) :])
         else:
             runs.append(active)
         return runs + [path[: -len("xml")] + "bin" for path in runs if path.endswith(".xml")]

@@ -129,12 +129,12 @@ def deploy_fleet(
         "edge_van_batches": [int(size) if size.isdigit() else size for size in options.batches],
         "edge_van_max_failed_percent": options.max_failed_percent,
     }
-    code, is_interrupted = 0, True
+    code, is_interrupted = 0, False
     try:
         with work.reporter.stage(f"Deploying to {len(hosts)} hosts", len(hosts)) as advance:
             code = run.playbook(ANSIBLE_DEPLOY, variables, advance)
-        is_interrupted = False
     except (KeyboardInterrupt, SystemExit) as stop:
+        is_interrupted = True
         vars(stop)["__notes__"] = [*getattr(stop, "__notes__", ()), f"{folder} says what it has changed"]
         raise
     finally:  # an interrupted one, too, says what it has changed

@@ -43,6 +43,8 @@ def answers(folder: Path) -> dict[str, dict[str, Any]]:
                 found[host] = {"code": int(answer["code"]), "out": str(answer["out"]), "err": str(answer["err"])}
             except (ValueError, KeyError, TypeError, OSError) as error:
                 found[host] = {"code": -1, "out": "", "err": f"what it said cannot be read: {error}"}
+        elif path.with_suffix(".begun").exists():
+            found[host] = {"code": -1, "out": "", "err": "it was begun, and how it ended is not known: ask the device"}
     return found
 
 
@@ -51,9 +53,10 @@ def main(arguments: list[str]) -> int:
     [host] = arguments
     folder = Path(os.environ[FLEET])
     words = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))[host]
+    record = answer_path(folder, host)
+    record.with_suffix(".begun").touch()
     done = subprocess.run([sys.executable, "-m", "edge_van", *words], capture_output=True, check=False)
     out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-    record = answer_path(folder, host)
     part = record.with_suffix(".part")
     part.write_text(json.dumps({"code": done.returncode, "out": out, "err": err}), encoding="utf-8")
     part.replace(record)

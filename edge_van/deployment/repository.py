@@ -122,7 +122,10 @@ class Repository:
             root = self._open(ROOT).signed
             soon = datetime.now(timezone.utc) + RENEWED_BEFORE
             old = [role for role in (ROOT, TARGETS_ROLE) if self._open(role).signed.expires < soon]
-            roles = [*(role for role in old if self._key(role).exists()), SNAPSHOT, TIMESTAMP]
+            roles = [role for role in old if self._key(role).exists()]
+            if TARGETS_ROLE not in roles and not self._is_signed(TARGETS_ROLE, root):  # a rotation that was cut
+                roles.append(TARGETS_ROLE)
+            roles += [SNAPSHOT, TIMESTAMP]
             self._publish(roles, {}, {role: self._signer(role, root) for role in roles})
             return {role: self._open(role).signed.expires for role in ROLES}
 
@@ -161,8 +164,11 @@ class Repository:
                 root = self._open(ROOT).signed
                 if _public(fresh) is not None and _public(fresh) in root.roles[role].keyids:
                     fresh.replace(self._key(role))
-                else:
-                    fresh.unlink()
+                elif self._key(role).exists() and _public(self._key(role)) in root.roles[role].keyids:
+                    if _public(fresh) is None:
+                        fresh.unlink()
+                    else:  # maybe of another repository: a key is never thrown away
+                        fresh.replace(self.keys / f"{role}.{str(_public(fresh))[:16]}.unused.pem")
 
     def _put(self, source: Path, target: Any) -> int:
         """The file where the server has it, whole and on the disk; how many bytes that took."""
@@ -206,6 +212,11 @@ class Repository:
         contents[TIMESTAMP].signed.snapshot_meta = MetaFile(versions[SNAPSHOT])
         files += [_next(role, contents[role], [signers[role]]) for role in roles]
         replace_files(self.metadata, dict(files), alone=self._has_lock)
+
+    def _is_signed(self, role: str, root: Any) -> bool:
+        """Whether the role's file is signed by the key that the newest root names."""
+        content = self._open(role)
+        return bool(root.get_verification_result(role, content.signed_bytes, content.signatures))
 
     def _key(self, role: str) -> Path:
         return self.keys / f"{role}.pem"

@@ -403,6 +403,17 @@ def test_the_users_own_settings_of_ansible(
     assert done.stopped == CANARY
 
 
+def test_what_an_inventory_says_of_all_hosts(fleet: Fleet, device_bundle: Bundle) -> None:
+    """How Ansible itself would reach a host, and as whom it would run there, is not said of this machine."""
+    traps = {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/bin/false"}
+    for name, real in (("localhost", "host0"), ("device.example.com", "host1")):
+        values = {"edge_van_root": fleet.vars[real]["edge_van_root"], "edge_van_host": "local"}
+        fleet.vars[name] = {**values, **traps, "ansible_connection": "ssh", "ansible_host": "192.0.2.1"}
+    fleet.vars = {name: fleet.vars[name] for name in ("localhost", "device.example.com")}
+    done = fleet.run(device_bundle)
+    assert done.is_whole, done.rows
+
+
 def test_the_last_batch_counts_too(fleet: Fleet, device_bundle: Bundle, second: Bundle) -> None:
     fleet.vars = {host: fleet.vars[host] for host in ("host0", "host1", "host2")}
     fleet.run(device_bundle)
@@ -423,14 +434,15 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
     host = hosts_of(Fleet(tmp_path / "f").inventory(), Common("cpu-x86"))[0]
     write_plan(tmp_path / "said", {"a": ["deploy"], "b": ["deploy"], "c": ["deploy"]})
     answer_path(tmp_path / "said", "a").write_text("{")
+    answer_path(tmp_path / "said", "c").with_suffix(".begun").touch()
     answer_path(tmp_path / "said", "b").write_text(json.dumps({"code": 0, "out": "no JSON", "err": ""}))
     said = answers(tmp_path / "said")
-    assert said.keys() == {"a", "b"}
+    assert said.keys() == {"a", "b", "c"}
     for name in said:
         row = row_of(host, said[name], is_canary=False)
         assert row.state == "failed"
-        assert "cannot be read" in row.error
-        assert "cannot be read" in rolled_back(row, said[name]).error
+        assert ("not known" if name == "c" else "cannot be read") in row.error
+        assert rolled_back(row, said[name]).error.startswith("not rolled back: ")
     assert rolled_back(row, {"code": -9, "out": "", "err": ""}).error == "not rolled back: exit code -9"
 
 

@@ -317,3 +317,34 @@ def test_another_way_to_deploy_the_same(fleet: Fleet, bundles: Callable[[str], B
     assert first.deployed is not None
     assert second.deployed is not None
     assert second.deployed.choice.active == "fp32"
+
+
+def test_a_rotation_that_was_cut_between_two_files(
+    fleet: Fleet, bundles: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root names a key that has signed nothing yet: whoever refreshes settles it."""
+    repository = fleet.repository
+    repository.add(bundles("2026-01-01T00:00:00+00:00"))
+
+    def only_the_root(folder: Path, files: dict[str, bytes], *, alone: bool) -> None:
+        [name] = [name for name in files if name.endswith(".root.json")]
+        (folder / name).write_bytes(files[name])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_van.deployment.repository.replace_files", only_the_root)
+        with pytest.raises(KeyboardInterrupt):
+            repository.rotate(TARGETS_ROLE)
+    with pytest.raises(VerificationError, match="not signed as it should be"):
+        fleet.pull()
+    repository.refresh()
+    assert fleet.pull().deployed is not None
+
+
+def test_the_key_of_another_repository_is_kept(fleet: Fleet) -> None:
+    fresh = fleet.repository.keys / "root.new.pem"
+    fresh.write_bytes((fleet.repository.keys / "targets.pem").read_bytes())
+    kept = fresh.read_bytes()
+    fleet.repository.refresh()
+    [unused] = fleet.repository.keys.glob("root.*.unused.pem")
+    assert unused.read_bytes() == kept

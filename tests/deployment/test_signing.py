@@ -157,6 +157,20 @@ FORGED: dict[str, Callable[[dict[str, Any], dict[str, str]], object]] = {
     "weights as a text": lambda c, sent: (c["files"].pop(WEIGHTS), c["texts"].update({WEIGHTS: "evil"})),
     "a record of no engine": lambda c, sent: c["files"].update({"x/engine.json": sent["x"]}),
     "an engine of its own": lambda c, sent: c.update(engine="openvino/evil.xml", build=[], bench=[]),
+    "an engine from elsewhere": lambda c, sent: c.update(
+        engine="engine/model.engine",
+        runtime="tensorrt",
+        build=["--onnx={folder}/openvino/model.xml"],
+        bench=["--loadEngine=/elsewhere"],
+        texts={"active.json": json.dumps({"file": "engine/model.engine"})},
+    ),
+    "times into another file": lambda c, sent: c.update(
+        engine="engine/model.engine",
+        runtime="tensorrt",
+        build=["--onnx={folder}/openvino/model.xml", "--exportTimes=allowed_signers"],
+        bench=[],
+        texts={"active.json": json.dumps({"file": "engine/model.engine"})},
+    ),
     "a builder's plugin": lambda c, sent: c.update(
         engine="engine/model.engine", runtime="tensorrt", build=["--dynamicPlugins=/tmp/x.so"], bench=[]
     ),
