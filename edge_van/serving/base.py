@@ -6,7 +6,7 @@ In: a ``Bundle`` and what was asked for. Out: a ``Served`` model, an ``ExportedS
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_van.bundle.active import ActiveModel, active_model, in_precision
@@ -14,6 +14,7 @@ from edge_van.bundle.bundle import Bundle
 from edge_van.bundle.models import BundleModel, engine_of
 from edge_van.bundle.records import FileEntry
 from edge_van.errors import BundleError, UsageError
+from edge_van.head import Head
 from edge_van.input_spec import InputSpec
 from edge_van.storage.json_format import JSONFormat
 from edge_van.text import one_line
@@ -75,6 +76,7 @@ class ExportedServer:
     files: tuple[FileEntry, ...]
     golden_sqnr_db: float | None = None
     notes: tuple[str, ...] = ()
+    head: Head = field(default_factory=Head)  # what the logits become
 
 
 RECORD_FORMAT = JSONFormat(
@@ -177,6 +179,12 @@ def labels_of(served: Served) -> str | None:
     if classes is None or len(classes) != served.bundle.manifest.num_classes:
         return None
     return "".join(f"{one_line(name)}\n" for name in classes)
+
+
+def project_of(server: str, served: Served) -> str:
+    """Docker Compose's name for it, which else is that of the folder: two of one name would be one, and a name without
+    a letter of ASCII is none."""
+    return f"edge-van-{server}-{re.sub('[^a-z0-9_-]', '-', served.name.lower())}"
 
 
 def write(folder: Path, relative: str, content: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.files import file_entry, walk
 from edge_van.bundle.models import BundleModel
+from edge_van.bundle.records import FileEntry
 from edge_van.bundle.whole import require_fitting
 from edge_van.errors import EdgeVanError, UsageError
 from edge_van.progress import UNWATCHED, Work
@@ -64,6 +65,8 @@ def export_server(
     with new, work.reporter.stage("Writing and checking the repository"):
         record = _written(served, to, new.path)
         write_durably(new.path / RECORD_NAME, encode(record))
+        for path in (new.path, *new.path.rglob("*")):  # a server runs as a user of its own
+            path.chmod(0o755 if path.is_dir() else 0o644)
         new.put_in_place(lambda there: _check_replaceable(there, place, force))
     return record
 
@@ -88,8 +91,23 @@ def _written(served: Served, to: str, folder: Path) -> ExportedServer:
         outputs=outputs,
         files=tuple(file_entry(folder, name) for name, _ in walk(folder)),
         golden_sqnr_db=measured,
-        notes=notes,
+        notes=(*notes, *_of_head(served)),
+        head=served.bundle.manifest.head,
     )
+
+
+def _of_head(served: Served) -> tuple[str, ...]:
+    """What a client has to do that takes every network's logits for a softmax's."""
+    activation = served.bundle.manifest.head.activation
+    if activation == "softmax":
+        return ()
+    how = "by a sigmoid each" if activation == "sigmoid" else "no probabilities"
+    return (f"the logits become {how}: the head of the bundle is {activation}",)
+
+
+def _is_as_written(folder: Path, name: str, entry: FileEntry) -> bool:
+    """A file that is gone is nobody's work."""
+    return not (folder / name).exists() or file_entry(folder, name) == entry
 
 
 def _resolved(output: Path, bundle: Bundle) -> Path:
@@ -117,13 +135,19 @@ def _check_replaceable(there: Path, place: Path, force: bool) -> None:
     if not any(there.iterdir()):
         return
     try:
-        listed = {entry.path for entry in RECORD_FORMAT.read(there / RECORD_NAME).files} | {RECORD_NAME}
+        record = RECORD_FORMAT.read(there / RECORD_NAME)
     except EdgeVanError:
         raise UsageError(
             f"{place} was not written by edge-van export-server and is not replaced, even with --force: choose another "
             f"--output"
         ) from None
-    if others := [name for name, _ in walk(there) if name not in listed]:
+    listed = {entry.path: entry for entry in record.files}
+    if changed := [name for name, entry in listed.items() if not _is_as_written(there, name, entry)]:
+        raise UsageError(
+            f"{place} has files that were changed since they were exported ({first_names(changed, 3)}) and is not "
+            f"replaced, even with --force: move them away, or choose another --output"
+        )
+    if others := [name for name, _ in walk(there) if name not in listed and name != RECORD_NAME]:
         raise UsageError(
             f"{place} holds files that were not exported ({first_names(others, 3)}) and is not replaced, even with "
             f"--force: move them away, or choose another --output"

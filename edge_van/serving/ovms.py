@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edge_van.serving.base import COMPOSE_NAME, LABELS_NAME, MODELS, VERSION, Served, labels_of, write
+from edge_van.serving.base import COMPOSE_NAME, LABELS_NAME, MODELS, VERSION, Served, labels_of, project_of, write
 from edge_van.serving.openvino_ir import write_ir
 
 CONFIG_NAME = "config.json"
@@ -16,6 +16,7 @@ IMAGE = "openvino/model_server:latest"
 _COMPOSE = """\
 # Starts OpenVINO Model Server with the model beside this file: docker compose up
 # It asks nobody for a password, so only this machine reaches its ports. OVMS_IMAGE names another image.
+name: {project}
 services:
   ovms:
     image: ${{OVMS_IMAGE:-{image}}}
@@ -44,7 +45,7 @@ def write_ovms(served: Served, folder: Path) -> tuple[float | None, tuple[str, .
         "plugin_config": {"INFERENCE_PRECISION_HINT": served.hint},
     }
     write(folder, CONFIG_NAME, json.dumps({"model_config_list": [{"config": config}]}, indent=2) + "\n")
-    write(folder, COMPOSE_NAME, _COMPOSE.format(image=IMAGE, config=CONFIG_NAME))
+    write(folder, COMPOSE_NAME, _COMPOSE.format(image=IMAGE, config=CONFIG_NAME, project=project_of("ovms", served)))
     if (labels := labels_of(served)) is not None:
         write(folder, LABELS_NAME, labels)  # for clients: the server gives logits alone
     return measured, tuple(_notes(served))

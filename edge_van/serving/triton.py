@@ -20,6 +20,7 @@ from edge_van.serving.base import (
     Served,
     ServedTensor,
     labels_of,
+    project_of,
     write,
 )
 from edge_van.serving.openvino_ir import IR, tensors_of, write_ir
@@ -30,6 +31,7 @@ TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 _COMPOSE = """\
 # Starts Triton with the model beside this file: docker compose up
 # It asks nobody for a password, so only this machine reaches its ports. TRITON_IMAGE names another image.
+name: {project}
 services:
   triton:
     image: ${{TRITON_IMAGE:-{image}}}
@@ -74,7 +76,12 @@ def write_triton(served: Served, folder: Path) -> tuple[float | None, tuple[str,
         notes = _openvino_notes(served)
     label_file = None if labels is None else LABELS_NAME
     write(place, CONFIG_NAME, _config(served, inputs, outputs, label_file))
-    write(folder, COMPOSE_NAME, _COMPOSE.format(image=IMAGE, models=MODELS) + _GPU * served.model.is_engine)
+    write(
+        folder,
+        COMPOSE_NAME,
+        _COMPOSE.format(image=IMAGE, models=MODELS, project=project_of("triton", served))
+        + _GPU * served.model.is_engine,
+    )
     if labels is not None:
         write(place, LABELS_NAME, labels)
     return measured, notes

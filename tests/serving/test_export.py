@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.files import file_entry
 from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import FP32_IR, FP32_ONNX, INT8_IR
+from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.cli.main import cli
 from edge_van.errors import BundleError, EdgeVanError, UsageError, VerificationError
+from edge_van.head import Head
 from edge_van.serving import openvino_ir
 from edge_van.serving.base import RECORD_FORMAT, RECORD_NAME
 from edge_van.storage.json_format import encode
@@ -32,13 +35,18 @@ def own_bundle(golden_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 def test_the_record_lists_what_lies_there(golden_bundle: Bundle, tmp_path: Path) -> None:
-    record = edge_van.export_server(golden_bundle, "triton", tmp_path / "a" / "server")
+    before = os.umask(0o077)  # a server runs as a user of its own
+    try:
+        record = edge_van.export_server(golden_bundle, "triton", tmp_path / "a" / "server")
+    finally:
+        os.umask(before)
     folder = tmp_path / "a" / "server"
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {RECORD_NAME}
     assert {entry.path for entry in record.files} == there
     assert tuple(file_entry(folder, entry.path) for entry in record.files) == record.files
     assert RECORD_FORMAT.read(folder / RECORD_NAME) == record
-    assert all(p.stat().st_mode & 0o004 for p in (folder, *folder.rglob("*"))), "the server is another user"
+    modes = {p: p.stat().st_mode & 0o777 for p in (folder, *folder.rglob("*"))}
+    assert all(mode == (0o755 if p.is_dir() else 0o644) for p, mode in modes.items()), "the server is another user"
 
 
 def test_an_export_that_is_there_is_replaced_by_force_alone(golden_bundle: Bundle, tmp_path: Path) -> None:
@@ -63,6 +71,34 @@ def test_what_somebody_added_is_not_replaced(golden_bundle: Bundle, tmp_path: Pa
         edge_van.export_server(golden_bundle, "triton", place, force=True)
     one_line(caught, name, "even with --force")
     assert (place / name).read_text() == "mine"
+
+
+def test_what_somebody_changed_is_not_replaced(golden_bundle: Bundle, tmp_path: Path) -> None:
+    place = tmp_path / "server"
+    edge_van.export_server(golden_bundle, "triton", place)
+    (place / "compose.yaml").write_text("mine")
+    with pytest.raises(UsageError) as caught:
+        edge_van.export_server(golden_bundle, "triton", place, force=True)
+    one_line(caught, "compose.yaml", "changed since", "even with --force")
+    assert (place / "compose.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("server", "project"), [("ovms", "edge-van-ovms-my_van-2"), ("triton", "edge-van-triton-my_van-2")]
+)
+def test_a_project_is_named_after_the_model(golden_bundle: Bundle, tmp_path: Path, server: str, project: str) -> None:
+    """Not after the folder: this one's name has no letter of ASCII, and none of Compose's projects may."""
+    edge_van.export_server(golden_bundle, server, tmp_path / "模型", options=edge_van.ServerOptions(name="My_van.2"))
+    assert f"name: {project}\n" in (tmp_path / "模型" / "compose.yaml").read_text()
+
+
+def test_a_head_that_is_no_softmax_is_said(own_bundle: Bundle, tmp_path: Path) -> None:
+    labels = replace(own_bundle.manifest, head=Head("sigmoid", 0.25))
+    (own_bundle.path / MANIFEST_NAME).write_bytes(encoded(labels))
+    record = edge_van.export_server(own_bundle.path, "ovms", tmp_path / "server")
+    assert record.head == Head("sigmoid", 0.25)
+    assert any("by a sigmoid each" in note for note in record.notes)
+    assert RECORD_FORMAT.read(tmp_path / "server" / RECORD_NAME) == record
 
 
 def test_a_folder_of_something_else_is_not_replaced(golden_bundle: Bundle, tmp_path: Path) -> None:
