@@ -46,7 +46,8 @@ def pull(address: str, target: str, channel: str, root_file: Path | None, as_jso
     else:
         from edge_van.cli.tables_deploy import show_deployed
 
-        show_deployed(done.deployed, [])
+        root = [] if flags["root"] is None else ["--root", flags["root"]]
+        show_deployed(done.deployed, ["--target", target, *root])  # the next commands find it there
 
 
 @click.command("fleet-rollback")
