@@ -47,6 +47,7 @@ class EngineRecord:
     timing_cache: str  # "none", "new", "reused", "refused" or "not written"
     layers: tuple[PrecisionRow, ...]
     warnings: tuple[str, ...] = ()
+    max_batch: int = 1  # it takes one image to so many; an older record does not say
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ In: arguments. Out: what was deployed, or the repository's folder.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,19 @@ def refresh(folder: Path, keys: Path) -> None:
     for role, until in expires.items():
         if LIFE[role] > RENEWED_BEFORE > until - now:
             click.echo(f"warning: {role}.json expires on {until:%Y-%m-%d}, and its key is not in --keys", err=True)
+
+
+@repository.command("prune")
+@click.argument("folder", type=_PATH)
+@click.option(
+    "--days", type=click.FloatRange(0), default=7, show_default=True, help="So long what was replaced still stays."
+)
+def prune(folder: Path, days: float) -> None:
+    """Remove the files of bundles that devices ask for no more."""
+    from edge_van.deployment.prune import prune as remove
+
+    files, size = remove(folder, timedelta(days=days))
+    click.echo(f"Removed: {files} files, {size / 1e6:,.1f} MB")
 
 
 @repository.command("rotate")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from edge_van.bundle.bundle import Bundle, as_bundle
 from edge_van.bundle.layout import RELEASE_NAME, SIGNATURE_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
+from edge_van.deployment.role_keys import keyid_of, new_key, signer_of
 from edge_van.deployment.signing import signed_parts
 from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import locked, replace_files
@@ -64,16 +65,21 @@ class Repository:
         """The first metadata and a new key for each role; the root file that every device is given."""
         from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-        if self.metadata.exists():
+        if (self.metadata / f"{TIMESTAMP}.json").exists():
             raise UsageError(f"{self.folder} is a repository already: add a bundle to it")
+        if self.metadata.exists():
+            raise UsageError(f"{self.metadata} is there without {TIMESTAMP}.json, of an init that was cut: remove it")
         if taken := [role for role in ROLES if self._key(role).exists()]:
-            raise UsageError(f"{self.keys} has a key for {', '.join(taken)} already: give an empty folder for the keys")
+            raise UsageError(
+                f"{self.keys} has a key for {', '.join(taken)} already, of another repository or an init that was cut: "
+                f"give an empty folder for the keys"
+            )
         root = Root(consistent_snapshot=True)
         signers = {}
         with clear_errors(self.keys):
             self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             for role in ROLES:
-                signers[role] = _new_key(self._key(role))
+                signers[role] = new_key(self._key(role))
                 root.add_key(signers[role].public_key, role)
         first: dict[str, Any] = {ROOT: root, TARGETS_ROLE: Targets(), SNAPSHOT: Snapshot(), TIMESTAMP: Timestamp()}
         files = []
@@ -140,7 +146,7 @@ class Repository:
             again = list(ROLES[ROLES.index(role) :]) if role != ROOT else []
             signers = {name: self._signer(name, root) for name in (ROOT, *again)}
             fresh = self._fresh(role)
-            new = _new_key(fresh)
+            new = new_key(fresh)
             root.revoke_key(root.roles[role].keyids[0], role)
             root.add_key(new.public_key, role)
             first = _next(ROOT, content, [signers[ROOT], new] if role == ROOT else [signers[ROOT]])
@@ -162,13 +168,13 @@ class Repository:
         for role in ROLES:
             if (fresh := self._fresh(role)).exists():
                 root = self._open(ROOT).signed
-                if _public(fresh) is not None and _public(fresh) in root.roles[role].keyids:
+                if keyid_of(fresh) is not None and keyid_of(fresh) in root.roles[role].keyids:
                     fresh.replace(self._key(role))
-                elif self._key(role).exists() and _public(self._key(role)) in root.roles[role].keyids:
-                    if _public(fresh) is None:
+                elif self._key(role).exists() and keyid_of(self._key(role)) in root.roles[role].keyids:
+                    if keyid_of(fresh) is None:
                         fresh.unlink()
                     else:  # maybe of another repository: a key is never thrown away
-                        fresh.replace(self.keys / f"{role}.{str(_public(fresh))[:16]}.unused.pem")
+                        fresh.replace(self.keys / f"{role}.{str(keyid_of(fresh))[:16]}.unused.pem")
 
     def _put(self, source: Path, target: Any) -> int:
         """The file where the server has it, whole and on the disk; how many bytes that took."""
@@ -232,23 +238,31 @@ class Repository:
         return max(found, key=lambda path: int(path.name.split(".")[0]))
 
     def _open(self, role: str) -> Metadata[Any]:
-        from tuf.api.metadata import Metadata
-        from tuf.api.serialization import DeserializationError
-
         try:
-            return Metadata.from_file(str(self._file(role)))
-        except (DeserializationError, ValueError, OSError) as error:
-            raise BundleError(f"{self.metadata} has no {role}.json that can be read: bring it back ({error})") from None
+            return opened(self._file(role))
+        except ValueError:  # of max
+            raise BundleError(f"{self.metadata} has no {role}.json: bring it back") from None
 
     def _signer(self, role: str, root: Any) -> Any:
         [keyid] = root.roles[role].keyids
         path = self._key(role)
         if not path.exists():
             raise UsageError(f"this takes the {role} role's key, and {path} is not there: give --keys")
-        signer = _signer_of(path)
+        signer = signer_of(path)
         if signer is None or signer.public_key.keyid != keyid:
             raise UsageError(f"{path} is not the {role} role's key of this repository")
         return signer
+
+
+def opened(path: Path) -> Metadata[Any]:
+    """``BundleError`` for a file that is no metadata."""
+    from tuf.api.metadata import Metadata
+    from tuf.api.serialization import DeserializationError
+
+    try:
+        return Metadata.from_file(str(path))
+    except (DeserializationError, ValueError, OSError) as error:
+        raise BundleError(f"{path} cannot be read as TUF's metadata: bring it back ({error})") from None
 
 
 def _next(role: str, content: Metadata[Any], signers: list[Any]) -> tuple[str, bytes]:
@@ -260,36 +274,6 @@ def _next(role: str, content: Metadata[Any], signers: list[Any]) -> tuple[str, b
         content.sign(signer, append=True)
     name = f"{role}.json" if role == TIMESTAMP else f"{content.signed.version}.{role}.json"
     return name, content.to_bytes()
-
-
-def _new_key(path: Path) -> Any:
-    """A signer by a key that is on the disk, for its owner alone, before anything is signed by it."""
-    from securesystemslib.signer import CryptoSigner
-
-    signer = CryptoSigner.generate_ed25519()
-    path.touch(mode=0o600, exist_ok=False)
-    with path.open("wb") as file:
-        file.write(signer.private_bytes)
-        file.flush()
-        os.fsync(file.fileno())
-    sync(path.parent)
-    return signer
-
-
-def _signer_of(path: Path) -> Any:
-    """None for a file that is no private key."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from securesystemslib.signer import CryptoSigner
-
-    try:
-        return CryptoSigner(load_pem_private_key(path.read_bytes(), None))
-    except (ValueError, TypeError):
-        return None
-
-
-def _public(path: Path) -> str | None:
-    signer = _signer_of(path)
-    return None if signer is None else str(signer.public_key.keyid)
 
 
 def require_channel(name: str) -> None:

@@ -123,6 +123,7 @@ def build_engine(
         timing_cache=cache_state,
         layers=rows,
         warnings=warnings,
+        max_batch=options.max_batch,
     )
 
 

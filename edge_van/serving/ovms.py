@@ -60,6 +60,8 @@ def _notes(served: Served) -> list[str]:
         if served.source_order == "rgb":
             sent = "arrays are RGB; JPEG and PNG, which the server decodes to BGR, would be seen with red as blue"
         notes.append(sent)
+    elif channels == 4:
+        notes.append("send arrays: a PNG of four channels would come with red and blue exchanged")
     if spec.source_size is None:
         notes.append(
             f"images are sent at {height}x{width} px, resized and cropped as edge-van does: the server squashes others"

@@ -26,7 +26,9 @@ from edge_van.serving.base import (
 from edge_van.serving.openvino_ir import IR, tensors_of, write_ir
 
 CONFIG_NAME, PLAN = "config.pbtxt", "model.plan"
-IMAGE = "nvcr.io/nvidia/tritonserver:26.07-py3"
+IMAGE = "${TRITON_IMAGE:-nvcr.io/nvidia/tritonserver:26.07-py3}"
+ENGINE_IMAGE = "${{TRITON_IMAGE:?give the Triton image that has TensorRT {version}}}"
+"""An image has one TensorRT, and an engine runs with the one it was built by."""
 TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 _COMPOSE = """\
 # Starts Triton with the model beside this file: docker compose up
@@ -34,7 +36,7 @@ _COMPOSE = """\
 name: {project}
 services:
   triton:
-    image: ${{TRITON_IMAGE:-{image}}}
+    image: {image}
     command: ["tritonserver", "--model-repository=/{models}", "--disable-auto-complete-config"]
     volumes:
       - type: bind
@@ -69,17 +71,17 @@ def write_triton(served: Served, folder: Path) -> tuple[float | None, tuple[str,
         measured = None
         _copy_engine(served, place / VERSION)
         inputs, outputs = engine_tensors(served)
-        notes = _engine_notes(served)
+        notes, image = _engine_notes(served), ENGINE_IMAGE.format(version=_record(served).version)
     else:
         measured = write_ir(served, place / VERSION)
         inputs, outputs = tensors_of(place / VERSION / IR)
-        notes = _openvino_notes(served)
+        notes, image = _openvino_notes(served), IMAGE
     label_file = None if labels is None else LABELS_NAME
     write(place, CONFIG_NAME, _config(served, inputs, outputs, label_file))
     write(
         folder,
         COMPOSE_NAME,
-        _COMPOSE.format(image=IMAGE, models=MODELS, project=project_of("triton", served))
+        _COMPOSE.format(image=image, models=MODELS, project=project_of("triton", served))
         + _GPU * served.model.is_engine,
     )
     if labels is not None:
@@ -90,16 +92,22 @@ def write_triton(served: Served, folder: Path) -> tuple[float | None, tuple[str,
 def _config(
     served: Served, inputs: tuple[ServedTensor, ...], outputs: tuple[ServedTensor, ...], labels: str | None
 ) -> str:
-    """``ModelConfig`` in protobuf's text format. ``max_batch_size`` 0: the dimensions are those of the file, batch too;
-    of an IR that is 1."""
+    """``ModelConfig`` in protobuf's text format.
+
+    ``max_batch_size`` 0: the dimensions are those of the file, the batch of 1 too. An engine's batch is free: it is
+    left out of its dimensions, and Triton gathers requests up to the engine's largest.
+    """
     engine = served.model.is_engine
+    has_batch = all(tensor.shape[0] == -1 for tensor in (*inputs, *outputs))
+    max_batch = _record(served).max_batch if has_batch else 0
     lines = [
         f"name: {_text(served.name)}",
         'platform: "tensorrt_plan"' if engine else 'backend: "openvino"',
         f"default_model_filename: {_text(PLAN if engine else IR)}",
-        "max_batch_size: 0",
-        *(line for tensor in inputs for line in _tensor("input", tensor, None)),
-        *(line for tensor in outputs for line in _tensor("output", tensor, labels)),
+        f"max_batch_size: {max_batch}",
+        *(line for tensor in inputs for line in _tensor("input", tensor, None, has_batch)),
+        *(line for tensor in outputs for line in _tensor("output", tensor, labels, has_batch)),
+        *(["dynamic_batching { }"] if max_batch > 1 else []),
         f"instance_group {{ count: 1 kind: {'KIND_GPU' if engine else 'KIND_CPU'} }}",
     ]
     settings = {} if engine else {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}  # as the bundle was timed
@@ -109,13 +117,13 @@ def _config(
     return "\n".join(lines) + "\n"
 
 
-def _tensor(kind: str, tensor: ServedTensor, labels: str | None) -> list[str]:
+def _tensor(kind: str, tensor: ServedTensor, labels: str | None, has_batch: bool) -> list[str]:
     label_line = [] if labels is None else [f"  label_filename: {_text(labels)}"]
     return [
         f"{kind} {{",
         f"  name: {_text(tensor.name)}",
         f"  data_type: {TYPES[tensor.datatype]}",
-        f"  dims: [{', '.join(map(str, tensor.shape))}]",
+        f"  dims: [{', '.join(map(str, tensor.shape[has_batch:]))}]",
         *label_line,
         "}",
     ]
@@ -143,7 +151,7 @@ def _engine_notes(served: Served) -> tuple[str, ...]:
     record = _record(served)
     return (
         f"the engine runs on GPUs of compute capability {', '.join(record.compute_capabilities)} with TensorRT "
-        f"{record.version}: take the Triton image that has it",
+        f"{record.version}: TRITON_IMAGE names the Triton image that has it",
     )
 
 

@@ -296,6 +296,12 @@ def test_what_is_no_repository(tmp_path: Path, fleet: Fleet) -> None:
         Repository(tmp_path / "served", tmp_path / "served" / "keys")
     with pytest.raises(UsageError, match="is a repository already"):
         fleet.repository.create()
+    cut_init = Repository(tmp_path / "other", fleet.repository.keys)
+    with pytest.raises(UsageError, match=r"has a key for root.* an init that was cut: give an empty folder"):
+        cut_init.create()
+    cut_init.metadata.mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"without timestamp\.json, of an init that was cut: remove it"):
+        cut_init.create()
     with pytest.raises(UsageError, match="is no repository"):
         Repository(tmp_path / "none", tmp_path / "keys").refresh()
     with pytest.raises(UsageError, match="is no channel"):

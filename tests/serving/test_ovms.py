@@ -10,7 +10,9 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from bundle_samples import one_line
+from narrow import NARROW, normal_images
 from PIL import Image
 from serving.outside import composed, decoded_to_bgr, logits, newest_version
 
@@ -20,8 +22,11 @@ from edge_van.bundle.golden import read_golden
 from edge_van.bundle.layout import FP32_IR, INT8_IR
 from edge_van.bundle.writer import BundleWriter
 from edge_van.errors import UsageError
+from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
 from edge_van.input_spec import InputSpec
+from edge_van.model.fold import fold
+from edge_van.model.van import VAN
 from edge_van.statistics import relative_error, sqnr_db
 
 RULES = {
@@ -170,3 +175,26 @@ def test_a_camera_bundle_is_turned_before_its_resize(
     xml, settings = served_ir(tmp_path / "server")
     expected = logits(bundle.file(INT8_IR), images, settings)
     assert relative_error(logits(xml, images[..., ::-1], settings), expected) < 1e-6
+
+
+@pytest.mark.parametrize(("channels", "said"), [(1, ""), (4, "send arrays")])
+def test_bundles_of_other_channels_are_served_as_they_are(
+    golden_bundle: Bundle, tmp_path: Path, channels: int, said: str
+) -> None:
+    """There is no red and blue to exchange in a grey image, and the server's PNG of four is not the bundle's."""
+    torch.manual_seed(0)
+    folded, _ = fold(VAN(NARROW, 7, in_channels=channels).eval(), (64, 64))
+    export_onnx(folded, tmp_path / "model.onnx", normal_images(1, 64, 64, channels=channels))
+    spec = InputSpec(size=(64, 64), mean=(0.5,) * channels, std=(0.25,) * channels)
+    with BundleWriter(tmp_path / "bundle") as writer:
+        export_openvino(tmp_path / "model.onnx", spec, writer.path(INT8_IR))
+        bundle = writer.finish(replace(golden_bundle.manifest, input_spec=spec, golden=None))
+    record = edge_van.export_server(bundle, "ovms", tmp_path / "server")
+    assert record.inputs[0].shape == (1, 64, 64, channels)
+    assert record.source_order == spec.source_order
+    assert not any("BGR" in note for note in record.notes)
+    assert said in " ".join(record.notes)
+    xml, _ = served_ir(tmp_path / "server")
+    assert xml.read_bytes() == bundle.file(INT8_IR).read_bytes()
+    with pytest.raises(UsageError, match=f"an image of {channels} channels is sent as the bundle takes it"):
+        edge_van.export_server(bundle, "ovms", tmp_path / "other", options=edge_van.ServerOptions(source_order="bgr"))

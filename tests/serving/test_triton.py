@@ -102,13 +102,29 @@ def test_an_engine_has_the_tensors_of_its_graph(engine_bundle: Bundle, tmp_path:
     assert plan.read_bytes() == engine_bundle.file(plan_path(TARGET, "fp32")).read_bytes()
     graph = onnx.load(engine_bundle.file(FP32_ONNX)).graph
     for listed, values in ((config.input, graph.input), (config.output, graph.output)):
-        shapes = [[d.dim_value or -1 for d in value.type.tensor_type.shape.dim] for value in values]
+        shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim][1:] for value in values]
         names = [value.name for value in values]
         assert tensors(listed) == [(n, "TYPE_FP32", s) for n, s in zip(names, shapes, strict=True)]
-    assert config.input[0].dims[0] == -1, "an engine takes one image or more"
+    assert record.inputs[0].shape[0] == -1, "an engine takes one image or more"
+    assert config.max_batch_size == 1, "the record does not say how many"
+    assert not config.HasField("dynamic_batching")
     assert any("10.3.0" in note and "8.7" in note for note in record.notes)
-    devices = composed(tmp_path / "server")["services"]["triton"]["deploy"]["resources"]["reservations"]["devices"]
+    with pytest.raises(AssertionError, match=r"give the Triton image that has TensorRT 10\.3\.0"):
+        composed(tmp_path / "server")
+    service = composed(tmp_path / "server", TRITON_IMAGE="tritonserver:24.08")["services"]["triton"]
+    assert service["image"] == "tritonserver:24.08"
+    devices = service["deploy"]["resources"]["reservations"]["devices"]
     assert devices[0]["capabilities"] == ["gpu"]
+
+
+def test_an_engine_of_many_images_gathers_requests(engine_bundle: Bundle, tmp_path: Path) -> None:
+    engines = engine_bundle.manifest.engines[TARGET]
+    several = replace(engines, engines=(replace(engines.engines[0], max_batch=8),))
+    bundle = Bundle(engine_bundle.path, replace(engine_bundle.manifest, engines={TARGET: several}))
+    edge_van.export_server(bundle, "triton", tmp_path / "server", options=ENGINE)
+    config = config_of(tmp_path / "server")
+    assert config.max_batch_size == 8
+    assert config.HasField("dynamic_batching")
 
 
 def test_an_engine_of_another_graph_is_refused(engine_bundle: Bundle, tmp_path: Path) -> None:
