@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edge_van.cli.types import POINTS, FilePath, Limit, Verbs, Word, print_json
+from edge_van.cli.types import PERCENT, POINTS, FilePath, Verbs, Word, print_json
 from edge_van.errors import DeviceError, UsageError
 from edge_van.progress import Terminal, Work
 from edge_van.text import one_line
@@ -40,7 +40,7 @@ def _fleet(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--inventory", type=_PATH, help="Ansible's, in place of HOST: every host in it."),
         click.option("--canaries", type=click.IntRange(1), help="So many hosts first, all of which must hold.  [1]"),
         click.option("--batches", metavar="N|N%,...", help="How many at a time after them.  [25%,100%]"),
-        click.option("--max-failed", type=Limit(0, 100), metavar="PERCENT", help="Of a batch; over it, stop.  [0]"),
+        click.option("--max-failed", type=PERCENT, metavar="PERCENT", help="Of a batch; over it, stop.  [0]"),
         click.option("--forks", type=click.IntRange(1), help="Hosts at the same time.  [10]"),
         click.option("--limit", type=Word(), metavar="PATTERN", help="Of Ansible's: only these hosts."),
         click.option("--roll-back", is_flag=True, help="Where it stops, take changed hosts back."),

@@ -51,7 +51,8 @@ def export_server(bundle: Path, to: str, output: Path, force: bool, as_json: boo
         for tensor in tensors:
             click.echo(f"  {kind:3} {tensor.name}: {tensor.datatype} {list(tensor.shape)}")
     if done.golden_sqnr_db is not None:
-        click.echo(f"  golden images: {done.golden_sqnr_db:.1f} dB SQNR")
+        here = " with the rest in float32: validate measures this precision" if "16" in done.precision else ""
+        click.echo(f"  golden images: {done.golden_sqnr_db:.1f} dB SQNR{here}")
     for note in done.notes:
         click.echo(f"  note: {note}")
     click.echo(f"Start it: docker compose --project-directory {shlex.quote(one_line(str(output)))} up")

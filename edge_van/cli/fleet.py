@@ -5,6 +5,7 @@ In: arguments. Out: what was deployed, or the repository's folder.
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def fleet_rollback(folder: Path, forks: int, as_json: bool) -> None:
 
         show_rollout(done, folder)
     if left := [row.host for row in done.rows if row.error.startswith("not rolled back")]:
-        raise DeviceError(f"{len(left)} hosts were not rolled back, the first is {one_line(left[0])}")
+        were = "host was" if len(left) == 1 else "hosts were"
+        raise DeviceError(f"{len(left)} {were} not rolled back, the first is {one_line(left[0])}: {folder} says why")
 
 
 @click.group(cls=Verbs)
@@ -84,7 +86,9 @@ def init(folder: Path, keys: Path) -> None:
 
     root = Repository(folder, keys).create()
     click.echo(f"Made: {one_line(str(folder))}, keys in {one_line(str(keys))}")
-    click.echo(f"Give every device {one_line(str(root))} once: edge-van pull URL --target NAME --root-file root.json")
+    add = shlex.join(["edge-van", "repository", "add", str(folder), "BUNDLE", "--keys", str(keys)])
+    click.echo(f"Next:  {one_line(add)}")
+    click.echo(f"Give every device {one_line(str(root))} once: edge-van pull URL --target NAME --root-file {root.name}")
 
 
 @repository.command("add")

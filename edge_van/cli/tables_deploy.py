@@ -36,6 +36,9 @@ def show_deployed(done: Deployed, flags: list[str]) -> None:
 def show_releases(found: Releases) -> None:
     """One row a release, the latest last."""
     console = console_for_results()
+    if not found.releases:
+        console.print(f"No releases on {found.host}: deploy one, or give the --root or --target it was deployed with")
+        return
     titles = ("release", "deployment", "candidate", "")
     table = table_for_results(f"Releases on {found.host}", titles, left=titles)
     for release in found.releases:

@@ -91,13 +91,14 @@ class Limit(_NumberBase):
 
     name = "FLOAT"
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
+    def __init__(self, low: float, high: float, unit: str = "") -> None:
+        """``unit`` may stand behind the number."""
+        self.low, self.high, self.unit = low, high, unit
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            number = float(str(value).removesuffix(self.unit))
+        except ValueError:
             number = float("nan")
         if not self.low <= number <= self.high:
             self.fail(f"{value!r} is not a number from {self.low:g} to {self.high:g}", param, ctx)
@@ -125,6 +126,7 @@ def labelled_images(function: Callable[..., Any]) -> Callable[..., Any]:
 
 POINTS = Limit(0, 100)
 """Percentage points of accuracy."""
+PERCENT = Limit(0, 100, unit="%")
 
 
 class Numbers(_NumbersBase):

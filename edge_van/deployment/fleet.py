@@ -29,6 +29,7 @@ from edge_van.deployment.rollout_record import (
     ROLLOUT_SCHEMA_VERSION,
     HostRow,
     Rollout,
+    hosts_in_words,
     rolled_back,
     row_of,
     write_rollout,
@@ -38,10 +39,13 @@ from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.folders import raised_on_termination
 
 LOOK_S, END_S = 0.5, 30
+HOSTS = "hosts"
+"""The folder of what each host is to do and has said, in the rollout's."""
 CANARY = "a canary failed"
 TOO_MANY = "too many of a batch failed"
 BROKEN = "Ansible ended early, its log says why"
 INTERRUPTED = "it was interrupted, and hosts that were at work then are not known"
+CUT = "it has not ended, or was cut"
 NO_RELEASE = "not rolled back: there is no release of before"
 
 
@@ -78,8 +82,9 @@ class FleetOptions:
             raise UsageError(f"max_failed_percent is 0 to 100; got {self.max_failed_percent:g}")
         for size in self.batches:
             number = size.removesuffix("%")
-            if not number.isascii() or not number.isdigit() or int(number) < 1:
-                raise UsageError(f"a batch is a number of hosts or a share, 10 or 25%; got {size!r}")
+            is_number = number.isascii() and number.isdigit() and int(number) >= 1
+            if not is_number or (number != size and int(number) > 100):
+                raise UsageError(f"a batch is a number of hosts or a share up to 100%, 10 or 25%; got {size!r}")
 
     def split(self, rest: Sequence[str]) -> list[list[str]]:
         """The hosts after the canaries in batches, as Ansible makes them."""
@@ -121,7 +126,7 @@ def deploy_fleet(
         raise UsageError(f"the rollout's folder {folder} cannot be made ({error.strerror}): give another") from None
     names = [host.name for host in hosts]
     canaries, rest = names[: options.canaries], names[options.canaries :]
-    run = _Run(inventory, folder, "hosts", options.forks)
+    run = _Run(inventory, folder, HOSTS, options.forks)
     run.write({host.name: _deploy_words(bundle, host, options.flags) for host in hosts})
     variables = {
         "edge_van_canaries": canaries,
@@ -130,8 +135,18 @@ def deploy_fleet(
         "edge_van_max_failed_percent": options.max_failed_percent,
     }
     code, is_interrupted = 0, False
+    rollout = Rollout(
+        schema_version=ROLLOUT_SCHEMA_VERSION,
+        bundle=str(bundle.path.resolve()),
+        inventory=str(inventory.resolve()),
+        began=began.isoformat(timespec="seconds"),
+        seconds=0.0,
+        stopped=CUT,
+        rows=tuple(row_of(host, None, is_canary=host.name in canaries) for host in hosts),
+    )
+    write_rollout(folder, rollout)  # of a machine that loses its power, too, it is known which hosts are meant
     try:
-        with work.reporter.stage(f"Deploying to {len(hosts)} hosts", len(hosts)) as advance:
+        with work.reporter.stage(f"Deploying to {hosts_in_words(len(hosts))}", len(hosts)) as advance:
             code = run.playbook(ANSIBLE_DEPLOY, variables, advance)
     except (KeyboardInterrupt, SystemExit) as stop:
         is_interrupted = True
@@ -140,15 +155,9 @@ def deploy_fleet(
     finally:  # an interrupted one, too, says what it has changed
         said = run.answers()
         rows = tuple(row_of(host, said.get(host.name), is_canary=host.name in canaries) for host in hosts)
-        rollout = Rollout(
-            schema_version=ROLLOUT_SCHEMA_VERSION,
-            bundle=str(bundle.path.resolve()),
-            inventory=str(inventory.resolve()),
-            began=began.isoformat(timespec="seconds"),
-            seconds=(datetime.now(timezone.utc) - began).total_seconds(),
-            stopped=INTERRUPTED if is_interrupted else _stopped(rows, options),
-            rows=rows,
-        )
+        stopped = INTERRUPTED if is_interrupted else _stopped(rows, options)
+        seconds = (datetime.now(timezone.utc) - began).total_seconds()
+        rollout = replace(rollout, rows=rows, stopped=stopped, seconds=seconds)
         write_rollout(folder, rollout)
     if code and not said:
         raise DeviceError(f"Ansible failed before any host was tried: {_error_in(folder / LOG_NAME)}")
@@ -160,7 +169,12 @@ def deploy_fleet(
 def roll_back_fleet(folder: Path, rollout: Rollout, *, forks: int = 10, work: Work = UNWATCHED) -> Rollout:
     """Take the hosts that a rollout has changed back to the release of before, where its own is still active.
 
-    Those that had none before are left, and their rows say so."""
+    Those that had none before are left, and their rows say so. Of a rollout that was cut, by a power failure say, it is
+    read anew what each host said."""
+    if rollout.stopped == CUT:
+        if one_host.is_at_work(folder / HOSTS):
+            raise UsageError(f"the rollout of {folder} is at work: wait for its end, or end it")
+        rollout = _as_they_said(folder, rollout)
     changed = {row.host: row for row in rollout.rows if row.state == "active" and row.before}
     said: dict[str, dict[str, Any]] = {}
     if changed:
@@ -168,19 +182,29 @@ def roll_back_fleet(folder: Path, rollout: Rollout, *, forks: int = 10, work: Wo
         flags = {host: ["--from", str(row.release), "--json"] for host, row in changed.items()}
         run.write({h: ["device", "rollback", r.destination, *r.reach, *flags[h]] for h, r in changed.items()})
         try:
-            with work.reporter.stage(f"Rolling back {len(changed)} hosts", len(changed)) as advance:
+            with work.reporter.stage(f"Rolling back {hosts_in_words(len(changed))}", len(changed)) as advance:
                 run.playbook(ANSIBLE_ROLLBACK, {"edge_van_changed": list(changed)}, advance)
         finally:
             said = run.answers()
             rows = tuple(rolled_back(row, said.get(row.host)) if row.host in changed else row for row in rollout.rows)
             rollout = replace(rollout, rows=rows)
             write_rollout(folder, rollout)
-    left = tuple(
-        replace(row, error=NO_RELEASE) if row.state == "active" and not row.before else row for row in rollout.rows
+    rows = tuple(
+        replace(row, error=NO_RELEASE) if row.state == "active" and row.is_new and not row.before else row
+        for row in rollout.rows
     )
-    rollout = replace(rollout, rows=left)
+    rollout = replace(rollout, rows=rows)
     write_rollout(folder, rollout)
     return rollout
+
+
+def _as_they_said(folder: Path, rollout: Rollout) -> Rollout:
+    said = one_host.answers(folder / HOSTS)
+    rows = tuple(
+        row_of(FleetHost(row.host, row.destination, row.reach), said.get(row.host), is_canary=row.is_canary)
+        for row in rollout.rows
+    )
+    return replace(rollout, rows=rows, stopped=INTERRUPTED)
 
 
 def default_folder() -> Path:
@@ -213,7 +237,7 @@ class _Run:
         given.write_text(json.dumps(variables), encoding="utf-8")
         words = ["-i", str(self.inventory), "--forks", str(self.forks), "--extra-vars", f"@{given}", str(asset(name))]
         more = {one_host.FLEET: str(self.place)}
-        with raised_on_termination(), (self.folder / LOG_NAME).open("ab") as log:
+        with raised_on_termination(), one_host.at_work(self.place), (self.folder / LOG_NAME).open("ab") as log:
             process = ansible("ansible-playbook", words, more=more, stdout=log, stderr=log, start_new_session=True)
             done = threading.Event()
             listener = threading.Thread(target=self._listen, args=(done, heard), daemon=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_van.deployment.targets import load_target
 from edge_van.deployment.transport import LOCAL
 from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.text import single_line
@@ -49,7 +50,8 @@ def hosts_of(inventory: Path, common: Common | None = None, limit: str | None = 
     """Every host that ``limit``, a pattern of Ansible's, leaves.
 
     ``UsageError`` for an inventory that Ansible cannot read, one without hosts, a name that is a pattern or a group's,
-    a variable that is a template, and a host without a target; ``MissingRuntimeError`` without Ansible.
+    a variable that is a template or none of ours, a host without a target or with an unknown one, and two that are the
+    same place; ``MissingRuntimeError`` without Ansible.
     """
     common = common or Common()
     if not inventory.exists():
@@ -61,7 +63,7 @@ def hosts_of(inventory: Path, common: Common | None = None, limit: str | None = 
     try:
         groups = json.loads(out)
     except ValueError:
-        raise UsageError(f"Ansible cannot read the inventory {inventory}: {last_line(text)}") from None
+        raise UsageError(f"Ansible cannot read the inventory {inventory}: {_why_unread(text)}") from None
     names: list[str] = []
 
     def gather(name: str) -> None:
@@ -79,10 +81,22 @@ def hosts_of(inventory: Path, common: Common | None = None, limit: str | None = 
         if not _NAME.fullmatch(name) or name in groups:
             what = "a group's, too" if name in groups else "a pattern to Ansible"
             raise UsageError(f"the inventory {inventory} has a host {name!r}, whose name is {what}: give it another")
-    return tuple(_host(name, variables.get(name, {}), common, inventory) for name in names)
+    hosts = tuple(_host(name, variables.get(name, {}), common, inventory) for name in names)
+    places: dict[tuple[str, ...], str] = {}
+    for host in hosts:
+        load_target(host.reach[host.reach.index("--target") + 1])
+        root = host.reach[host.reach.index("--root") + 1] if "--root" in host.reach else ""
+        if (other := places.setdefault((host.destination, root), host.name)) != host.name:
+            raise UsageError(
+                f"the hosts {other} and {host.name} of {inventory} are the same place, {host.destination}: give each "
+                f"an edge_van_root or an address of its own"
+            )
+    return hosts
 
 
 def _host(name: str, given: dict[str, Any], common: Common, inventory: Path) -> FleetHost:
+    if unknown := sorted(key for key in given if key.startswith("edge_van_") and key not in _OURS):
+        raise UsageError(f"the host {name} of {inventory} has {unknown[0]}, which is none of {', '.join(_OURS)}")
     known = (*_OURS, "ansible_connection", "ansible_host", "ansible_user", "ansible_port")
     said = {key: str(given[key]) for key in known if given.get(key) not in (None, "")}
     for key, value in said.items():
@@ -93,14 +107,18 @@ def _host(name: str, given: dict[str, Any], common: Common, inventory: Path) -> 
         raise UsageError(f"the host {name} has no target: give --target, or edge_van_target in {inventory}")
     if target.endswith(".toml") and "edge_van_target" in said:
         target = str(inventory.parent / target)  # one of the inventory's own lies beside it
+    destination = said.get("edge_van_host") or _destination(name, said)
+    root = said.get("edge_van_root", common.root)
+    if root is not None and destination == LOCAL:  # whoever runs its command may do so from another folder
+        root = str(Path(root).expanduser().absolute())
     flags = {
         "--target": str(Path(target).resolve()) if target.endswith(".toml") else target,
-        "--root": said.get("edge_van_root", common.root),
+        "--root": root,
         "--ssh-config": None if common.ssh_config is None else str(Path(common.ssh_config).resolve()),
     }
     reach = tuple(word for flag, value in flags.items() if value is not None for word in (flag, value))
     runtime = said.get("edge_van_runtime_python", common.runtime_python)
-    return FleetHost(name, said.get("edge_van_host") or _destination(name, said), reach, runtime)
+    return FleetHost(name, destination, reach, runtime)
 
 
 def _destination(name: str, said: dict[str, str]) -> str:
@@ -137,6 +155,14 @@ def ansible(program: str, words: Sequence[str], *, more: dict[str, str] | None =
         return subprocess.Popen([str(path), *words], env=environment, stdin=subprocess.DEVNULL, **how)
     except OSError:
         raise MissingRuntimeError(MISSING) from None
+
+
+def _why_unread(text: str) -> str:
+    """Of what Ansible said: the first of its plugins that tried, and where in the file."""
+    why = re.search(r"Failed to parse inventory with '\w+' plugin: (.+)", text)
+    place = re.search(r"Origin: \S+?:(\d+):\d+", text)
+    said = last_line(text) if why is None else single_line(why[1], 300)
+    return said if place is None else f"{said} (line {place[1]})"
 
 
 def last_line(text: str) -> str:

@@ -24,7 +24,7 @@ def looked_at(device: Device, target: Target, work: Work) -> dict[str, Any]:
     with work.reporter.stage(f"Looking at {device.transport.where}"):
         probe: dict[str, Any] = device.ask("probe")
     if why := target.refusal(probe):
-        raise UsageError(f"{device.transport.where} is no {target.title}: {why}")
+        raise UsageError(f"{device.transport.where} does not fit the target {target.title}: {why}")
     return probe
 
 

@@ -2,17 +2,20 @@
 
 In: ``python -m edge_van.deployment.one_host HOST``, the environment's ``EDGE_VAN_FLEET``: a folder with ``plan.json``,
 the command of each host. Out: a JSON file there with what it said, its exit code as this one's. A fleet that is
-interrupted so still knows every host that was changed.
+interrupted so still knows every host that was changed; and where the rollout itself was killed, no further host is
+begun.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,25 @@ def write_plan(folder: Path, commands: Mapping[str, Sequence[str]]) -> None:
     """What ``main`` reads, and where it writes."""
     folder.mkdir(parents=True)
     (folder / PLAN_NAME).write_text(json.dumps(commands), encoding="utf-8")
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """While this process lives and is in here, hosts may be begun: the system lets go of a lock for the killed."""
+    with (folder / PLAN_NAME).open("rb") as plan:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(plan, fcntl.LOCK_EX)
+        yield
+
+
+def is_at_work(folder: Path) -> bool:
+    """True also where a file system has no locks."""
+    with (folder / PLAN_NAME).open("rb") as plan:
+        try:
+            fcntl.flock(plan, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
 
 
 def answer_path(folder: Path, host: str) -> Path:
@@ -53,6 +75,9 @@ def main(arguments: list[str]) -> int:
     [host] = arguments
     folder = Path(os.environ[FLEET])
     words = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))[host]
+    if not is_at_work(folder):
+        print("edge-van: error: the rollout that this host belongs to has ended", file=sys.stderr)
+        return 1
     record = answer_path(folder, host)
     record.with_suffix(".begun").touch()
     done = subprocess.run([sys.executable, "-m", "edge_van", *words], capture_output=True, check=False)

@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import GOLDEN, RELEASE_NAME, SIGNATURE_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
+from edge_van.deployment.look import looked_at
 from edge_van.deployment.releases import DeviceOptions, prune
 from edge_van.deployment.repository import METADATA, STABLE, TARGETS, require_channel
-from edge_van.deployment.rollout import Deployed, DeployOptions, deploy
+from edge_van.deployment.rollout import Deployed, DeployOptions, deploy, open_device
 from edge_van.deployment.targets import Target, load_target
-from edge_van.deployment.transport import LOCAL
+from edge_van.deployment.transport import LOCAL, transport_to
 from edge_van.errors import DeviceError, MissingRuntimeError, UsageError, VerificationError
 from edge_van.progress import UNWATCHED, Work
 from edge_van.storage.files import locked, replace_files
@@ -76,12 +77,12 @@ def pull(
     kind = target if isinstance(target, Target) else load_target(target)
     root = str(Path(options.deploy.root or kind.root).expanduser())
     home = Path(root) / "pull"
+    first = _first_root(home, options.root)
     with clear_errors(home):
         home.mkdir(parents=True, exist_ok=True)
     with clear_errors(home), locked(home) as alone:
         with work.reporter.stage("Looking for a new bundle"), _clear(repository):
-            updater = _updater(repository, home, options.root, alone=alone)
-            updater.refresh()
+            updater = _updated(repository, home, first, alone=alone)
             manifest = _known(updater, options.channel, MANIFEST_NAME)
             signed = _known(updater, options.channel, RELEASE_NAME)
         if manifest is None:
@@ -93,6 +94,8 @@ def pull(
         done = _done(home)
         if done == wanted:
             return Pulled(repository, options.channel, 0, None)
+        with open_device(transport_to(LOCAL), kind, root) as device:  # before anything is downloaded for another
+            looked_at(device, kind, work)
         folder = home / BUNDLES / digest[:16]
         _keep_only(home, (folder.name, done.split()[-1] if done else ""))  # what changed little is not fetched again
         with _clear(repository):
@@ -130,37 +133,63 @@ def _keep_only(home: Path, names: tuple[str, ...]) -> None:
                 shutil.rmtree(folder)
 
 
-def _updater(repository: str, home: Path, root: Path | None, *, alone: bool) -> Updater:
-    """TUF's client, from the root file that this device was given first."""
+def _first_root(home: Path, given: Path | None) -> bytes:
+    """The root file that this device was given first, now or before."""
+    from_before = home / TRUSTED
+    if given is None:
+        try:
+            return from_before.read_bytes()
+        except OSError:
+            raise UsageError(
+                "this device knows no root file yet: give the repository's first one with --root-file, once"
+            ) from None
     try:
+        content = given.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--root-file {given} cannot be read: {error.strerror}") from None
+    if from_before.exists() and from_before.read_bytes() != content:
+        raise UsageError(
+            f"this device follows another root file already, {from_before}: remove {home} to begin with {given}"
+        )
+    return content
+
+
+def _updated(repository: str, home: Path, first: bytes, *, alone: bool) -> Updater:
+    """TUF's client with the newest metadata. Only then is the first root file kept: a wrong one is forgotten."""
+    try:
+        from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+        from tuf.api.metadata import Metadata, Root
         from tuf.ngclient import Updater
     except ModuleNotFoundError:
         raise MissingRuntimeError("bundles are pulled by tuf: pip install 'edge-van[pull]'") from None
 
-    trusted = home / TRUSTED
-    if root is not None:
+    is_new = not (home / TRUSTED).exists()
+    if is_new:
         try:
-            content = root.read_bytes()
-        except OSError as error:
-            raise UsageError(f"--root-file {root} cannot be read: {error.strerror}") from None
-        if trusted.exists() and trusted.read_bytes() != content:
-            raise UsageError(
-                f"this device follows another root file already, {trusted}: remove {home} to begin with {root}"
-            )
-    elif not trusted.exists():
-        raise UsageError("this device knows no root file yet: give the repository's first one with --root-file, once")
-    else:
-        content = trusted.read_bytes()
+            Metadata[Root].from_bytes(first).verify_delegate(Root.type, Metadata[Root].from_bytes(first))
+        except (RepositoryError, ValueError):
+            raise UsageError("--root-file is no root file of TUF: give the repository's metadata/1.root.json") from None
     address = repository.rstrip("/")
-    updater = Updater(
-        metadata_dir=str(home / METADATA),
-        metadata_base_url=f"{address}/{METADATA}/",
-        target_base_url=f"{address}/{TARGETS}/",
-        bootstrap=content,
-    )
-    if root is not None:
+    try:
+        updater = Updater(
+            metadata_dir=str(home / METADATA),
+            metadata_base_url=f"{address}/{METADATA}/",
+            target_base_url=f"{address}/{TARGETS}/",
+            bootstrap=first,
+        )
+        updater.refresh()
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(home / METADATA, ignore_errors=True)
+            if isinstance(error, UnsignedMetadataError):
+                raise VerificationError(
+                    f"{repository} is not signed as it should be ({single_line(error)}): is --root-file this "
+                    f"repository's first?"
+                ) from error
+        raise
+    if is_new:
         with clear_errors(home):
-            replace_files(home, {TRUSTED: content}, alone=alone)
+            replace_files(home, {TRUSTED: first}, alone=alone)
     return updater
 
 
@@ -250,5 +279,12 @@ def _clear(repository: str) -> Iterator[None]:
         raise VerificationError(f"{repository} cannot be trusted ({single_line(error)}); {stays}") from error
     except (DownloadError, HTTPError) as error:
         raise MissingRuntimeError(
-            f"{repository} cannot be read ({single_line(error, 200)}): the next pull goes on; {stays}"
+            f"{repository} cannot be read ({_reason(error)}): the next pull goes on; {stays}"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The client wraps errors in ones that say nothing."""
+    while not str(error) and (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return single_line(error, 200) or type(error).__name__

@@ -26,6 +26,7 @@ from edge_van.deployment.signing import signed_parts
 from edge_van.errors import BundleError, UsageError
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import clear_errors, sync
+from edge_van.text import first_names
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata
@@ -74,8 +75,18 @@ class Repository:
                 f"{self.keys} has a key for {', '.join(taken)} already, of another repository or an init that was cut: "
                 f"give an empty folder for the keys"
             )
+        for what, path in (("the repository", self.folder), ("the keys", self.keys)):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path} is a file: give a folder for {what}")
+        if self.folder.is_dir() and (others := sorted(path.name for path in self.folder.iterdir())):
+            raise UsageError(
+                f"{self.folder} holds {first_names(others, 3)} already, which would be served to anybody: give an "
+                f"empty folder"
+            )
         root = Root(consistent_snapshot=True)
         signers = {}
+        with clear_errors(self.folder):
+            (self.folder / TARGETS).mkdir(parents=True)
         with clear_errors(self.keys):
             self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             for role in ROLES:
@@ -87,7 +98,6 @@ class Repository:
             content.version = 0
             files.append(_next(role, Metadata(content), [signers[role]]))
         with clear_errors(self.folder):
-            (self.folder / TARGETS).mkdir(parents=True, exist_ok=True)
             self.metadata.mkdir()
             replace_files(self.metadata, dict(files), alone=True)
         return self._file(ROOT)

@@ -75,13 +75,14 @@ class Deployed:
     target: str
     identity: str
     release: str
-    before: str | None  # the release that was active
+    before: str | None  # the release that was active, where that is another
     choice: EngineChoice
     rows: tuple[CandidateRow, ...]
     sent_bytes: int
     device: dict[str, Any]
     conditions: dict[str, Any]  # temperatures before, rails and temperatures while it was timed
     warnings: tuple[str, ...] = ()
+    is_new: bool = True  # False where this very release was active already
 
 
 def deploy(
@@ -145,6 +146,7 @@ def deploy(
             device=probe,
             conditions=conditions,
             warnings=warnings,
+            is_new=before is None or before[0] != release,
         )
 
 

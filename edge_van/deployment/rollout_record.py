@@ -38,6 +38,7 @@ class HostRow:
     error: str = ""
     destination: str = ""
     reach: tuple[str, ...] = ()  # flags of edge-van device for it
+    is_new: bool = True  # False where this very release was active already: there is nothing to take back
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def row_of(host: FleetHost, answer: dict[str, Any] | None, *, is_canary: bool) -
             median_ms=timed["median_ms"],
             drop_points=timed["drop_points"],
             exit_code=0,
+            is_new=bool(done["is_new"]),
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         return replace(row, state="failed", exit_code=0, error=f"what it said cannot be read: {single_line(error)}")
@@ -108,6 +110,7 @@ def rolled_back(row: HostRow, answer: dict[str, Any] | None) -> HostRow:
         return replace(row, error="not rolled back: Ansible did not come to it")
     try:
         if not answer["code"]:
+            row = replace(row, candidate=None, median_ms=None, drop_points=None)  # they were the other release's
             return replace(
                 row, state="rolled back", release=json.loads(answer["out"])["name"], before=row.release, error=""
             )
@@ -119,6 +122,11 @@ def rolled_back(row: HostRow, answer: dict[str, Any] | None) -> HostRow:
 def _why(answer: dict[str, Any]) -> str:
     lines = [line.strip() for line in answer["err"].splitlines() if line.strip()]
     return single_line(lines[-1].removeprefix("edge-van: error: ") if lines else f"exit code {answer['code']}")
+
+
+def hosts_in_words(count: int) -> str:
+    """ "1 host", "2 hosts"."""
+    return f"{count} {'host' if count == 1 else 'hosts'}"
 
 
 def write_rollout(folder: Path, rollout: Rollout) -> None:

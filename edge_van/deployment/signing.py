@@ -26,6 +26,7 @@ from edge_van.errors import BundleError, MissingRuntimeError, UsageError
 from edge_van.storage.files import locked, replace_files
 from edge_van.storage.folders import clear_errors
 from edge_van.storage.json_format import JSONFormat, encode
+from edge_van.text import single_line
 
 NAMESPACE, LIST_NAMESPACE = "edge-van", "edge-van-keys"
 """Of the signatures of bundles and of lists of keys: one that was made for something else does not count."""
@@ -107,8 +108,9 @@ def signature_of(text: bytes, key: str | Path, namespace: str = NAMESPACE) -> by
                 f"bundles are signed by ssh-keygen, which does not run here ({error.strerror}): install openssh-client"
             ) from None
         if done.returncode != 0:
-            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-            raise UsageError(f"{key} does not sign ({lines[-1]}): give a private key, as ssh-keygen -t ed25519 makes")
+            lines = [line.strip(" @") for line in done.stderr.decode("utf-8", "replace").splitlines()]
+            said = single_line("; ".join(line for line in lines if line) or "it said nothing", 300)
+            raise UsageError(f"{key} does not sign ({said}): give a private key, as ssh-keygen -t ed25519 makes")
         return file.with_name("text.sig").read_bytes()
 
 

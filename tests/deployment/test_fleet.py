@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
 from edge_van.deployment.fleet import (
     CANARY,
+    CUT,
     INTERRUPTED,
     NO_RELEASE,
     TOO_MANY,
@@ -226,6 +228,25 @@ def test_back_on_request(fleet: Fleet, device_bundle: Bundle, second: Bundle) ->
     assert read_rollout(fleet.folder / "second") == back
 
 
+def test_what_was_active_already_is_no_change(fleet: Fleet, device_bundle: Bundle) -> None:
+    """Nor an error: there is nothing to take back."""
+    fleet.vars = {"host0": fleet.vars["host0"]}
+    assert [row.is_new for row in fleet.run(device_bundle).rows] == [True]
+    again = fleet.run(device_bundle, "again")
+    assert [row.is_new for row in again.rows] == [False]
+    assert roll_back_fleet(fleet.folder / "again", again).rows == again.rows
+
+
+def test_a_root_of_this_machine_is_of_this_folder(
+    fleet: Fleet, device_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of ``edge-van deploy BUNDLE local``, though Ansible works in another folder."""
+    monkeypatch.chdir(tmp_path)
+    fleet.vars = {"host0": {"ansible_connection": "local", "edge_van_root": "here/devices"}}
+    assert fleet.run(device_bundle).is_whole
+    assert (tmp_path / "here" / "devices" / "current").exists()
+
+
 def test_through_ssh(fleet: Fleet, device_bundle: Bundle, tmp_path: Path) -> None:
     """By the client's own configuration, host names and all."""
     with ssh_server(tmp_path / "sshd") as server:
@@ -248,7 +269,13 @@ def test_what_is_no_fleet(fleet: Fleet, device_bundle: Bundle, tmp_path: Path) -
     with pytest.raises(UsageError, match="has no host"):
         hosts_of(fleet.inventory(), common, "nobody")
     assert [host.name for host in hosts_of(fleet.inventory(), common, "host2,host5")] == ["host2", "host5"]
-    for wrong in ({"batches": ("0",)}, {"batches": ("x",)}, {"canaries": 0}, {"max_failed_percent": 101.0}):
+    for wrong in (
+        {"batches": ("0",)},
+        {"batches": ("x",)},
+        {"batches": ("150%",)},
+        {"canaries": 0},
+        {"max_failed_percent": 101.0},
+    ):
         with pytest.raises(UsageError, match="got"):
             FleetOptions(**wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="give another"):
@@ -289,6 +316,41 @@ def test_the_command_line(fleet: Fleet, device_bundle: Bundle) -> None:
     )
     assert alone.returncode == 2
     assert "--roll-back is of a fleet" in alone.stderr
+
+
+def test_a_rollout_that_is_killed_begins_no_other_host(fleet: Fleet, device_bundle: Bundle, second: Bundle) -> None:
+    """And what was changed can be taken back: by the power supply nobody is asked."""
+    fleet.vars = {f"host{n}": fleet.vars[f"host{n}"] for n in range(4)}
+    fleet.run(device_bundle)
+    before = fleet.active()
+    place = fleet.folder / "second"
+    command = [sys.executable, "-m", "edge_van", "deploy", str(second.path), "--forks", "1", "--batches", "1"]
+    command += ["--inventory", str(fleet.inventory()), "--target", str(fleet.folder / "target.toml")]
+    process = subprocess.Popen([*command, "--rollout", str(place)], stderr=subprocess.DEVNULL)
+    canary = answer_path(place / "hosts", "host0")
+    wait_for(canary.exists)
+    with pytest.raises(UsageError, match="is at work: wait for its end"):
+        roll_back_fleet(place, read_rollout(place))
+    process.kill()
+    process.wait()
+    begun = {path.stem for path in (place / "hosts").glob("*.begun")}
+    wait_for(lambda: all((place / "hosts" / f"{name}.json").exists() for name in begun))  # that one goes on
+    wait_for(lambda: "PLAY RECAP" in (place / LOG_NAME).read_text())  # of Ansible, which nobody ended
+    assert "the rollout that this host belongs to has ended" in (place / LOG_NAME).read_text()
+    assert {path.stem for path in (place / "hosts").glob("*.begun")} == begun
+    found = read_rollout(place)
+    assert found.stopped == CUT
+    back = roll_back_fleet(place, found)
+    assert back.stopped == INTERRUPTED
+    assert {row.state for row in back.rows} == {"rolled back", "not tried"}
+    assert fleet.active() == before
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -369,6 +431,9 @@ all:
         ({"a": {"ansible_host": "::1", "ansible_port": 22, "edge_van_target": "cpu-arm"}}, "give it a Host in"),
         ({"a": {"edge_van_root": "{{ lookup('pipe', 'touch owned') }}"}}, "is a template"),
         ({"a": {"edge_van_target": ""}}, "has no target"),
+        ({"a": {"edge_van_target": "cpu-x87"}}, "cpu-x87.*cpu-x86"),
+        ({"a": {"edge_van_target": "cpu-x86", "edge_van_rot": "/r"}}, "edge_van_rot, which is none of edge_van_target"),
+        ({name: {"edge_van_target": "cpu-x86", "edge_van_host": "me@orin"} for name in "ab"}, "a and b .*same place"),
     ],
 )
 def test_hosts_that_are_refused(tmp_path: Path, hosts: dict[str, Any], words: str) -> None:

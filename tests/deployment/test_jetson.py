@@ -147,5 +147,5 @@ def test_a_jetpack_that_is_too_old(
     jetson_bundle: Bundle, server: SSHServer, graph_files: dict[str, Path], tmp_path: Path
 ) -> None:
     stand_in = jetson(tmp_path / "jetson", JETPACKS[0], graph_files, TIMES)
-    with pytest.raises(UsageError, match=r"is no Jetson Orin Nano: it has L4T 35\.3\.1"):
+    with pytest.raises(UsageError, match=r"does not fit the target Jetson Orin Nano: it has L4T 35\.3\.1"):
         run(jetson_bundle, server, target_of(stand_in), tmp_path / "root")

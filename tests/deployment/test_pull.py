@@ -302,6 +302,15 @@ def test_what_is_no_repository(tmp_path: Path, fleet: Fleet) -> None:
     cut_init.metadata.mkdir(parents=True)
     with pytest.raises(UsageError, match=r"without timestamp\.json, of an init that was cut: remove it"):
         cut_init.create()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "photo.jpg").touch()
+    with pytest.raises(UsageError, match=r"holds photo\.jpg already, which would be served"):
+        Repository(tmp_path / "full", tmp_path / "fresh").create()
+    with pytest.raises(UsageError, match="is a file: give a folder for the keys"):
+        Repository(tmp_path / "new", tmp_path / "full" / "photo.jpg").create()
+    with pytest.raises(UsageError, match="is a file: give a folder for the repository"):
+        Repository(tmp_path / "full" / "photo.jpg", tmp_path / "fresh").create()
+    assert not (tmp_path / "fresh").exists(), "no key of a repository that there is not"
     with pytest.raises(UsageError, match="is no repository"):
         Repository(tmp_path / "none", tmp_path / "keys").refresh()
     with pytest.raises(UsageError, match="is no channel"):
@@ -312,6 +321,30 @@ def test_what_is_no_repository(tmp_path: Path, fleet: Fleet) -> None:
     deploy = DeployOptions(root=str(tmp_path / "new"))
     with pytest.raises(UsageError, match="knows no root file yet"):
         pull(fleet.server.address, TARGET, options=PullOptions(deploy=deploy))
+    (tmp_path / "wrong.json").write_text("{}")
+    with pytest.raises(UsageError, match="is no root file of TUF"):
+        pull(fleet.server.address, TARGET, options=PullOptions(root=tmp_path / "wrong.json", deploy=deploy))
+    assert not (tmp_path / "new" / "pull" / TRUSTED).exists()
+    with pytest.raises(MissingRuntimeError, match=r"cannot be read \(.+\)"):
+        pull("http://127.0.0.1:9", TARGET, options=PullOptions(root=fleet.first_root, deploy=deploy))
+
+
+def test_a_wrong_root_file_is_forgotten(fleet: Fleet, bundles: Callable[[str], Bundle], tmp_path: Path) -> None:
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    other = Repository(tmp_path / "other", tmp_path / "other keys")
+    right, fleet.first_root = fleet.first_root, other.create()
+    with pytest.raises(VerificationError, match="is --root-file this repository's first"):
+        fleet.pull()
+    fleet.first_root = right
+    assert fleet.pull().deployed is not None
+
+
+def test_nothing_is_downloaded_for_another_device(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
+    fleet.repository.add(bundles("2026-01-01T00:00:00+00:00"))
+    options = PullOptions(root=fleet.first_root, deploy=DeployOptions(root=str(fleet.homes / "device")))
+    with pytest.raises(UsageError, match=r"does not fit the target .*: it is x86_64"):
+        pull(fleet.server.address, replace(TARGET, architecture="aarch64"), options=options)
+    assert not [path for path in fleet.server.asked if path.startswith("/targets/")]
 
 
 def test_another_way_to_deploy_the_same(fleet: Fleet, bundles: Callable[[str], Bundle]) -> None:
