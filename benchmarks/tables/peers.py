@@ -28,8 +28,7 @@ def peers(results: Results) -> list[str]:
         heads = [f"ms at {t['latency_size_px']} px | against FP32" for t in timed]
         lines += [
             *(() if lines else ("## Peers", "", *_summary(results))),
-            f"{network[0].upper()}{network[1:]} through other tools, as their documentation shows it. {images} "
-            + _timing(result),
+            f"{_begun(network)} through other tools, as their documentation shows it. {images} " + _timing(result),
             "",
             f"| {' | '.join(('model', 'top-1 %', 'drop in points (95 % interval)', 'logit SQNR dB', *heads))} |",
             f"|---|---|---|---|{'---|---|' * len(timed)}",
@@ -43,6 +42,11 @@ def peers(results: Results) -> list[str]:
         lines += [f"| {u['name']}: {u['reason']} |{' - |' * (3 + 2 * len(timed))}" for u in result["unavailable"]]
         lines += ["", source(result), ""]
     return lines[:-1]
+
+
+def _begun(network: str) -> str:
+    """As a sentence begins: a file's name stays as it is."""
+    return f"`{network}`" if "." in network else f"{network[0].upper()}{network[1:]}"
 
 
 SUMMARISED = {

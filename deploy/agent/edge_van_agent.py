@@ -12,6 +12,7 @@ Everything the agent keeps lies under one folder:
     deployments/ID/.work/    a folder a candidate: logs, and what its builds, checks and timings leave
     releases/N-ID-CANDIDATE  a link to a candidate's folder
     before.json              which release was active before each
+    newest.json              the highest release of a signed bundle that ever was active
     allowed_signers          whose signatures count, where only signed bundles do; /etc/edge-van has it before this one
     current                  a link to the release that is active
     timing.cache, lock
@@ -48,7 +49,7 @@ WATCH_S = 0.5
 RESERVED = ("engine", "engine.json")  # what the agent itself puts beside a bundle's files
 LEAST_SAMPLES = 10
 TRTEXEC = Path("/usr/src/tensorrt/bin/trtexec")
-SIGNERS, SIGNED, MANIFEST = "allowed_signers", "signed.json", "manifest.json"
+SIGNERS, SIGNED, MANIFEST, NEWEST = "allowed_signers", "signed.json", "manifest.json", "newest.json"
 TRUST = Path("/etc/edge-van") / SIGNERS  # of the whole device, which its root alone changes
 PRINCIPAL = NAMESPACE = "edge-van"
 LIST_NAMESPACE = "edge-van-keys"  # of lists of keys: a release's signature is none of a list's
@@ -329,7 +330,7 @@ class Store:
         part = self._part(digest)
         with part.open("ab") as file:
             while file.tell() < size:
-                data = source.read(min(CHUNK, size - file.tell()))
+                data = heard(source.read1, min(CHUNK, size - file.tell()))
                 if not data:
                     raise RefusedError("cut", f"{file.tell()} of {size} bytes arrived")
                 file.write(data)
@@ -462,20 +463,33 @@ class Store:
         return set(part) == set(manifest) and all(part[key] == manifest[key] for key in same)
 
     def require_no_older(self, signed):
-        """``RefusedError`` for a release under the active one: an old bundle that was once signed stays signed."""
-        active = self.active()
-        if self.signers() is None or not active:
+        """``RefusedError`` for a release under the highest that ever was active: an old bundle that was once signed
+        stays signed. Whichever keys are trusted by now, and also after a rollback."""
+        if self.signers() is None:
             return
-        there = read_json(self.deployments / active[1] / SIGNED)
+        number, new = self._newest(), json.loads(signed["release"])["release"]
+        if number is not None and new < number:
+            raise RefusedError(
+                "older", f"it is release {new}, and {number} was active: to go back, roll back; or sign it as a new one"
+            )
+
+    def _newest(self):
+        """None where no signed release was active, as far as is known."""
+        place, active = self.root / NEWEST, self.active()
+        if is_there(place):
+            number = read_json(place).get("release")
+            if type(number) is not int:
+                raise RefusedError(
+                    "damaged",
+                    f"{place} cannot be read, which has the newest release: remove it if this is no older one",
+                )
+            return number
+        there = read_json(self.deployments / active[1] / SIGNED) if active else {}
         try:
             self.require_signature(str(there.get("release", "")), there.get("signature"), "the active release")
         except RefusedError:  # from before this key was trusted: its number is nobody's word
-            return
-        number, new = json.loads(there["release"])["release"], json.loads(signed["release"])["release"]
-        if new < number:
-            raise RefusedError(
-                "older", f"it is release {new}, and {number} is active: to go back, roll back; or sign it as a new one"
-            )
+            return None
+        return json.loads(there["release"])["release"]
 
     def install(self, identity, request, signed=None):
         """The deployment's folder, made of blobs. One that is there keeps what was found out about it, but for a
@@ -601,6 +615,8 @@ class Store:
         signed = read_json(folder.parent / SIGNED)
         self.require_signed(signed, identity, deployment.request, "the bundle")
         self.require_no_older(signed)
+        if self.signers() is not None:
+            write_json(self.root / NEWEST, {"release": json.loads(signed["release"])["release"]})
         history, active = self.history(), self.active()
         if active and active[1:] == (identity, candidate):
             return active[0]
@@ -1239,10 +1255,29 @@ def serve(store, paths):
     with store.alone():
         SERVING.set()
         say("ready", agent=VERSION)
-        while select.select([0], [], [], IDLE_S)[0]:  # a host asks and waits: nothing of it is in the buffer now
-            line = source.readline()
+        while True:
+            try:
+                line = heard(source.readline)
+            except RefusedError:  # nobody is there to be told
+                return
             if not line or not answered(store, paths, json.loads(line.decode("utf-8")), source):
                 return
+
+
+def heard(read, *given):
+    """What ``read`` has; ``RefusedError`` where the host says nothing for long. (A buffer may hold words that no
+    ``select`` sees.)"""
+
+    def late(*_):
+        raise RefusedError("cut", f"the host said nothing for {IDLE_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, IDLE_S)
+    try:
+        return read(*given)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def resolved(value):

@@ -58,7 +58,7 @@ def pull(address: str, target: str, channel: str, root_file: Path | None, as_jso
 def fleet_rollback(folder: Path, forks: int, as_json: bool) -> None:
     """Take the hosts that a rollout has changed back to the release of before."""
     from edge_van.deployment.fleet import roll_back_fleet
-    from edge_van.deployment.rollout_record import read_rollout
+    from edge_van.deployment.rollout_record import NOT_BACK, read_rollout
 
     done = roll_back_fleet(folder, read_rollout(folder), forks=forks, work=Work(Terminal()))
     if as_json:
@@ -67,7 +67,7 @@ def fleet_rollback(folder: Path, forks: int, as_json: bool) -> None:
         from edge_van.cli.tables_fleet import show_rollout
 
         show_rollout(done, folder)
-    if left := [row.host for row in done.rows if row.error.startswith("not rolled back")]:
+    if left := [row.host for row in done.rows if row.error.startswith(NOT_BACK)]:
         were = "host was" if len(left) == 1 else "hosts were"
         raise DeviceError(f"{len(left)} {were} not rolled back, the first is {one_line(left[0])}: {folder} says why")
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 _START = """
-import hashlib, os, runpy, sys
+import sys
+sys.path[:] = [place for place in sys.path if place]  # nothing of the folder that this happens to run in
+import hashlib, os, runpy
 root, digest, size = sys.argv[1:4]
 root = os.path.expanduser(root)
 data = sys.stdin.buffer.read(int(size))

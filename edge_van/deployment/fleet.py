@@ -8,24 +8,21 @@ single device gets, from this machine.
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge_van.assets import ANSIBLE_DEPLOY, ANSIBLE_ROLLBACK, asset
+from edge_van.assets import ANSIBLE_DEPLOY, ANSIBLE_ROLLBACK
 from edge_van.bundle.bundle import Bundle, as_bundle, verify
 from edge_van.deployment import one_host
-from edge_van.deployment.inventory import Common, FleetHost, ansible, hosts_of, last_line
+from edge_van.deployment.inventory import Common, FleetHost, hosts_of, last_line
+from edge_van.deployment.playbook import PlaybookRun
 from edge_van.deployment.rollout_record import (
     LOG_NAME,
+    NOT_BACK,
+    NOT_KNOWN,
     ROLLOUT_SCHEMA_VERSION,
     HostRow,
     Rollout,
@@ -36,9 +33,7 @@ from edge_van.deployment.rollout_record import (
 )
 from edge_van.errors import BundleError, DeviceError, UsageError
 from edge_van.progress import UNWATCHED, Work
-from edge_van.storage.folders import raised_on_termination
 
-LOOK_S, END_S = 0.5, 30
 HOSTS = "hosts"
 """The folder of what each host is to do and has said, in the rollout's."""
 CANARY = "a canary failed"
@@ -46,7 +41,7 @@ TOO_MANY = "too many of a batch failed"
 BROKEN = "Ansible ended early, its log says why"
 INTERRUPTED = "it was interrupted, and hosts that were at work then are not known"
 CUT = "it has not ended, or was cut"
-NO_RELEASE = "not rolled back: there is no release of before"
+NO_RELEASE = f"{NOT_BACK}there is no release of before"
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class FleetOptions:
         for number in range(len(left)):
             size = self.batches[min(number, len(self.batches) - 1)]
             share = size.removesuffix("%")
-            count = int(share) if share == size else max(int(len(rest) * int(share) / 100), 1)
+            count = int(share) if share == size else max(int(int(share) / 100.0 * len(rest)), 1)
             made.append(left[:count])
             left = left[count:]
             if not left:
@@ -126,7 +121,7 @@ def deploy_fleet(
         raise UsageError(f"the rollout's folder {folder} cannot be made ({error.strerror}): give another") from None
     names = [host.name for host in hosts]
     canaries, rest = names[: options.canaries], names[options.canaries :]
-    run = _Run(inventory, folder, HOSTS, options.forks)
+    run = PlaybookRun(inventory, folder, HOSTS, options.forks)
     run.write({host.name: _deploy_words(bundle, host, options.flags) for host in hosts})
     variables = {
         "edge_van_canaries": canaries,
@@ -178,7 +173,9 @@ def roll_back_fleet(folder: Path, rollout: Rollout, *, forks: int = 10, work: Wo
     changed = {row.host: row for row in rollout.rows if row.state == "active" and row.before}
     said: dict[str, dict[str, Any]] = {}
     if changed:
-        run = _Run(Path(rollout.inventory), folder, f"rollback-{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}", forks)
+        run = PlaybookRun(
+            Path(rollout.inventory), folder, f"rollback-{datetime.now(timezone.utc):%Y%m%d-%H%M%S-%f}", forks
+        )
         flags = {host: ["--from", str(row.release), "--json"] for host, row in changed.items()}
         run.write({h: ["device", "rollback", r.destination, *r.reach, *flags[h]] for h, r in changed.items()})
         try:
@@ -189,13 +186,18 @@ def roll_back_fleet(folder: Path, rollout: Rollout, *, forks: int = 10, work: Wo
             rows = tuple(rolled_back(row, said.get(row.host)) if row.host in changed else row for row in rollout.rows)
             rollout = replace(rollout, rows=rows)
             write_rollout(folder, rollout)
-    rows = tuple(
-        replace(row, error=NO_RELEASE) if row.state == "active" and row.is_new and not row.before else row
-        for row in rollout.rows
-    )
-    rollout = replace(rollout, rows=rows)
+    rollout = replace(rollout, rows=tuple(map(_left, rollout.rows)))
     write_rollout(folder, rollout)
     return rollout
+
+
+def _left(row: HostRow) -> HostRow:
+    """Where there is nothing to go back to, its row says so."""
+    if row.state == "active" and row.is_new and not row.before:
+        return replace(row, error=NO_RELEASE)
+    if row.state == NOT_KNOWN and not row.error.startswith(NOT_BACK):
+        return replace(row, error=f"{NOT_BACK}{row.error}")
+    return row
 
 
 def _as_they_said(folder: Path, rollout: Rollout) -> Rollout:
@@ -212,67 +214,6 @@ def default_folder() -> Path:
     return Path(f"rollout-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}")
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One playbook on one inventory; what the hosts are to do and what they say lies in ``folder / name``."""
-
-    inventory: Path
-    folder: Path
-    name: str
-    forks: int
-
-    @property
-    def place(self) -> Path:
-        return (self.folder / self.name).resolve()
-
-    def write(self, commands: Mapping[str, Sequence[str]]) -> None:
-        one_host.write_plan(self.place, commands)
-
-    def answers(self) -> dict[str, dict[str, Any]]:
-        return one_host.answers(self.place)
-
-    def playbook(self, name: str, variables: Mapping[str, Any], heard: Callable[[int], None]) -> int:
-        """Ansible's exit code; ``heard`` is told of each host that is done. It ends with this process."""
-        given = self.place / "variables.yml"
-        given.write_text(json.dumps(variables), encoding="utf-8")
-        words = ["-i", str(self.inventory), "--forks", str(self.forks), "--extra-vars", f"@{given}", str(asset(name))]
-        more = {one_host.FLEET: str(self.place)}
-        with raised_on_termination(), one_host.at_work(self.place), (self.folder / LOG_NAME).open("ab") as log:
-            process = ansible("ansible-playbook", words, more=more, stdout=log, stderr=log, start_new_session=True)
-            done = threading.Event()
-            listener = threading.Thread(target=self._listen, args=(done, heard), daemon=True)
-            listener.start()
-            try:
-                return int(process.wait())
-            except BaseException:
-                _end(process)
-                raise
-            finally:
-                done.set()
-                listener.join()
-
-    def _listen(self, done: threading.Event, heard: Callable[[int], None]) -> None:
-        known = 0
-        while True:
-            is_last = done.wait(LOOK_S)
-            now = len(list(self.place.glob("[0-9a-f]*.json")))
-            if now > known:
-                heard(now - known)
-                known = now
-            if is_last:
-                return
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ansible and all that it runs: as Ctrl-C on a terminal does, and by force where that takes long."""
-    for number, seconds in ((signal.SIGINT, END_S), (signal.SIGKILL, None)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            return
-
-
 def _deploy_words(bundle: Bundle, host: FleetHost, flags: Sequence[str]) -> list[str]:
     runtime = [] if host.runtime_python is None else ["--runtime-python", host.runtime_python]
     return ["deploy", str(bundle.path.resolve()), host.destination, *host.reach, *runtime, *flags, "--json"]
@@ -280,9 +221,9 @@ def _deploy_words(bundle: Bundle, host: FleetHost, flags: Sequence[str]) -> list
 
 def _stopped(rows: Sequence[HostRow], options: FleetOptions) -> str:
     """Why the rollout stopped, also where no host was left; "" where it did not."""
-    if any(row.is_canary and row.state == "failed" for row in rows):
+    if any(row.is_canary and row.state in ("failed", NOT_KNOWN) for row in rows):
         return CANARY
-    failed = {row.host for row in rows if row.state == "failed"}
+    failed = {row.host for row in rows if row.state in ("failed", NOT_KNOWN)}
     for batch in options.split([row.host for row in rows if not row.is_canary]):
         share = 100.0 * len(failed.intersection(batch)) / len(batch)
         if share > options.max_failed_percent or share == 100:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from edge_van.errors import MissingRuntimeError, UsageError
 from edge_van.text import single_line
 
 MISSING = "a fleet is deployed to by ansible-core: pip install 'edge-van[fleet]'"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]*")
-"""Of a host; Ansible takes other letters for a pattern of several hosts, or for a template."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+"""Of a host, where it is no IPv6 address; Ansible takes others for a pattern of several hosts, or for a template."""
 _OURS = ("edge_van_target", "edge_van_root", "edge_van_runtime_python", "edge_van_host")
 
 
@@ -78,7 +79,7 @@ def hosts_of(inventory: Path, common: Common | None = None, limit: str | None = 
         raise UsageError(f"the inventory {inventory} has no host{limited}: {last_line(text) or 'add some'}")
     variables = groups.get("_meta", {}).get("hostvars", {})
     for name in names:
-        if not _NAME.fullmatch(name) or name in groups:
+        if not (_NAME.fullmatch(name) or is_ipv6(name)) or name in groups:
             what = "a group's, too" if name in groups else "a pattern to Ansible"
             raise UsageError(f"the inventory {inventory} has a host {name!r}, whose name is {what}: give it another")
     hosts = tuple(_host(name, variables.get(name, {}), common, inventory) for name in names)
@@ -137,6 +138,14 @@ def _destination(name: str, said: dict[str, str]) -> str:
             )
         return address if user is None else f"{user}@{address}"
     return f"ssh://{'' if user is None else f'{user}@'}{address}{'' if port is None else f':{port}'}"
+
+
+def is_ipv6(name: str) -> bool:
+    """An address as it is written, without a scope or a port."""
+    try:
+        return ip_address(name).version == 6 and "%" not in name
+    except ValueError:
+        return False
 
 
 def ansible(program: str, words: Sequence[str], *, more: dict[str, str] | None = None, **how: Any) -> Any:

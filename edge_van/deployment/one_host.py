@@ -21,12 +21,14 @@ from typing import Any
 
 FLEET = "EDGE_VAN_FLEET"
 PLAN_NAME = "plan.json"
+HELD_NAME = "at-work"
 
 
 def write_plan(folder: Path, commands: Mapping[str, Sequence[str]]) -> None:
     """What ``main`` reads, and where it writes."""
     folder.mkdir(parents=True)
     (folder / PLAN_NAME).write_text(json.dumps(commands), encoding="utf-8")
+    (folder / HELD_NAME).touch()
 
 
 @contextmanager
@@ -39,12 +41,19 @@ def at_work(folder: Path) -> Iterator[None]:
 
 
 def is_at_work(folder: Path) -> bool:
-    """True also where a file system has no locks."""
-    with (folder / PLAN_NAME).open("rb") as plan:
+    """Whether hosts may be begun, or one is at work; False where a file system has no locks."""
+    return _is_held(folder / PLAN_NAME, others=False) or _is_held(folder / HELD_NAME, others=False)
+
+
+def _is_held(path: Path, *, others: bool) -> bool:
+    """By another process; ``others`` is the answer of a file system without locks."""
+    with path.open("rb") as file:
         try:
-            fcntl.flock(plan, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        except OSError:
+            return others
         return False
 
 
@@ -75,7 +84,10 @@ def main(arguments: list[str]) -> int:
     [host] = arguments
     folder = Path(os.environ[FLEET])
     words = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))[host]
-    if not is_at_work(folder):
+    held = (folder / HELD_NAME).open("rb")  # until this process ends, whoever ends it
+    with suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_SH)
+    if not _is_held(folder / PLAN_NAME, others=True):
         print("edge-van: error: the rollout that this host belongs to has ended", file=sys.stderr)
         return 1
     record = answer_path(folder, host)

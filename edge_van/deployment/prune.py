@@ -16,7 +16,8 @@ from edge_van.storage.files import locked
 from edge_van.storage.folders import clear_errors
 
 _VERSIONED = re.compile(r"([1-9][0-9]*)\.(targets|snapshot)\.json")
-_TARGET = re.compile(r"[0-9a-f]{64}\.(.+)", re.DOTALL)
+_TARGET = re.compile(r"[0-9a-f]{64}\..+|\.[0-9a-f]{64}\..+\.part", re.DOTALL)
+"""A file, or what a command that was killed had of it."""
 
 
 def prune(folder: Path, kept_for: timedelta) -> tuple[int, int]:

@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 from edge_van.bundle.bundle import open_bundle
 from edge_van.bundle.layout import GOLDEN, RELEASE_NAME, SIGNATURE_NAME
 from edge_van.bundle.manifest import MANIFEST_NAME
+from edge_van.deployment.connection import open_device
 from edge_van.deployment.look import looked_at
 from edge_van.deployment.releases import DeviceOptions, prune
 from edge_van.deployment.repository import METADATA, STABLE, TARGETS, require_channel
-from edge_van.deployment.rollout import Deployed, DeployOptions, deploy, open_device
+from edge_van.deployment.rollout import Deployed, DeployOptions, deploy
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import LOCAL, transport_to
 from edge_van.errors import DeviceError, MissingRuntimeError, UsageError, VerificationError
@@ -214,7 +215,7 @@ def _download(updater: Updater, channel: str, folder: Path, target: Target, work
 
 def _fetched(updater: Updater, channel: str, folder: Path, names: tuple[str, ...] | list[str]) -> Iterator[int]:
     """Bytes that each of the files took; 0 for one that was there."""
-    from tuf.api.exceptions import LengthOrHashMismatchError
+    from tuf.api.exceptions import DownloadLengthMismatchError, LengthOrHashMismatchError
 
     for name in names:
         info = _known(updater, channel, name)
@@ -233,7 +234,7 @@ def _fetched(updater: Updater, channel: str, folder: Path, names: tuple[str, ...
                 continue
             try:
                 updater.download_target(info, str(place))
-            except LengthOrHashMismatchError as error:
+            except (LengthOrHashMismatchError, DownloadLengthMismatchError) as error:
                 raise LengthOrHashMismatchError(f"{channel}/{name}: {error}") from error
         yield info.length
 
@@ -250,6 +251,7 @@ def _clear(repository: str) -> Iterator[None]:
         from tuf.api.exceptions import (
             BadVersionNumberError,
             DownloadError,
+            DownloadLengthMismatchError,
             ExpiredMetadataError,
             LengthOrHashMismatchError,
             RepositoryError,
@@ -273,7 +275,7 @@ def _clear(repository: str) -> Iterator[None]:
         raise VerificationError(
             f"{repository} is not signed as it should be ({single_line(error)}); {stays}"
         ) from error
-    except LengthOrHashMismatchError as error:
+    except (LengthOrHashMismatchError, DownloadLengthMismatchError) as error:
         raise VerificationError(f"a file of {repository} was altered ({single_line(error)}); {stays}") from error
     except RepositoryError as error:
         raise VerificationError(f"{repository} cannot be trusted ({single_line(error)}); {stays}") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_van.deployment.rollout import open_device
+from edge_van.deployment.connection import open_device
 from edge_van.deployment.signing import LIST_NAMESPACE, allowed_signers, signature_of
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import transport_to

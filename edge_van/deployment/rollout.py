@@ -5,8 +5,6 @@ In: a bundle, a host, a target. Out: a ``Deployed``. What is on the device and w
 
 from __future__ import annotations
 
-import re
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +16,14 @@ from edge_van.bundle.golden import read_golden
 from edge_van.deployment.built_here import RUNTIME as RTX
 from edge_van.deployment.built_here import engines_here
 from edge_van.deployment.candidates import Candidate
+from edge_van.deployment.connection import activated, checked_release, open_device
 from edge_van.deployment.device import Device
 from edge_van.deployment.look import doubts_of, looked_at
 from edge_van.deployment.plan import Plan, candidate_names, make_plan
 from edge_van.deployment.proof import precision_problem
 from edge_van.deployment.signing import signed_parts
 from edge_van.deployment.targets import Target, load_target
-from edge_van.deployment.transport import Local, Transport, transport_to
+from edge_van.deployment.transport import transport_to
 from edge_van.engines.choice import choose_engine, over_the_limit
 from edge_van.engines.trtexec import LAYERS_NAME, is_before_8_6
 from edge_van.errors import AccuracyGateError, DeviceError, VerificationError
@@ -37,7 +36,6 @@ TIMED_BY = {
     "tensorrt": "trtexec, GPU compute time",
     "tensorrt_rtx": "edge-van, wall time of an inference with its copies",
 }
-_RELEASE = re.compile(r"\d{1,9}-[A-Za-z0-9_.-]{1,200}")
 MODEL_COPIES = 4
 """How often a model's bytes are in memory while it is loaded or built, at most."""
 
@@ -133,7 +131,7 @@ def deploy(
             raise AccuracyGateError(text) if over_the_limit(choice) else VerificationError(text)
         with work.reporter.stage(f"Activating {choice.active}"):
             before = device.ask("list")["active"]
-            release = checked_release(device.ask("activate", id=plan.identity, candidate=choice.active))
+            release = activated(device, plan.identity, choice.active, kind, options.root)
         return Deployed(
             host=host,
             target=kind.title,
@@ -148,25 +146,6 @@ def deploy(
             warnings=warnings,
             is_new=before is None or before[0] != release,
         )
-
-
-def checked_release(name: Any) -> str:
-    """A device's word for a release goes into records and commands: ``DeviceError`` for what is none."""
-    if not isinstance(name, str) or not _RELEASE.fullmatch(name):
-        raise DeviceError(f"the device names a release {name!r}, which is none: what it runs is not edge-van's agent")
-    return name
-
-
-def open_device(transport: Transport, target: Target, root: str | None = None) -> Device:
-    """The device of that target, this caller's alone; raises as ``Device``. On this machine the usual Python is the
-    one that runs edge-van."""
-    python = target.python
-    if isinstance(transport, Local) and python == Target.python:
-        python = (sys.executable,)
-    paths: dict[str, Any] = dict(target.paths)
-    if (key := {"openvino": "python", RTX: "edge_van"}.get(target.runtime)) is not None:
-        paths[key] = list(target.runtime_python or python)
-    return Device(transport, root=root or target.root, python=python, paths=paths)
 
 
 def _require_room(plan: Plan, target: Target, probe: dict[str, Any], missing_bytes: int, where: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_van.deployment.connection import IN_DOUBT
 from edge_van.deployment.inventory import FleetHost
 from edge_van.errors import UsageError
 from edge_van.storage.files import replace_file
@@ -19,12 +20,14 @@ from edge_van.text import single_line
 
 ROLLOUT_SCHEMA_VERSION = 1
 ROLLOUT_NAME, PAGE_NAME, LOG_NAME = "rollout.json", "rollout.md", "ansible.log"
-STATES = ("active", "failed", "not tried", "rolled back")
+NOT_KNOWN, NOT_BACK = "not known", "not rolled back: "
+STATES = ("active", "failed", NOT_KNOWN, "not tried", "rolled back")
 
 
 @dataclass(frozen=True)
 class HostRow:
-    """One host. ``release`` is what is active there as far as this rollout knows, ``before`` what was."""
+    """One host. ``release`` is what is active there as far as this rollout knows, ``before`` what was. Of a host that
+    is "not known" it may be either: it was lost while the new release became active, or who asked it was killed."""
 
     host: str
     state: str  # one of STATES
@@ -83,7 +86,9 @@ def row_of(host: FleetHost, answer: dict[str, Any] | None, *, is_canary: bool) -
     if answer is None:
         return row
     if code := answer["code"]:
-        return replace(row, state="failed", exit_code=code, error=_why(answer))
+        why = _why(answer)
+        is_known = code >= 0 and IN_DOUBT not in why
+        return replace(row, state="failed" if is_known else NOT_KNOWN, exit_code=code, error=why)
     try:
         done = json.loads(answer["out"])
         chosen = done["choice"]["active"]
@@ -107,16 +112,16 @@ def row_of(host: FleetHost, answer: dict[str, Any] | None, *, is_canary: bool) -
 def rolled_back(row: HostRow, answer: dict[str, Any] | None) -> HostRow:
     """The row after ``edge-van device rollback --json`` said that; None where it was not run."""
     if answer is None:
-        return replace(row, error="not rolled back: Ansible did not come to it")
+        return replace(row, error=f"{NOT_BACK}Ansible did not come to it")
     try:
         if not answer["code"]:
             row = replace(row, candidate=None, median_ms=None, drop_points=None)  # they were the other release's
             return replace(
                 row, state="rolled back", release=json.loads(answer["out"])["name"], before=row.release, error=""
             )
-        return replace(row, error=f"not rolled back: {_why(answer)}")
+        return replace(row, error=f"{NOT_BACK}{_why(answer)}")
     except (ValueError, KeyError, TypeError) as error:
-        return replace(row, error=f"not rolled back: what it said cannot be read: {single_line(error)}")
+        return replace(row, error=f"{NOT_BACK}what it said cannot be read: {single_line(error)}")
 
 
 def _why(answer: dict[str, Any]) -> str:

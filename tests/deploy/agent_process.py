@@ -27,8 +27,10 @@ class Refusal(Exception):  # noqa: N818
 class AgentProcess:
     """``serve`` on ``root``; leaving ends its input."""
 
-    def __init__(self, root: Path, *, python: str = sys.executable, paths: dict[str, Any] | None = None) -> None:
-        command = [python, str(AGENT), "--root", str(root), "--paths", json.dumps(paths or {}), "serve"]
+    def __init__(
+        self, root: Path, *, python: str = sys.executable, paths: dict[str, Any] | None = None, agent: Path = AGENT
+    ) -> None:
+        command = [python, str(agent), "--root", str(root), "--paths", json.dumps(paths or {}), "serve"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.root, self.progress = root, []  # type: ignore[var-annotated]
         self._read("ready")

@@ -115,6 +115,24 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize(
+    "sent", [b"", b'{"verb": "li', b'{"verb": "receive", "sha256": "%s", "size": 1000}\nten bytes.']
+)
+def test_a_host_that_vanished_does_not_keep_the_device(python: str, tmp_path: Path, sent: bytes) -> None:
+    """Its network may be gone without a word: between two requests, within one, and within a file."""
+    impatient = tmp_path / "agent.py"
+    text = AGENT.read_text()
+    assert "\nIDLE_S = 900 " in text
+    impatient.write_text(text.replace("\nIDLE_S = 900 ", "\nIDLE_S = 1 "))
+    with AgentProcess(tmp_path / "root", python=python, agent=impatient) as lost:
+        assert lost.process.stdin is not None
+        lost.process.stdin.write(sent.replace(b"%s", b"0" * 64))
+        lost.process.stdin.flush()
+        lost.process.wait(10)
+        with AgentProcess(tmp_path / "root", python=python) as other:
+            assert other.ask("list")["active"] is None
+
+
 def test_one_deploy_at_a_time(agent: AgentProcess, python: str) -> None:
     with pytest.raises(Refusal, match="another deploy is at work") as caught:
         AgentProcess(agent.root, python=python)

@@ -19,6 +19,7 @@ from deployment.sshd import HOST, ssh_server
 
 from edge_van.bundle.bundle import Bundle, open_bundle
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
+from edge_van.deployment.connection import IN_DOUBT
 from edge_van.deployment.fleet import (
     CANARY,
     CUT,
@@ -32,7 +33,16 @@ from edge_van.deployment.fleet import (
 from edge_van.deployment.inventory import Common, hosts_of
 from edge_van.deployment.one_host import answer_path, answers, write_plan
 from edge_van.deployment.releases import DeviceOptions, list_releases
-from edge_van.deployment.rollout_record import LOG_NAME, PAGE_NAME, Rollout, read_rollout, rolled_back, row_of
+from edge_van.deployment.rollout_record import (
+    LOG_NAME,
+    NOT_BACK,
+    NOT_KNOWN,
+    PAGE_NAME,
+    Rollout,
+    read_rollout,
+    rolled_back,
+    row_of,
+)
 from edge_van.errors import BundleError, UsageError
 
 pytest.importorskip("ansible", reason="no ansible-core here: pip install 'edge-van[fleet]'")
@@ -58,6 +68,24 @@ child.kill()
 child.wait()
 """
 
+DIES_LATE = """#!{python}
+# A Python whose connection is lost when another release becomes active: what is said from then on does not arrive.
+import os, subprocess, sys
+lost, current = {root!r} + ".lost", {root!r} + "/current"
+if os.path.exists(lost) and not {comes_back}:
+    sys.exit("no route to host")
+before = os.path.realpath(current)
+child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE)
+for line in child.stdout:
+    if os.path.realpath(current) != before and not os.path.exists(lost):
+        open(lost, "w").close()
+        child.kill()
+        break
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+sys.exit(child.wait())
+"""
+
 
 class Fleet:
     """Hosts that are folders of this machine. ``broken`` ones fail: each in its own way."""
@@ -78,6 +106,17 @@ class Fleet:
     def dies_during_upload(self, host: str, at_bytes: int) -> None:
         program = self.folder / f"dies-{host}"
         program.write_text(DIES.format(bytes=at_bytes, python=sys.executable))
+        program.chmod(0o755)
+        target = self.folder / f"{host}.toml"
+        text = TARGET.format(python=sys.executable)
+        target.write_text(text.replace(f"python = [{sys.executable!r}]", f"python = [{str(program)!r}]", 1))
+        self.vars[host]["edge_van_target"] = str(target)
+
+    def dies_at_activation(self, host: str, *, comes_back: bool) -> None:
+        """Its agent is killed once ``current`` is another link, before it can say so."""
+        root = self.vars[host]["edge_van_root"]
+        program = self.folder / f"dies-{host}"
+        program.write_text(DIES_LATE.format(python=sys.executable, root=root, comes_back=comes_back))
         program.chmod(0o755)
         target = self.folder / f"{host}.toml"
         text = TARGET.format(python=sys.executable)
@@ -386,6 +425,7 @@ def hears() -> None:
 
 def test_how_hosts_are_reached(tmp_path: Path) -> None:
     """As the inventory says, each from here: what is said of a host wins over the command line."""
+    (tmp_path / "mine.toml").write_text(TARGET.format(python=sys.executable))
     (tmp_path / "hosts.yml").write_text(
         """
 all:
@@ -401,6 +441,7 @@ all:
       hosts:
         robot: {}
         here: {ansible_connection: local}
+        "2001:db8::2":
         named: {edge_van_host: "ssh://other", edge_van_target: jetson-orin-nano}
 """
     )
@@ -410,6 +451,7 @@ all:
         "kiosk2": "ssh://me@10.0.0.2:2222",
         "kiosk3": "me@2001:db8::1",
         "robot": "robot",
+        "2001:db8::2": "2001:db8::2",
         "here": "local",
         "named": "ssh://other",
     }
@@ -427,6 +469,7 @@ all:
     [
         ({"a*": {}}, "a pattern to Ansible"),
         ({"a b": {}}, "a pattern to Ansible"),
+        ({"a:b": {}, "a": {}, "b": {}}, "a pattern to Ansible"),
         ({"{{ 1 }}": {}}, "a pattern to Ansible"),
         ({"a": {"ansible_host": "::1", "ansible_port": 22, "edge_van_target": "cpu-arm"}}, "give it a Host in"),
         ({"a": {"edge_van_root": "{{ lookup('pipe', 'touch owned') }}"}}, "is a template"),
@@ -468,6 +511,31 @@ def test_the_users_own_settings_of_ansible(
     assert done.stopped == CANARY
 
 
+def test_a_host_that_is_lost_while_it_becomes_active(fleet: Fleet, device_bundle: Bundle, second: Bundle) -> None:
+    """It is asked again. One that is gone for good is nobody's to take back, and that is said."""
+    fleet.vars = {host: fleet.vars[host] for host in ("host0", "host1", "host2")}
+    fleet.run(device_bundle)
+    before = fleet.active()
+    fleet.dies_at_activation("host1", comes_back=True)
+    fleet.dies_at_activation("host2", comes_back=False)
+    done = fleet.run(second, "second", batches=("100%",), roll_back=True)
+    rows = {row.host: row for row in done.rows}
+    assert [rows[f"host{n}"].state for n in range(3)] == ["rolled back", "rolled back", NOT_KNOWN]
+    assert rows["host2"].error.startswith(NOT_BACK)
+    assert IN_DOUBT in rows["host2"].error
+    assert done.stopped == TOO_MANY
+    now = fleet.active()
+    assert (now["host0"], now["host1"]) == (before["host0"], before["host1"])
+    again = subprocess.run(
+        [sys.executable, "-m", "edge_van", "fleet-rollback", str(fleet.folder / "second")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 1
+    assert "1 host was not rolled back, the first is host2" in again.stderr
+
+
 def test_what_an_inventory_says_of_all_hosts(fleet: Fleet, device_bundle: Bundle) -> None:
     """How Ansible itself would reach a host, and as whom it would run there, is not said of this machine."""
     traps = {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/bin/false"}
@@ -505,7 +573,7 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
     assert said.keys() == {"a", "b", "c"}
     for name in said:
         row = row_of(host, said[name], is_canary=False)
-        assert row.state == "failed"
+        assert row.state == ("failed" if name == "b" else NOT_KNOWN)
         assert ("not known" if name == "c" else "cannot be read") in row.error
         assert rolled_back(row, said[name]).error.startswith("not rolled back: ")
     assert rolled_back(row, {"code": -9, "out": "", "err": ""}).error == "not rolled back: exit code -9"
@@ -515,5 +583,16 @@ def test_an_answer_that_is_none(tmp_path: Path) -> None:
     ("batches", "sizes"),
     [(("25%", "100%"), [1, 6]), (("3",), [3, 3, 1]), (("10%", "2"), [1, 2, 2, 2]), (("1%",), 7 * [1])],
 )
-def test_batches_are_ansibles(batches: tuple[str, ...], sizes: list[int]) -> None:
+def test_sizes_of_batches(batches: tuple[str, ...], sizes: list[int]) -> None:
     assert [len(batch) for batch in FleetOptions(batches=batches).split(list("abcdefg"))] == sizes
+
+
+def test_batches_are_ansibles() -> None:
+    """Also where a share of hosts is not quite a whole number of them."""
+    from ansible.utils.helpers import pct_to_int
+
+    for share in range(1, 101):
+        options = FleetOptions(batches=(f"{share}%",))
+        for hosts in (1, 7, 50, 51, 90, 100, 199):
+            first = options.split([str(number) for number in range(hosts)])[0]
+            assert len(first) == pct_to_int(f"{share}%", hosts), (share, hosts)

@@ -70,8 +70,11 @@ def test_what_was_replaced_long_ago_goes(repository: Repository, bundles: Callab
     assert files > 3
     assert size > 0
     assert all(path.exists() for path in foreign)
+    cut = repository.folder / TARGETS / "stable" / f".{'0' * 64}.model.bin.part"
+    cut.write_bytes(b"what a killed command had of it")
     assert len(list(repository.metadata.glob("*.root.json"))) == roots
     assert prune(repository.folder, timedelta(0))[0] > 0
+    assert not cut.exists()
     assert manifests(repository) == 1
     assert prune(repository.folder, timedelta(0)) == (0, 0)
     listed = repository._open(TARGETS_ROLE).signed.targets

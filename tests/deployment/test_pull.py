@@ -100,7 +100,9 @@ def test_a_device_follows_its_repository(fleet: Fleet, bundles: Callable[[str], 
     assert fleet.pull().deployed is None
 
 
-@pytest.mark.parametrize("what", ["expired", "replayed", "rolled back", "forged", "forged file", "forged root"])
+@pytest.mark.parametrize(
+    "what", ["expired", "replayed", "rolled back", "forged", "forged file", "longer file", "endless", "forged root"]
+)
 def test_what_is_refused_by_name(
     fleet: Fleet, bundles: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -141,6 +143,15 @@ def test_what_is_refused_by_name(
         content = altered.read_bytes()
         altered.write_bytes(content.replace(b"2026-02-01", b"2026-02-02"))
         words = "was altered .*manifest.json"
+    elif what == "longer file":
+        repository.add(new)
+        manifests = (repository.folder / "targets" / "stable").glob("*.manifest.json")
+        altered = max(manifests, key=lambda path: path.stat().st_mtime_ns)
+        altered.write_bytes(altered.read_bytes() + b"x")
+        words = "was altered .*stable/manifest.json"
+    elif what == "endless":
+        (repository.metadata / "timestamp.json").write_bytes(b" " * 10_000_000)
+        words = "was altered .*exceeding"
     else:
         other = Repository(repository.folder.with_name("other"), repository.keys.with_name("other keys"))
         other.create()
@@ -212,7 +223,7 @@ def test_a_device_that_trusts_a_key(fleet: Fleet, bundles: Callable[[str], Bundl
     old = bundles("2025-01-01T00:00:00+00:00")
     sign(old, tmp_path / "key", 1)
     fleet.repository.add(old)
-    with pytest.raises(DeviceError, match="release 1, and 2 is active"):
+    with pytest.raises(DeviceError, match="release 1, and 2 was active"):
         fleet.pull()
     assert fleet.active() == first.deployed.identity
 

@@ -16,14 +16,16 @@ import pytest
 from deployment.jetsons import TIMES, target_of
 from jetson_stand_in import JETPACKS, jetson
 
+from edge_van.assets import DEPLOY_AGENT, asset
 from edge_van.bundle.bundle import Bundle, open_bundle, verify
 from edge_van.bundle.files import file_entry
 from edge_van.bundle.layout import INT8_IR, RELEASE_NAME, SIGNATURE_NAME, with_weights
 from edge_van.bundle.manifest import MANIFEST_NAME, encoded
+from edge_van.deployment.connection import open_device
 from edge_van.deployment.device import RefusedError
 from edge_van.deployment.plan import make_plan
 from edge_van.deployment.releases import DeviceOptions, list_releases, rollback, trust
-from edge_van.deployment.rollout import Deployed, DeployOptions, deploy, open_device
+from edge_van.deployment.rollout import Deployed, DeployOptions, deploy
 from edge_van.deployment.signing import LIST_NAMESPACE, allowed_signers, sign, signature_of, signed_parts
 from edge_van.deployment.targets import Target, load_target
 from edge_van.deployment.transport import Local
@@ -98,7 +100,7 @@ def test_what_is_signed_becomes_active_and_nothing_else(
     assert active(root) == first.release
 
     sign(bundle, keys["old"], 6)
-    with pytest.raises(RefusedError, match="release 6, and 7 is active: to go back, roll back") as older:
+    with pytest.raises(RefusedError, match="release 6, and 7 was active: to go back, roll back") as older:
         deployed(bundle, "fp32")
     assert older.value.kind == "older"
     assert active(root) == first.release
@@ -207,11 +209,64 @@ def test_an_old_signature_of_what_is_active(
     sign(bundle, keys["old"], 20)
     deployed(bundle)
     sign(bundle, keys["old"], 5)
-    with pytest.raises(RefusedError, match="release 5, and 20 is active"):
+    with pytest.raises(RefusedError, match="release 5, and 20 was active"):
         deployed(bundle)
     sign(bundle, keys["old"], 10)
-    with pytest.raises(RefusedError, match="release 10, and 20 is active"):
+    with pytest.raises(RefusedError, match="release 10, and 20 was active"):
         deployed(bundle, "fp32")
+
+
+def test_older_than_anything_that_was_active(
+    bundle: Bundle, keys: dict[str, Path], root: Path, deployed: Callable[..., Deployed]
+) -> None:
+    """After a rollback, with a damaged record of what is active, and under other keys."""
+    reach = DeviceOptions(root=str(root))
+    sign(bundle, keys["old"], 5)
+    deployed(bundle)
+    sign(bundle, keys["old"], 7)
+    deployed(bundle, "fp32")
+    rollback("local", reach)
+    sign(bundle, keys["old"], 6)
+    with pytest.raises(RefusedError, match="release 6, and 7 was active"):
+        deployed(bundle)
+    sign(bundle, keys["old"], 7)
+    newest = deployed(bundle, "fp32")
+    for path in root.glob("deployments/*/signed.json"):
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    trust("local", [public(keys["old"]), public(keys["new"])], keys["old"], reach)
+    for key in ("old", "new"):
+        sign(bundle, keys[key], 6)
+        with pytest.raises(RefusedError, match="release 6, and 7 was active"):
+            deployed(bundle)
+    (root / "newest.json").write_text("{")
+    sign(bundle, keys["new"], 8)
+    with pytest.raises(RefusedError, match=r"newest\.json cannot be read") as damaged:
+        deployed(bundle)
+    assert damaged.value.kind == "damaged"
+    assert active(root) == newest.release
+
+
+def test_a_device_whose_administrator_names_the_keys(
+    bundle: Bundle, keys: dict[str, Path], target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /etc/edge-van, which goes before what a host has said, and which no host changes."""
+    names = tmp_path / "etc" / "allowed_signers"
+    names.parent.mkdir()
+    names.write_text(allowed_signers([public(keys["new"])]))
+    agent = asset(DEPLOY_AGENT).read_text()
+    there = tmp_path / "agent.py"
+    there.write_text(agent.replace('Path("/etc/edge-van")', f"Path({str(names.parent)!r})", 1))
+    assert there.read_text() != agent
+    monkeypatch.setattr("edge_van.deployment.device.asset", lambda name: there)
+    reach = DeviceOptions(root=str(tmp_path / "root"))
+    with pytest.raises(RefusedError, match="allowed_signers says whom this device trusts"):
+        trust("local", [public(keys["old"])], options=reach)
+    sign(bundle, keys["old"])
+    options = DeployOptions(candidates=("openvino",), root=str(tmp_path / "root"))
+    with pytest.raises(RefusedError, match="none that this device trusts"):
+        deploy(bundle, "local", target, options=options)
+    sign(bundle, keys["new"])
+    assert deploy(bundle, "local", target, options=options).choice.active == "openvino"
 
 
 def test_no_list_of_keys(bundle: Bundle, keys: dict[str, Path], root: Path, target: Target) -> None:

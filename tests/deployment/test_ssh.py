@@ -191,7 +191,7 @@ def test_the_command_line(device_bundle: Bundle, server: SSHServer, tmp_path: Pa
 
 def test_a_device_of_another_kind(device_bundle: Bundle, server: SSHServer, options: DeployOptions) -> None:
     arm = replace(load_target("cpu-arm"), python=(sys.executable,))
-    with pytest.raises(UsageError, match="is no ARM CPU: it is x86_64"):
+    with pytest.raises(UsageError, match="does not fit the target ARM CPU: it is x86_64"):
         deploy(device_bundle, HOST, arm, options=options)
     bare = replace(load_target("cpu-x86"), python=(sys.executable,), runtime_python=("/bin/false",))
     with pytest.raises(UsageError, match=r"has no OpenVINO that runs \(.*\): install it there"):
