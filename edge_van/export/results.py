@@ -15,6 +15,7 @@ from edge_van.bundle.records import SchemeResult
 from edge_van.export.exact import exact_file
 from edge_van.export.job import ExportJob, Pixels
 from edge_van.quantization.ptq import QuantizedVAN
+from edge_van.quantization.scheme import Role
 from edge_van.runtimes.image_model import open_image_model
 from edge_van.statistics import sqnr_db
 
@@ -24,7 +25,8 @@ def scheme_result(
 ) -> SchemeResult:
     """Of a quantised graph, whose file at ``file`` was checked against it."""
     scheme = quantized.scheme
-    roles = tuple(sorted(scheme.roles))
+    absent = {Role.DENSE_HEAD} - set(quantized.layers.values())  # of what a classifier has not
+    roles = tuple(sorted(scheme.roles - absent))
     layers = len(quantized.layers)
     return file_result(
         job, SchemeResult(scheme.name, file, scheme.symmetric, roles, layers, 0.0, 0.0, 0, target, float_type)

@@ -21,6 +21,7 @@ class Part(TextEnum):
     FFN_POINTWISE = "FFN 1x1"
     FFN_DEPTHWISE = "FFN 3x3 depthwise"
     HEAD = "head"
+    DENSE_HEAD = "dense head"  # and its neck
 
 
 _BLOCK, _LKA = r"block[1-4]\.\d+", r"block[1-4]\.\d+\.attn\.spatial_gating_unit"
@@ -33,6 +34,7 @@ _NAMES = {
     Part.FFN_POINTWISE: rf"{_BLOCK}\.mlp\.fc[12]",
     Part.FFN_DEPTHWISE: rf"{_BLOCK}\.mlp\.dwconv\.dwconv",
     Part.HEAD: r"head",
+    Part.DENSE_HEAD: r"(?:neck|decode_head|bbox_head|keypoint_head)(?:\.\w+)+",
 }
 _BEGINS = {part: re.compile(rf"{pattern}(?!\w)") for part, pattern in _NAMES.items()}
 

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule
 
 from edge_van.errors import UsageError, VerificationError
-from edge_van.model.fold import FoldedVAN
+from edge_van.model.fold import FoldedVAN, as_outputs
 from edge_van.quantization.histograms import Histograms, Progress
 from edge_van.quantization.observers import RangeObserver
 from edge_van.quantization.quantizer import VANQuantizer
@@ -176,8 +178,13 @@ def convert(calibrated: Calibrated, scheme: Scheme | None = None) -> QuantizedVA
         raise VerificationError(f"scheme {scheme.name!r} names {len(left)} layers that were left in float: {left[:5]}")
     reference, batch = calibrated.reference or calibrated.model, calibrated.first_batch
     with torch.no_grad():
-        measured = sqnr_db(reference(batch).numpy(), converted(batch).numpy())
+        measured = sqnr_db(in_rows(reference(batch)), in_rows(converted(batch)))
     return QuantizedVAN(converted, scheme, calibrated.model, quantized, measured)
+
+
+def in_rows(given: Tensor | Sequence[Tensor]) -> NDArray[np.float32]:
+    """What a network returned, one output or several, as (N, values)."""
+    return np.concatenate([output.flatten(1).numpy() for output in as_outputs(given)], 1)
 
 
 def _drop_observers_(observed: GraphModule, before: Scheme, scheme: Scheme) -> None:

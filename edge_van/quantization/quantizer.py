@@ -17,6 +17,7 @@ from edge_van.quantization.observers import EPS, WeightObserver, range_observer
 from edge_van.quantization.scheme import (
     ACTIVATIONS,
     DEPTHWISE,
+    HEADS,
     LAYERS,
     Role,
     Scheme,
@@ -121,7 +122,7 @@ class VANQuantizer(Quantizer):  # type: ignore[misc]
             raise UsageError(
                 f"the network has no {unknown[0]!r} that could be left in float; it has block1.0.attn.proj_1"
             )
-        wanted = self.scheme.roles & LAYERS - {role for _, role, place in places if place in self.scheme.left}
+        wanted = self.scheme.roles & LAYERS - HEADS - {role for _, role, place in places if place in self.scheme.left}
         annotated = {role for node, role, _ in places if "quantization_annotation" in node.meta}
         if missing := sorted(wanted - annotated):
             raise VerificationError(f"scheme {self.scheme.name!r} names layers the graph does not have: {missing}")

@@ -28,6 +28,7 @@ class Role(TextEnum):
     LKA_DILATED = "lka_dilated"  # the 7x7 depthwise convolution of dilation 3
     FFN_DEPTHWISE = "ffn_depthwise"  # the feed-forward's 3x3
     HEAD = "head"
+    DENSE_HEAD = "dense_head"  # the convolutions of a dense network's neck and head
     GATE = "gate"  # the multiplication of the LKA's output with its input
     RESIDUAL = "residual"  # the block's two additions and the residual's channel factor
     NORM = "norm"  # what the LayerNorm at the end of a stage computes, before it becomes a map again
@@ -43,6 +44,7 @@ _LAYER_ROLES = {
     Part.FFN_POINTWISE: Role.POINTWISE,
     Part.FFN_DEPTHWISE: Role.FFN_DEPTHWISE,
     Part.HEAD: Role.HEAD,
+    Part.DENSE_HEAD: Role.DENSE_HEAD,
 }
 _LAYER_OPERATORS = (
     torch.ops.aten.conv2d.default,
@@ -60,7 +62,9 @@ _GATE_MODULE = re.compile(r"block[1-4]\.\d+\.attn\.spatial_gating_unit")
 _BLOCK_MODULE = re.compile(r"block[1-4]\.\d+")
 
 DEPTHWISE = frozenset({Role.LKA_LOCAL, Role.LKA_DILATED, Role.FFN_DEPTHWISE})
-LAYERS = DEPTHWISE | {Role.PATCH_EMBED, Role.POINTWISE, Role.HEAD}
+HEADS = frozenset({Role.HEAD, Role.DENSE_HEAD})
+"""A network has one of them, or none."""
+LAYERS = DEPTHWISE | HEADS | {Role.PATCH_EMBED, Role.POINTWISE}
 
 
 @dataclass(frozen=True)

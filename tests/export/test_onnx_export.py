@@ -25,7 +25,7 @@ from edge_van.model.van import VAN
 from edge_van.model.variants import Variant
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import QuantizedVAN, post_training_quantize
-from edge_van.quantization.scheme import DEPTHWISE, LAYERS, SCHEMES, Role
+from edge_van.quantization.scheme import DEPTHWISE, HEADS, LAYERS, SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.statistics import relative_error, sqnr_db
 
@@ -238,7 +238,7 @@ def test_layers_the_scheme_leaves_out_are_float(exports: dict[str, Written]) -> 
         weight = written.constant(f"{name}.weight")
         assert weight is not None
         assert weight.dtype == np.float32
-    assert set(exports["int8"].source.layers.values()) == LAYERS - {Role.HEAD}  # type: ignore[union-attr]
+    assert set(exports["int8"].source.layers.values()) == LAYERS - HEADS  # type: ignore[union-attr]
 
 
 def test_bytes_tell_nothing_of_the_machine(written: Written) -> None:

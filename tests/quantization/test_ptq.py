@@ -27,7 +27,7 @@ from edge_van.quantization.ptq import (
     quiet_capture,
 )
 from edge_van.quantization.quantizer import VANQuantizer
-from edge_van.quantization.scheme import LAYERS, SCHEMES, Role
+from edge_van.quantization.scheme import HEADS, LAYERS, SCHEMES, Role
 
 Images = Callable[..., Tensor]
 SIZE = (64, 64)
@@ -68,7 +68,7 @@ def test_close_to_float(folded: FoldedVAN, batches: list[Tensor], images: Images
 def test_every_layer_is_quantised_by_its_official_name(folded: FoldedVAN, quantized: QuantizedVAN):
     assert set(quantized.layers) == layer_names(folded) - {"head"}
     assert quantized.layers["block1.0.attn.spatial_gating_unit.conv0"] is Role.LKA_LOCAL
-    assert set(quantized.layers.values()) == LAYERS - {Role.HEAD}
+    assert set(quantized.layers.values()) == LAYERS - HEADS
     assert (quantized.scheme, quantized.input_size) == (SCHEMES["int8"], SIZE)
 
 

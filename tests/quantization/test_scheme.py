@@ -23,6 +23,7 @@ from edge_van.quantization.ptq import capture, post_training_quantize
 from edge_van.quantization.quantizer import VANQuantizer
 from edge_van.quantization.scheme import (
     DEPTHWISE,
+    HEADS,
     LAYERS,
     SCHEMES,
     Role,
@@ -189,13 +190,13 @@ def test_a_layer_kind_that_is_missing_is_noticed(graph: GraphModule):
 def test_pointwise_scheme_leaves_depthwise_in_float(folded: FoldedVAN, images: Images):
     batches = [images(2, *SIZE)]
     layers = post_training_quantize(folded, batches, SCHEMES["int8_pointwise"]).layers
-    assert set(layers.values()) == LAYERS - DEPTHWISE - {Role.HEAD}
+    assert set(layers.values()) == LAYERS - DEPTHWISE - HEADS
     assert len(layers) == 4 + 5 * 5
 
 
 def test_arms_layers_are_int8_in_and_int8_out(folded: FoldedVAN, images: Images):
     quantized = post_training_quantize(folded, [images(2, *SIZE)], SCHEMES["openvino_arm"])
-    assert set(quantized.layers.values()) == LAYERS - DEPTHWISE
+    assert set(quantized.layers.values()) == LAYERS - DEPTHWISE - {Role.DENSE_HEAD}
     for node, role in roles(quantized.graph):
         if role in LAYERS - DEPTHWISE:
             readers = {str(reader.target) for reader in node.users}
