@@ -6,12 +6,12 @@ In: a ``Head`` and the number of a network's outputs. Out: an empty ``Tally`` of
 from __future__ import annotations
 
 from edge_van.head import Head
-from edge_van.tasks.base import Tally
+from edge_van.tasks.base import ClassifierTally, Tally
 from edge_van.tasks.binary import BinaryTally
 from edge_van.tasks.multi_label import MultiLabelTally
 from edge_van.tasks.single_label import SingleLabelTally
 
-_TALLIES: dict[str, type[Tally]] = {
+_TALLIES: dict[str, type[ClassifierTally]] = {
     "single_label": SingleLabelTally,
     "binary": BinaryTally,
     "multi_label": MultiLabelTally,

@@ -39,12 +39,12 @@ class Figures:
 
 
 class Tally(ABC):
-    """Sums over batches. The truth is (N,) class numbers, or (N, outputs) of a multi-label network."""
+    """Sums over batches of a task's logits (N, outputs, ...) and its truth (N, ...)."""
 
-    def __init__(self, head: Head, outputs: int) -> None:
-        self.head, self.outputs = head, outputs
+    def __init__(self, outputs: int) -> None:
+        self.outputs = outputs
         self.images = 0
-        self._agree = 0
+        self._agree = 0.0
         self._signal = self._noise = 0.0
 
     def add(self, fp32: NDArray[Any], int8: NDArray[Any], truth: NDArray[Any]) -> None:
@@ -56,10 +56,14 @@ class Tally(ABC):
                     f"make the bundle again"
                 )
         self.images += len(truth)
-        self._agree += int((self.head.choices(fp32) == self.head.choices(int8)).all(1).sum())
+        self._agree += self._agreeing(fp32, int8)
         self._signal += float((fp32.astype(np.float64) ** 2).sum())
         self._noise += float(((fp32.astype(np.float64) - int8) ** 2).sum())
         self._add(fp32, int8, truth)
+
+    @abstractmethod
+    def _agreeing(self, fp32: NDArray[Any], int8: NDArray[Any]) -> float:
+        """Of how many images of the batch both say the same; shares of images count."""
 
     @abstractmethod
     def _add(self, fp32: NDArray[Any], int8: NDArray[Any], truth: NDArray[Any]) -> None: ...
@@ -75,6 +79,17 @@ class Tally(ABC):
     @property
     def logit_sqnr_db(self) -> float:
         return to_db(self._signal, self._noise)
+
+
+class ClassifierTally(Tally):
+    """Of whole images. The truth is (N,) class numbers, or (N, outputs) of a multi-label network."""
+
+    def __init__(self, head: Head, outputs: int) -> None:
+        super().__init__(outputs)
+        self.head = head
+
+    def _agreeing(self, fp32: NDArray[Any], int8: NDArray[Any]) -> float:
+        return float((self.head.choices(fp32) == self.head.choices(int8)).all(1).sum())
 
 
 def change(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from edge_van.head import Head
 from edge_van.statistics import paired_drop_interval
-from edge_van.tasks.base import Figures, Tally, change
+from edge_van.tasks.base import ClassifierTally, Figures, change
 from edge_van.tasks.ranking import average_precision, micro_f1, of_all, paired_bootstrap
 from edge_van.tasks.single_label import ClassCounts
 
 
-class BinaryTally(Tally):
+class BinaryTally(ClassifierTally):
     """Accuracy with Newcombe's paired interval; F1 and average precision of the output's own class, bootstrapped."""
 
     def __init__(self, head: Head, outputs: int) -> None:

@@ -14,11 +14,11 @@ from edge_van.bundle.records import ClassChange, MetricChange
 from edge_van.errors import DataError
 from edge_van.head import Head
 from edge_van.statistics import paired_drop_interval
-from edge_van.tasks.base import Figures, Tally, change
+from edge_van.tasks.base import ClassifierTally, Figures, change
 from edge_van.tasks.ranking import Metric, macro_f1, mean_average_precision, micro_f1, of_all, paired_bootstrap
 
 
-class MultiLabelTally(Tally):
+class MultiLabelTally(ClassifierTally):
     """Labels that no image has are left out of the means. All logits are kept: a few bytes an image and label."""
 
     def __init__(self, head: Head, outputs: int) -> None:

@@ -101,6 +101,11 @@ def macro_f1(chosen: Truth, truth: Truth) -> Metric:
     return metric
 
 
+def ratio_of_sums(parts: NDArray[Any], wholes: NDArray[Any]) -> Shares:
+    """The mean over the classes, the last axis, of part over whole, of those whose whole is not 0."""
+    return _mean_of_finite(_ratio(parts, wholes), -1)
+
+
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Shares:
     """NaN where the whole is 0."""
     out = np.full(part.shape, np.nan)

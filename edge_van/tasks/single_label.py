@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_van.bundle.records import ClassChange
 from edge_van.head import Head
 from edge_van.statistics import in_top_k, paired_drop_interval
-from edge_van.tasks.base import Figures, Tally, change
+from edge_van.tasks.base import ClassifierTally, Figures, change
 
 TOP_K = 5
 
@@ -58,7 +58,7 @@ class ClassCounts:
         )
 
 
-class SingleLabelTally(Tally):
+class SingleLabelTally(ClassifierTally):
     """Top-1, with Newcombe's paired interval, and top-5 where there are more classes than that."""
 
     def __init__(self, head: Head, outputs: int) -> None:

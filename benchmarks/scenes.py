@@ -1,0 +1,170 @@
+"""A segmentation network from nothing to INT8 on synthetic scenes: trained, folded, quantised, run by OpenVINO.
+
+In: a head's kind. Out: a table and a JSON: mIoU of both precisions on held-out scenes with its paired interval, latency
+of both in turns; a picture of some scenes with both answers. The backbone begins as the demo's; a state is kept, so
+that an interrupted training goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, demo, write_result
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from edge_van.export.onnx import export_onnx
+from edge_van.export.openvino import export_openvino
+from edge_van.images.scenes import CLASSES, UNKNOWN, scene
+from edge_van.input_spec import InputSpec
+from edge_van.model.dense.fold import fold_network
+from edge_van.model.dense.network import DenseVAN
+from edge_van.quantization.equalize import equalize
+from edge_van.quantization.ptq import calibrate, convert
+from edge_van.quantization.scheme import SCHEMES
+from edge_van.runtimes import open_model
+from edge_van.runtimes.model_file import ModelFile
+from edge_van.tasks.segmentation import SegmentationTally, resized
+from edge_van.timing.latency import RunLength, measure_latency
+
+KINDS = ("semantic_fpn", "upernet", "light_ham")
+TRAINING, CALIBRATION = 10_000_000, 20_000_000
+"""First seeds of what is trained and calibrated on; held-out scenes have those from 0 on."""
+BATCH, WARM_UP = 16, 50
+COLOURS = np.array([(0, 0, 0), (230, 60, 60), (60, 200, 60), (70, 110, 240), (240, 200, 40), (200, 80, 220)], np.uint8)
+
+
+def main() -> None:
+    """Train or go on, quantise, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--head", choices=KINDS, default="semantic_fpn")
+    parser.add_argument("--size", type=int, default=96, help="pixels of a side")
+    parser.add_argument("--steps", type=int, default=600, help=f"of training, of {BATCH} scenes each")
+    parser.add_argument("--scenes", type=int, default=2000, help="held-out ones")
+    parser.add_argument("--samples", type=int, default=64, help="scenes to calibrate on")
+    parser.add_argument("--state", type=Path, default=Path("scenes.pth"), help="of the training; gone on with if there")
+    parser.add_argument("--picture", type=Path, help="PNG of eight scenes: image, truth, FP32, INT8")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    network, spec = train(args)
+    trained_s = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as name:
+        files, folding = export(network, spec, args.samples, Path(name))
+        tally, shown = measure(files, args)
+        figures = tally.figures(CLASSES)
+        models = [ModelFile(k, "openvino", path) for k, path in files.items()]
+        latency = measure_latency(models, baseline="fp32", length=RunLength(300, 10.0))
+    if args.picture is not None:
+        Image.fromarray(shown).save(args.picture)
+    metric, interval = figures.metric, figures.metric.drop_interval
+    print(
+        f"{args.head}: {metric.name} {metric.fp32_percent:.2f} % in FP32, {metric.int8_percent:.2f} % in INT8, "
+        f"drop {metric.drop_points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}) of {tally.images} scenes"
+    )
+    content = {
+        "head": args.head,
+        "variant": "b0",
+        "size_px": args.size,
+        "steps": args.steps,
+        "trained_s": trained_s,
+        "fold_max_relative_error": folding,
+        "metric": metric,
+        "chance_percent": figures.chance_percent,
+        "scenes": tally.images,
+        "pixels_agreeing_percent": tally.agreement_percent,
+        "logit_sqnr_db": tally.logit_sqnr_db,
+        "latency": {row.name: {"median_ms": row.median_ms, "ratio": row.ratio} for row in latency.rows},
+    }
+    write_result(args, content, args.head)
+
+
+def batch(first: int, count: int, args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(images, labels) of the seeds from ``first`` on."""
+    scenes = [scene(seed, (args.size, args.size)) for seed in range(first, first + count)]
+    return np.stack([s.image for s in scenes]), np.stack([s.labels for s in scenes])
+
+
+def normalized(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    """(N, C, H, W), channels last in memory."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    floats = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+    return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def train(args: argparse.Namespace) -> tuple[DenseVAN, InputSpec]:
+    """AdamW, one cycle, cross-entropy of the logits at the labels' size."""
+    loaded, spec = demo(args.size)
+    spec = replace(spec, classes=None)
+    network: DenseVAN = DenseVAN(args.head, "b0", len(CLASSES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.backbone.load_state_dict({k: v for k, v in loaded.van.state_dict().items() if not k.startswith("head.")})
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1e-3, total_steps=args.steps, pct_start=min(WARM_UP / args.steps, 0.3)
+    )
+    done = 0
+    if args.state.exists():
+        kept = torch.load(args.state, weights_only=True)
+        done = kept["done"]
+        for part, name in ((network, "network"), (optimizer, "optimizer"), (schedule, "schedule")):
+            part.load_state_dict(kept[name])
+    network.train()
+    for step in range(done, args.steps):
+        images, labels = batch(TRAINING + step * BATCH, BATCH, args)
+        logits = nn.functional.interpolate(network(normalized(images, spec)), (args.size, args.size), mode="bilinear")
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels).long(), ignore_index=UNKNOWN)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1} of {args.steps}: loss {float(loss):.3f}", flush=True)
+            state: dict[str, Any] = {"done": step + 1, "network": network.state_dict()}
+            torch.save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, args.state)
+    return network.eval(), spec
+
+
+def export(network: DenseVAN, spec: InputSpec, samples: int, folder: Path) -> tuple[dict[str, Path], float]:
+    """Both IRs, and how far the fold is from the network."""
+    args = argparse.Namespace(size=spec.size[0])
+    folded, check = fold_network(network, spec.size)
+    parts = range(CALIBRATION, CALIBRATION + samples, BATCH)
+    batches = [normalized(batch(first, BATCH, args)[0], spec) for first in parts]
+    equalized = equalize(folded, batches)
+    quantized = convert(calibrate(equalized, batches, SCHEMES["openvino"]))
+    files = {}
+    for name, model in (("fp32", equalized), ("int8", quantized)):
+        onnx = export_onnx(model, folder / f"{name}.onnx", batches[0][:4].contiguous())
+        files[name] = export_openvino(onnx, spec, folder / name / "model.xml")
+    return files, check.max_relative_error
+
+
+def measure(files: dict[str, Path], args: argparse.Namespace) -> tuple[SegmentationTally, NDArray[np.uint8]]:
+    """Both models on every held-out scene; and the first eight as a picture."""
+    tally, rows = SegmentationTally(len(CLASSES)), []
+    with open_model("openvino", files["fp32"]) as fp32, open_model("openvino", files["int8"]) as int8:
+
+        def logits(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.concatenate([session.run({"images": image[None]})["logits"] for image in images])
+
+        for first in range(0, args.scenes, BATCH):
+            images, labels = batch(first, min(BATCH, args.scenes - first), args)
+            answers = [logits(session, images) for session in (fp32, int8)]
+            tally.add(answers[0], answers[1], labels)
+            if first == 0:
+                chosen = [resized(answer, labels.shape[1:]).argmax(1) for answer in answers]
+                rows = [images, *(COLOURS[np.where(c == UNKNOWN, 0, c)] for c in (labels, *chosen))]
+    return tally, np.concatenate([np.concatenate(list(row[:8]), 1) for row in rows], 0)
+
+
+if __name__ == "__main__":
+    main()
