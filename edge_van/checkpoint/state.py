@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_van.checkpoint.file import MAX_BYTES
 from edge_van.checkpoint.names import NamedState, no_part
@@ -30,12 +30,24 @@ def build_van(state: NamedState, path: Path) -> tuple[VAN, str | None]:
 
     A ``CheckpointError`` names the first tensors that are missing, too many, of a wrong shape, or not finite.
     """
-    _check_tensors(state, path)
-    row, classes, kernel_size, dilation = _architecture(state, path)
+    check_tensors(state, path)
+    row, kernel_size, dilation = _architecture(state, path, has_head=True)
+    channels, classes = state.tensors["patch_embed1.proj.weight"].shape[1], state.tensors["head.weight"].shape[0]
     with torch.device("meta"):  # shapes alone: the values come from the file
-        channels = state.tensors["patch_embed1.proj.weight"].shape[1]
         van = VAN(row, classes, in_channels=channels, kernel_size=kernel_size, dilation=dilation)
-    expected = van.state_dict()
+    fill(van, state, path)
+    return van.eval(), None if row.name == "custom" else row.name
+
+
+def backbone_row(state: NamedState, path: Path) -> tuple[Variant, int, int]:
+    """(variant, the LKA's kernel size and dilation) of a VAN without a classification head, of tensors that were
+    checked; raises as ``build_van``."""
+    return _architecture(state, path, has_head=False)
+
+
+def fill(network: nn.Module, state: NamedState, path: Path) -> None:
+    """Give ``network``, made on the meta device, the tensors of ``state`` as float32; raises as ``build_van``."""
+    expected = network.state_dict()
     if missing := [name for name in expected if name not in state.tensors and not name.endswith(_COUNTER)]:
         raise _missing(missing, path)
     if extra := [state.origin[name] for name in state.tensors if name not in expected]:
@@ -62,11 +74,10 @@ def build_van(state: NamedState, path: Path) -> tuple[VAN, str | None]:
                 f"{path}: {state.origin[name]} holds a negative variance, which no BatchNorm has; the file is damaged: "
                 f"copy or download it again"
             )
-    van.load_state_dict(filled, assign=True)
-    return van.eval(), None if row.name == "custom" else row.name
+    network.load_state_dict(filled, assign=True)
 
 
-def _check_tensors(state: NamedState, path: Path) -> None:
+def check_tensors(state: NamedState, path: Path) -> None:
     """Each is a dense tensor of floats (counters: integers), and all are small enough to unpack."""
     values = 0
     for official, value in state.tensors.items():
@@ -94,12 +105,13 @@ def _check_tensors(state: NamedState, path: Path) -> None:
         )
 
 
-def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int]:
-    """(variant, classes, LKA kernel size, LKA dilation) as the tensors' shapes and the blocks' numbers have them."""
+def _architecture(state: NamedState, path: Path, *, has_head: bool) -> tuple[Variant, int, int]:
+    """(variant, LKA kernel size and dilation) as the tensors' shapes and the blocks' numbers have them."""
     tensors = state.tensors
     wanted = {f"patch_embed{s}.proj.weight": 4 for s in range(1, 5)}
     wanted |= {f"block{s}.0.mlp.fc1.weight": 4 for s in range(1, 5)}
-    wanted |= {f"block1.0.{_LKA}.conv0.weight": 4, f"block1.0.{_LKA}.conv_spatial.weight": 4, "head.weight": 2}
+    wanted |= {f"block1.0.{_LKA}.conv0.weight": 4, f"block1.0.{_LKA}.conv_spatial.weight": 4}
+    wanted |= {"head.weight": 2} if has_head else {}
     numbers = {s: {int(name.split(".")[1]) for name in tensors if name.startswith(f"block{s}.")} for s in range(1, 5)}
     for s, indices in numbers.items():
         if indices != set(range(len(indices))):
@@ -149,7 +161,7 @@ def _architecture(state: NamedState, path: Path) -> tuple[Variant, int, int, int
         paper_top1_percent=None,
         mlp_ratios=(ratios[0], ratios[1], ratios[2], ratios[3]),
     )
-    return (get_variant(published) if published else row), tensors["head.weight"].shape[0], dilated * dilation, dilation
+    return (get_variant(published) if published else row), dilated * dilation, dilation
 
 
 def _missing(names: list[str], path: Path) -> CheckpointError:

@@ -18,8 +18,18 @@ from edge_van.model.dense.segmentation import LightHamHead, SemanticFPNHead, UPe
 from edge_van.model.van import LAYER_NORM_EPS, VAN
 from edge_van.model.variants import Variant
 
-HAM_DIMS = {"b0": 480}
-"""Of the published hamburgers whose inner width is not 512."""
+
+@dataclass(frozen=True)
+class HamWidths:
+    """Of a light hamburger: what its tensors' shapes say, and the ``rank``, which they do not."""
+
+    dim: int = 512
+    ham_dim: int = 512
+    rank: int = 64
+
+
+PUBLISHED_HAM = {"b0": HamWidths(ham_dim=480)}
+"""Where it is not 512 throughout."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class HeadKind:
     """How a dense network is put together.
 
     attribute       the head's name in a state dict
-    head            of (outputs, the maps' channels, the variant's name)
+    head            of (outputs, the maps' channels, the hamburger's widths)
     neck            of the maps' channels; None: the head takes the maps themselves
     layer_norm_eps  of the backbone's four norms: OpenMMLab's code has another than the classifiers'
     output          what the network's output is called
@@ -35,7 +45,7 @@ class HeadKind:
     """
 
     attribute: str
-    head: Callable[[int, Sequence[int], str], nn.Module]
+    head: Callable[[int, Sequence[int], HamWidths], nn.Module]
     neck: Callable[[Sequence[int]], nn.Module] | None = None
     layer_norm_eps: float = 1e-5
     output: str = "logits"
@@ -43,22 +53,22 @@ class HeadKind:
 
 
 KINDS: dict[str, HeadKind] = {
-    "semantic_fpn": HeadKind("decode_head", lambda classes, _dims, _name: SemanticFPNHead(classes), FPN),
-    "upernet": HeadKind("decode_head", lambda classes, dims, _name: UPerNetHead(classes, dims)),
+    "semantic_fpn": HeadKind("decode_head", lambda classes, _dims, _ham: SemanticFPNHead(classes), FPN),
+    "upernet": HeadKind("decode_head", lambda classes, dims, _ham: UPerNetHead(classes, dims)),
     "light_ham": HeadKind(
         "decode_head",
-        lambda classes, dims, name: LightHamHead(classes, dims, ham_dim=HAM_DIMS.get(name, 512)),
+        lambda classes, dims, ham: LightHamHead(classes, dims, ham.dim, ham.ham_dim, ham.rank),
         layer_norm_eps=LAYER_NORM_EPS,
     ),
     "retinanet": HeadKind(
         "bbox_head",
-        lambda classes, _dims, _name: RetinaHead(classes),
+        lambda classes, _dims, _ham: RetinaHead(classes),
         lambda dims: FPN(dims, first=1, extra=2),
         output="anchors",
     ),
     "simple_baseline": HeadKind(
         "keypoint_head",
-        lambda points, dims, _name: SimpleBaselineHead(points, dims[-1]),
+        lambda points, dims, _ham: SimpleBaselineHead(points, dims[-1]),
         output="heat_maps",
         outputs="points",
     ),
@@ -68,8 +78,18 @@ KINDS: dict[str, HeadKind] = {
 class DenseVAN(nn.Module):
     """In: float images (N, C, H, W), normalised. Out: what the head gives, see its docstring."""
 
-    def __init__(self, kind: str, variant: str | Variant, outputs: int, *, in_channels: int = 3) -> None:
-        """``UsageError`` for a kind that is not known, and for less than one output."""
+    def __init__(
+        self,
+        kind: str,
+        variant: str | Variant,
+        outputs: int,
+        *,
+        in_channels: int = 3,
+        lka: tuple[int, int] = (21, 3),
+        ham: HamWidths | None = None,
+    ) -> None:
+        """``lka`` is its kernel's size and dilation. ``UsageError`` for a kind that is not known, and for less than one
+        output."""
         super().__init__()
         if kind not in KINDS:
             raise UsageError(f"{kind!r} is no head that is known; there are {', '.join(KINDS)}")
@@ -78,12 +98,16 @@ class DenseVAN(nn.Module):
         row = KINDS[kind]
         self.kind = kind
         self.num_classes = outputs
-        self.backbone = VAN(variant, features_only=True, in_channels=in_channels)
+        kernel_size, dilation = lka
+        self.backbone = VAN(
+            variant, features_only=True, in_channels=in_channels, kernel_size=kernel_size, dilation=dilation
+        )
         for _, _, norm in self.backbone.stages():
             norm.eps = row.layer_norm_eps
         dims = self.backbone.variant.embed_dims
         self.neck: nn.Module | None = None if row.neck is None else row.neck(dims)
-        self.add_module(row.attribute, row.head(outputs, dims, self.backbone.variant.name))
+        widths = ham or PUBLISHED_HAM.get(self.backbone.variant.name, HamWidths())
+        self.add_module(row.attribute, row.head(outputs, dims, widths))
 
     @property
     def head(self) -> nn.Module:

@@ -128,7 +128,12 @@ class NMF(nn.Module):
 
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
-        drawn = torch.rand(1, dim, rank, generator=torch.Generator().manual_seed(0))
+        self.shape = (1, dim, rank)
+        self.draw()
+
+    def draw(self) -> None:
+        """The bases; once more for a network that was made on the meta device."""
+        drawn = torch.rand(self.shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("bases", F.normalize(drawn, dim=1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
