@@ -147,7 +147,8 @@ def _datatype(text: str) -> str:
 
 
 def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
-    """Every Conv and Gemm of an onnx ``ModelProto``, its weight's shape, and the datatype it asks for."""
+    """Every Conv and Gemm of an onnx ``ModelProto``, its weight's shape, and the datatype it asks for; and every MatMul
+    by a constant. A hamburger's products of two computed tensors have no weight to prove anything by."""
     import onnx
 
     names = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
@@ -161,8 +162,12 @@ def onnx_layers(model: Any) -> tuple[ONNXLayer, ...]:
         weight, quantized = node.input[1], False
         while weight in producer:  # behind DequantizeLinear, or a Cast
             source = producer[weight]
+            if node.op_type == "MatMul" and source.op_type not in ("DequantizeLinear", "Cast"):
+                break
             quantized |= source.op_type == "DequantizeLinear"
             weight = source.input[0]
+        if weight not in constants and node.op_type == "MatMul":
+            continue
         if weight not in constants:
             raise VerificationError(f"{node.name} has a weight that is computed ({weight}); expected a constant")
         tensor = constants[weight]
