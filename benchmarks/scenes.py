@@ -1,8 +1,8 @@
-"""A segmentation network from nothing to INT8 on synthetic scenes: trained, folded, quantised, run by OpenVINO.
+"""A dense network from nothing to INT8 on synthetic scenes: trained, folded, quantised, run by OpenVINO.
 
-In: a head's kind. Out: a table and a JSON: mIoU of both precisions on held-out scenes with its paired interval, latency
-of both in turns; a picture of some scenes with both answers. The backbone begins as the demo's; a state is kept, so
-that an interrupted training goes on.
+In: a head's kind. Out: a table and a JSON: the metric of both precisions on held-out scenes with its paired interval,
+latency of both in turns; a picture of some scenes with both answers. The backbone begins as the demo's; a state is
+kept, so that an interrupted training goes on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ import torch
 from common import RESULTS, demo, write_result
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from scene_tasks import Detection, Segmentation, task_of
+from torch import Tensor
 
 from edge_van.export.onnx import export_onnx
 from edge_van.export.openvino import export_openvino
-from edge_van.images.scenes import CLASSES, UNKNOWN, scene
+from edge_van.images.scenes import CLASSES, Scene, scene
 from edge_van.input_spec import InputSpec
 from edge_van.model.dense.fold import fold_network
 from edge_van.model.dense.network import DenseVAN
@@ -32,20 +34,19 @@ from edge_van.quantization.ptq import calibrate, convert
 from edge_van.quantization.scheme import SCHEMES
 from edge_van.runtimes import open_model
 from edge_van.runtimes.model_file import ModelFile
-from edge_van.tasks.segmentation import SegmentationTally, resized
+from edge_van.tasks.base import Tally
 from edge_van.timing.latency import RunLength, measure_latency
 
-KINDS = ("semantic_fpn", "upernet", "light_ham")
+HEADS = ("semantic_fpn", "upernet", "light_ham", "retinanet")
 TRAINING, CALIBRATION = 10_000_000, 20_000_000
 """First seeds of what is trained and calibrated on; held-out scenes have those from 0 on."""
 BATCH, WARM_UP = 16, 50
-COLOURS = np.array([(0, 0, 0), (230, 60, 60), (60, 200, 60), (70, 110, 240), (240, 200, 40), (200, 80, 220)], np.uint8)
 
 
 def main() -> None:
     """Train or go on, quantise, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--head", choices=KINDS, default="semantic_fpn")
+    parser.add_argument("--head", choices=HEADS, default="semantic_fpn")
     parser.add_argument("--size", type=int, default=96, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=600, help=f"of training, of {BATCH} scenes each")
     parser.add_argument("--scenes", type=int, default=2000, help="held-out ones")
@@ -56,11 +57,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     began = time.perf_counter()
-    network, spec = train(args)
+    task = task_of(args.head, args.size)
+    network, spec = train(args, task)
     trained_s = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as name:
         files, folding = export(network, spec, args.samples, Path(name))
-        tally, shown = measure(files, args)
+        tally, shown = measure(files, args, task)
         figures = tally.figures(CLASSES)
         models = [ModelFile(k, "openvino", path) for k, path in files.items()]
         latency = measure_latency(models, baseline="fp32", length=RunLength(300, 10.0))
@@ -81,17 +83,21 @@ def main() -> None:
         "metric": metric,
         "chance_percent": figures.chance_percent,
         "scenes": tally.images,
-        "pixels_agreeing_percent": tally.agreement_percent,
+        "agreement_percent": tally.agreement_percent,
         "logit_sqnr_db": tally.logit_sqnr_db,
         "latency": {row.name: {"median_ms": row.median_ms, "ratio": row.ratio} for row in latency.rows},
     }
     write_result(args, content, args.head)
 
 
-def batch(first: int, count: int, args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(images, labels) of the seeds from ``first`` on."""
-    scenes = [scene(seed, (args.size, args.size)) for seed in range(first, first + count)]
-    return np.stack([s.image for s in scenes]), np.stack([s.labels for s in scenes])
+def batch(first: int, count: int, size: int) -> list[Scene]:
+    """The scenes of the seeds from ``first`` on."""
+    return [scene(seed, (size, size)) for seed in range(first, first + count)]
+
+
+def pixels(scenes: Sequence[Scene]) -> NDArray[np.uint8]:
+    """(N, H, W, 3)."""
+    return np.stack([s.image for s in scenes])
 
 
 def normalized(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
@@ -101,11 +107,11 @@ def normalized(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def train(args: argparse.Namespace) -> tuple[DenseVAN, InputSpec]:
-    """AdamW, one cycle, cross-entropy of the logits at the labels' size."""
+def train(args: argparse.Namespace, task: Segmentation | Detection) -> tuple[DenseVAN, InputSpec]:
+    """AdamW, one cycle, the task's loss."""
     loaded, spec = demo(args.size)
     spec = replace(spec, classes=None)
-    network: DenseVAN = DenseVAN(args.head, "b0", len(CLASSES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: DenseVAN = DenseVAN(args.head, "b0", task.outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.load_state_dict({k: v for k, v in loaded.van.state_dict().items() if not k.startswith("head.")})
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -119,9 +125,8 @@ def train(args: argparse.Namespace) -> tuple[DenseVAN, InputSpec]:
             part.load_state_dict(kept[name])
     network.train()
     for step in range(done, args.steps):
-        images, labels = batch(TRAINING + step * BATCH, BATCH, args)
-        logits = nn.functional.interpolate(network(normalized(images, spec)), (args.size, args.size), mode="bilinear")
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels).long(), ignore_index=UNKNOWN)
+        scenes = batch(TRAINING + step * BATCH, BATCH, args.size)
+        loss = task.loss(network(normalized(pixels(scenes), spec)), scenes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -135,10 +140,9 @@ def train(args: argparse.Namespace) -> tuple[DenseVAN, InputSpec]:
 
 def export(network: DenseVAN, spec: InputSpec, samples: int, folder: Path) -> tuple[dict[str, Path], float]:
     """Both IRs, and how far the fold is from the network."""
-    args = argparse.Namespace(size=spec.size[0])
     folded, check = fold_network(network, spec.size)
     parts = range(CALIBRATION, CALIBRATION + samples, BATCH)
-    batches = [normalized(batch(first, BATCH, args)[0], spec) for first in parts]
+    batches = [normalized(pixels(batch(first, BATCH, spec.size[0])), spec) for first in parts]
     equalized = equalize(folded, batches)
     quantized = convert(calibrate(equalized, batches, SCHEMES["openvino"]))
     files = {}
@@ -148,22 +152,23 @@ def export(network: DenseVAN, spec: InputSpec, samples: int, folder: Path) -> tu
     return files, check.max_relative_error
 
 
-def measure(files: dict[str, Path], args: argparse.Namespace) -> tuple[SegmentationTally, NDArray[np.uint8]]:
+def measure(
+    files: dict[str, Path], args: argparse.Namespace, task: Segmentation | Detection
+) -> tuple[Tally, NDArray[np.uint8]]:
     """Both models on every held-out scene; and the first eight as a picture."""
-    tally, rows = SegmentationTally(len(CLASSES)), []
+    tally, shown = task.tally(), np.zeros((1, 1, 3), np.uint8)
     with open_model("openvino", files["fp32"]) as fp32, open_model("openvino", files["int8"]) as int8:
 
-        def logits(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def outputs(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.concatenate([session.run({"images": image[None]})["logits"] for image in images])
 
         for first in range(0, args.scenes, BATCH):
-            images, labels = batch(first, min(BATCH, args.scenes - first), args)
-            answers = [logits(session, images) for session in (fp32, int8)]
-            tally.add(answers[0], answers[1], labels)
+            scenes = batch(first, min(BATCH, args.scenes - first), args.size)
+            answers = [outputs(session, pixels(scenes)) for session in (fp32, int8)]
+            task.add(tally, answers[0], answers[1], scenes)
             if first == 0:
-                chosen = [resized(answer, labels.shape[1:]).argmax(1) for answer in answers]
-                rows = [images, *(COLOURS[np.where(c == UNKNOWN, 0, c)] for c in (labels, *chosen))]
-    return tally, np.concatenate([np.concatenate(list(row[:8]), 1) for row in rows], 0)
+                shown = task.picture(scenes[:8], [answer[:8] for answer in answers])
+    return tally, shown
 
 
 if __name__ == "__main__":

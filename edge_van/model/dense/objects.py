@@ -6,6 +6,7 @@ H, W) at stride 4. Tensors are called as in OpenMMLab's ``bbox_head`` and ``keyp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from edge_van.model.dense.parts import ConvNorm
 
+PRIOR = 0.01
+"""The score of every anchor before training."""
 ANCHORS_A_CELL = 9
 """Three scales of an octave by three ratios."""
 
@@ -31,6 +34,11 @@ class RetinaHead(nn.Module):
         self.reg_convs = nn.ModuleList(ConvNorm(dim, dim, 3) for _ in range(depth))
         self.retina_cls = nn.Conv2d(dim, ANCHORS_A_CELL * classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(dim, ANCHORS_A_CELL * 4, 3, padding=1)
+        for module in self.modules():  # as the paper begins, section 4.1: nearly every anchor is of nothing
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(cast(Tensor, module.bias))
+        nn.init.constant_(cast(Tensor, self.retina_cls.bias), -math.log((1 - PRIOR) / PRIOR))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.cat([self._level(level) for level in maps], 1)
