@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from edge_van.model.dense.network import KINDS, DenseVAN
 from edge_van.model.dense.objects import ANCHORS_A_CELL
 from edge_van.tasks.boxes import STRIDES, anchors, level_sizes, moved
+from edge_van.tasks.pose import key_points
 
 CLASSES = 21
 SIZES = ((64, 96), (72, 100))
@@ -189,6 +190,17 @@ def boxes_compared() -> list[float]:
     return found
 
 
+def points_compared() -> float:
+    """The largest difference in pixels of the key points of random heat maps; theirs come one image at a time."""
+    import numpy as np
+    from mmpose.codecs import MSRAHeatmap
+
+    codec = MSRAHeatmap(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+    maps = np.random.default_rng(0).random((8, 17, 64, 48)).astype(np.float32)
+    theirs = np.concatenate([codec.decode(one)[0] for one in maps])
+    return float(np.abs(key_points(maps, (256, 192))[..., :2] - theirs).max())
+
+
 def main() -> None:
     """Exit code 1 where one differs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -204,6 +216,9 @@ def main() -> None:
         pixels = boxes_compared()
         worst = max(worst, *pixels)
         print("boxes, in pixels", *(f"{h}x{w}: {e:.1e}" for (h, w), e in zip(SIZES, pixels, strict=True)))
+    if "simple_baseline" in args.kinds:
+        worst = max(worst, pixels_off := points_compared())
+        print(f"key points, in pixels: {pixels_off:.1e}")
     sys.exit(int(not worst <= TOLERANCE))
 
 
