@@ -6,7 +6,7 @@ In: scenes, a network's outputs. Out: a loss for torch, a ``Tally`` that is fill
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from edge_van.images.scenes import CLASSES, SHAPES, UNKNOWN, Scene
+from edge_van.images.scenes import ARROW, CLASSES, POINTS, SHAPES, UNKNOWN, Scene
 from edge_van.model.dense.network import KINDS
 from edge_van.tasks.boxes import anchors, detections, overlaps
 from edge_van.tasks.detection import DetectionTally, Objects
+from edge_van.tasks.pose import PoseTally, key_points
 from edge_van.tasks.segmentation import SegmentationTally, resized
 
 COLOURS = np.array([(0, 0, 0), (230, 60, 60), (60, 200, 60), (70, 110, 240), (240, 200, 40), (200, 80, 220)], np.uint8)
@@ -25,12 +26,14 @@ POSITIVE, NEGATIVE = 0.5, 0.4
 """An anchor is of an object that it overlaps by the former, and of none where it overlaps all by less than the latter
 (Lin et al., 2017, "Focal Loss for Dense Object Detection", section 4)."""
 ALPHA, GAMMA = 0.25, 2.0
+SIGMA = 2.0
 
 
 class Segmentation:
     """mIoU of the shapes and the ground."""
 
     outputs = len(CLASSES)
+    drawing: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -62,6 +65,7 @@ class Detection:
     """mAP of the shapes."""
 
     outputs = len(SHAPES)
+    drawing: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -124,10 +128,64 @@ class Detection:
         return np.asarray(image)
 
 
-def task_of(head: str, size: int) -> Segmentation | Detection:
-    """Of a head's kind; SystemExit for one that has no task here yet."""
+class Pose:
+    """PCK of the five points of one arrow a scene."""
+
+    outputs = len(POINTS)
+    drawing: ClassVar[dict[str, Any]] = {"shapes": (1, 1), "kinds": (ARROW,)}
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def loss(self, output: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """Squared difference from a Gaussian of two cells around each point that is seen (Xiao et al., 2018)."""
+        points = torch.from_numpy(np.stack([_arrow(s) for s in scenes]))
+        height, width = output.shape[-2:]
+        rows, columns = torch.arange(height).view(1, 1, -1, 1), torch.arange(width).view(1, 1, 1, -1)
+        x, y, seen = (part[..., None, None] for part in points.unbind(-1))
+        scale = width / self.size
+        wanted = torch.exp(-((columns - x * scale) ** 2 + (rows - y * scale) ** 2) / (2 * SIGMA**2))
+        return (((output - wanted) ** 2) * seen).sum() / seen.sum().clamp_min(1)
+
+    def tally(self) -> PoseTally:
+        """An empty one."""
+        return PoseTally(self.outputs, (self.size, self.size))
+
+    def add(self, tally: Any, fp32: NDArray[Any], int8: NDArray[Any], scenes: Sequence[Scene]) -> None:
+        """One batch."""
+        truth = np.stack([_arrow(s) for s in scenes])
+        tally.add_points(fp32, int8, truth, np.array([_side(s, self.size) for s in scenes]))
+
+    def picture(self, scenes: Sequence[Scene], answers: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+        """Rows: truth, and each model's points, lines from the centre."""
+        rows = [[self._drawn(s, _arrow(s)) for s in scenes]]
+        for answer in answers:
+            found = key_points(answer, (self.size, self.size))
+            rows.append([self._drawn(s, points) for s, points in zip(scenes, found, strict=True)])
+        return np.concatenate([np.concatenate(row, 1) for row in rows], 0)
+
+    def _drawn(self, scene: Scene, points: NDArray[Any]) -> NDArray[np.uint8]:
+        image = Image.fromarray(scene.image)
+        pen = ImageDraw.Draw(image)
+        for colour, (x, y, _) in zip(COLOURS[1:].tolist(), points[1:].tolist(), strict=False):
+            pen.line((*points[0, :2].tolist(), x, y), fill=tuple(colour), width=2)
+        return np.asarray(image)
+
+
+def _arrow(scene: Scene) -> NDArray[np.float32]:
+    """Its points; such as count for nothing where too little of it is seen."""
+    return scene.points[0] if len(scene.points) else np.zeros((len(POINTS), 3), np.float32)
+
+
+def _side(scene: Scene, size: int) -> float:
+    return float((scene.boxes[0, 2:] - scene.boxes[0, :2]).max()) if len(scene.boxes) else float(size)
+
+
+Task = Segmentation | Detection | Pose
+
+
+def task_of(head: str, size: int) -> Task:
+    """Of a head's kind."""
     if KINDS[head].attribute == "decode_head":
         return Segmentation(size)
-    if head == "retinanet":
-        return Detection(size)
-    raise SystemExit(f"scenes.py does not train {head} yet")
+    return Detection(size) if head == "retinanet" else Pose(size)

@@ -20,7 +20,7 @@ import torch
 from common import RESULTS, demo, write_result
 from numpy.typing import NDArray
 from PIL import Image
-from scene_tasks import Detection, Segmentation, task_of
+from scene_tasks import Task, task_of
 from torch import Tensor
 
 from edge_van.export.onnx import export_onnx
@@ -28,7 +28,7 @@ from edge_van.export.openvino import export_openvino
 from edge_van.images.scenes import CLASSES, Scene, scene
 from edge_van.input_spec import InputSpec
 from edge_van.model.dense.fold import fold_network
-from edge_van.model.dense.network import DenseVAN
+from edge_van.model.dense.network import KINDS, DenseVAN
 from edge_van.quantization.equalize import equalize
 from edge_van.quantization.ptq import calibrate, convert
 from edge_van.quantization.scheme import SCHEMES
@@ -37,7 +37,6 @@ from edge_van.runtimes.model_file import ModelFile
 from edge_van.tasks.base import Tally
 from edge_van.timing.latency import RunLength, measure_latency
 
-HEADS = ("semantic_fpn", "upernet", "light_ham", "retinanet")
 TRAINING, CALIBRATION = 10_000_000, 20_000_000
 """First seeds of what is trained and calibrated on; held-out scenes have those from 0 on."""
 BATCH, WARM_UP = 16, 50
@@ -46,7 +45,7 @@ BATCH, WARM_UP = 16, 50
 def main() -> None:
     """Train or go on, quantise, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--head", choices=HEADS, default="semantic_fpn")
+    parser.add_argument("--head", choices=list(KINDS), default="semantic_fpn")
     parser.add_argument("--size", type=int, default=96, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=600, help=f"of training, of {BATCH} scenes each")
     parser.add_argument("--scenes", type=int, default=2000, help="held-out ones")
@@ -61,7 +60,7 @@ def main() -> None:
     network, spec = train(args, task)
     trained_s = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as name:
-        files, folding = export(network, spec, args.samples, Path(name))
+        files, folding = export(network, spec, args.samples, task, Path(name))
         tally, shown = measure(files, args, task)
         figures = tally.figures(CLASSES)
         models = [ModelFile(k, "openvino", path) for k, path in files.items()]
@@ -81,6 +80,7 @@ def main() -> None:
         "trained_s": trained_s,
         "fold_max_relative_error": folding,
         "metric": metric,
+        "others": figures.others,
         "chance_percent": figures.chance_percent,
         "scenes": tally.images,
         "agreement_percent": tally.agreement_percent,
@@ -90,9 +90,9 @@ def main() -> None:
     write_result(args, content, args.head)
 
 
-def batch(first: int, count: int, size: int) -> list[Scene]:
+def batch(first: int, count: int, size: int, task: Task) -> list[Scene]:
     """The scenes of the seeds from ``first`` on."""
-    return [scene(seed, (size, size)) for seed in range(first, first + count)]
+    return [scene(seed, (size, size), **task.drawing) for seed in range(first, first + count)]
 
 
 def pixels(scenes: Sequence[Scene]) -> NDArray[np.uint8]:
@@ -107,7 +107,7 @@ def normalized(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def train(args: argparse.Namespace, task: Segmentation | Detection) -> tuple[DenseVAN, InputSpec]:
+def train(args: argparse.Namespace, task: Task) -> tuple[DenseVAN, InputSpec]:
     """AdamW, one cycle, the task's loss."""
     loaded, spec = demo(args.size)
     spec = replace(spec, classes=None)
@@ -125,7 +125,7 @@ def train(args: argparse.Namespace, task: Segmentation | Detection) -> tuple[Den
             part.load_state_dict(kept[name])
     network.train()
     for step in range(done, args.steps):
-        scenes = batch(TRAINING + step * BATCH, BATCH, args.size)
+        scenes = batch(TRAINING + step * BATCH, BATCH, args.size, task)
         loss = task.loss(network(normalized(pixels(scenes), spec)), scenes)
         optimizer.zero_grad()
         loss.backward()
@@ -138,11 +138,11 @@ def train(args: argparse.Namespace, task: Segmentation | Detection) -> tuple[Den
     return network.eval(), spec
 
 
-def export(network: DenseVAN, spec: InputSpec, samples: int, folder: Path) -> tuple[dict[str, Path], float]:
+def export(network: DenseVAN, spec: InputSpec, samples: int, task: Task, folder: Path) -> tuple[dict[str, Path], float]:
     """Both IRs, and how far the fold is from the network."""
     folded, check = fold_network(network, spec.size)
     parts = range(CALIBRATION, CALIBRATION + samples, BATCH)
-    batches = [normalized(pixels(batch(first, BATCH, spec.size[0])), spec) for first in parts]
+    batches = [normalized(pixels(batch(first, BATCH, spec.size[0], task)), spec) for first in parts]
     equalized = equalize(folded, batches)
     quantized = convert(calibrate(equalized, batches, SCHEMES["openvino"]))
     files = {}
@@ -152,9 +152,7 @@ def export(network: DenseVAN, spec: InputSpec, samples: int, folder: Path) -> tu
     return files, check.max_relative_error
 
 
-def measure(
-    files: dict[str, Path], args: argparse.Namespace, task: Segmentation | Detection
-) -> tuple[Tally, NDArray[np.uint8]]:
+def measure(files: dict[str, Path], args: argparse.Namespace, task: Task) -> tuple[Tally, NDArray[np.uint8]]:
     """Both models on every held-out scene; and the first eight as a picture."""
     tally, shown = task.tally(), np.zeros((1, 1, 3), np.uint8)
     with open_model("openvino", files["fp32"]) as fp32, open_model("openvino", files["int8"]) as int8:
@@ -163,7 +161,7 @@ def measure(
             return np.concatenate([session.run({"images": image[None]})["logits"] for image in images])
 
         for first in range(0, args.scenes, BATCH):
-            scenes = batch(first, min(BATCH, args.scenes - first), args.size)
+            scenes = batch(first, min(BATCH, args.scenes - first), args.size, task)
             answers = [outputs(session, pixels(scenes)) for session in (fp32, int8)]
             task.add(tally, answers[0], answers[1], scenes)
             if first == 0:

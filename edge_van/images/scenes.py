@@ -7,7 +7,7 @@ and textures are drawn for each shape anew: its class is its outline alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,14 @@ _OUTLINES: dict[str, Callable[[Plane, Plane], NDArray[np.bool_]]] = {
     "triangle": lambda u, v: (v >= -0.5) & (math.sqrt(3.0) * abs(u) + v <= 1.0),
     "ring": lambda u, v: (np.hypot(u, v) <= 1.0) & (np.hypot(u, v) >= 0.55),
     "cross": lambda u, v: (np.maximum(abs(u), abs(v)) <= 1.0) & (np.minimum(abs(u), abs(v)) <= 0.3),
+    "arrow": lambda u, v: (
+        ((abs(u) <= 0.25) & (v >= -1.0) & (v <= 0.2)) | ((v >= 0.2) & (v <= 1.0) & (abs(u) <= 1.0 - v))
+    ),
 }
 """Which points (u, v) of a shape's own plane are in it; all reach about 1 from the centre."""
-SHAPES = tuple(_OUTLINES)
+ARROW = "arrow"
+"""The one that shows which way it is turned, so that its key points can be told."""
+SHAPES = tuple(name for name in _OUTLINES if name != ARROW)
 GROUND = "ground"
 CLASSES = (GROUND, *SHAPES)
 POINTS = ("centre", "top", "right", "bottom", "left")
@@ -42,7 +47,7 @@ class Scene:
 
     image    uint8 (H, W, 3), RGB
     labels   uint8 (H, W): 0 of the ground, from 1 on of ``SHAPES``, 255 unknown
-    classes  int64 (N,), numbers of ``SHAPES`` from 0 on
+    classes  int64 (N,), numbers of ``SHAPES``, or of the kinds that were asked for, from 0 on
     boxes    float32 (N, 4): left, top, right, bottom in pixels, around what is seen
     masks    bool (N, H, W): what is seen
     points   float32 (N, 5, 3): x and y in pixels, and 1 where that point is in the image and not hidden, else 0
@@ -56,11 +61,17 @@ class Scene:
     points: NDArray[np.float32]
 
 
-def scene(seed: int, size: tuple[int, int], *, shapes: tuple[int, int] = (1, 5)) -> Scene:
-    """The scene of ``seed`` at ``size``, (height, width), with as many shapes as drawn from the range ``shapes``.
+def scene(
+    seed: int, size: tuple[int, int], *, shapes: tuple[int, int] = (1, 5), kinds: Sequence[str] = SHAPES
+) -> Scene:
+    """The scene of ``seed`` at ``size``, (height, width), with as many shapes of ``kinds`` as drawn from the range
+    ``shapes``.
 
-    The same on every machine. No shapes at all is a scene, too. ``UsageError`` for less than 16 pixels a side.
+    The same on every machine. No shapes at all is a scene, too. ``UsageError`` for less than 16 pixels a side, and for
+    an unknown kind.
     """
+    if unknown := [kind for kind in kinds if kind not in _OUTLINES]:
+        raise UsageError(f"a scene has no {unknown[0]!r}; there are {', '.join(_OUTLINES)}")
     height, width = size
     if min(size) < 16 or not 0 <= shapes[0] <= shapes[1]:
         raise UsageError(f"a scene is at least 16x16 with 0 shapes or more; got {height}x{width} with {shapes}")
@@ -68,21 +79,21 @@ def scene(seed: int, size: tuple[int, int], *, shapes: tuple[int, int] = (1, 5))
     rows, columns = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
     image = _texture(rng, rows, columns)
     owner = np.full(size, -1)
-    kinds, points = [], []
+    drawn, points = [], []
     for number in range(int(rng.integers(shapes[0], shapes[1] + 1))):
-        kind = int(rng.integers(len(SHAPES)))
+        kind = int(rng.integers(len(kinds)))
         radius = min(size) * rng.uniform(0.1, 0.28)
         centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
         turn = rng.uniform(0, 2 * math.pi)
         across, along = np.array([math.cos(turn), math.sin(turn)]), np.array([math.sin(turn), -math.cos(turn)])
         x, y = (columns - centre[0]) / radius, (rows - centre[1]) / radius
-        inside = _OUTLINES[SHAPES[kind]](x * across[0] + y * across[1], x * along[0] + y * along[1])
+        inside = _OUTLINES[kinds[kind]](x * across[0] + y * across[1], x * along[0] + y * along[1])
         image[inside] = _texture(rng, rows, columns)[inside]
         owner[inside] = number
-        kinds.append(kind)
+        drawn.append(kind)
         points.append(centre + radius * (_PLACES[:, :1] * across + _PLACES[:, 1:] * along))
     noisy = image + rng.normal(0.0, 6.0, image.shape)
-    return _with_truth(np.clip(noisy, 0, 255).astype(np.uint8), owner, kinds, points)
+    return _with_truth(np.clip(noisy, 0, 255).astype(np.uint8), owner, drawn, points)
 
 
 def _with_truth(image: NDArray[np.uint8], owner: NDArray[np.int64], kinds: list[int], points: list[Plane]) -> Scene:

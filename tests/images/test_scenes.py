@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_van.errors import UsageError
-from edge_van.images.scenes import CLASSES, LEAST_PIXELS, POINTS, SHAPES, UNKNOWN, Scene, scene
+from edge_van.images.scenes import ARROW, CLASSES, LEAST_PIXELS, POINTS, SHAPES, UNKNOWN, Scene, scene
 
 
 @given(seed=st.integers(0, 2**32), height=st.integers(16, 90), width=st.integers(16, 90))
@@ -68,6 +68,29 @@ def test_the_same_scene_again() -> None:
 
 
 DIGEST = "17c08d94cdb2cbfc"
+
+
+def test_an_arrow_shows_its_turn() -> None:
+    """Its tip is its top point, and its stem ends at the bottom one."""
+    for seed in range(50):
+        found = scene(seed, (96, 96), shapes=(1, 1), kinds=(ARROW,))
+        if (
+            len(found.classes)
+            and found.points[0, :, 2].all()
+            and found.boxes[0].min() > 2
+            and found.boxes[0].max() < 94
+        ):
+            break
+    centre, top, _, bottom, _ = found.points[0, :, :2]
+    rows, columns = np.nonzero(found.masks[0])
+    places = np.stack([columns, rows], 1) + 0.5
+    for point in (top, bottom):
+        assert np.linalg.norm(places - point, axis=1).min() < 2
+    beyond = ((places - centre) @ (top - centre)) / ((top - centre) @ (top - centre))
+    assert beyond.min() == pytest.approx(-1, abs=0.15)
+    assert beyond.max() == pytest.approx(1, abs=0.15)
+    with pytest.raises(UsageError, match="a scene has no 'star'; there are disc"):
+        scene(0, (32, 32), kinds=("star",))
 
 
 def test_a_scene_without_shapes() -> None:
