@@ -39,7 +39,7 @@ from edge_van.timing.latency import RunLength, measure_latency
 
 TRAINING, CALIBRATION = 10_000_000, 20_000_000
 """First seeds of what is trained and calibrated on; held-out scenes have those from 0 on."""
-BATCH, WARM_UP = 16, 50
+BATCH, WARM_UP, LARGEST_GRADIENT = 16, 50, 10.0
 
 
 def main() -> None:
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--head", choices=list(KINDS), default="semantic_fpn")
     parser.add_argument("--size", type=int, default=96, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=600, help=f"of training, of {BATCH} scenes each")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest; less for heads without norms")
     parser.add_argument("--scenes", type=int, default=2000, help="held-out ones")
     parser.add_argument("--samples", type=int, default=64, help="scenes to calibrate on")
     parser.add_argument("--state", type=Path, default=Path("scenes.pth"), help="of the training; gone on with if there")
@@ -113,9 +114,9 @@ def train(args: argparse.Namespace, task: Task) -> tuple[DenseVAN, InputSpec]:
     spec = replace(spec, classes=None)
     network: DenseVAN = DenseVAN(args.head, "b0", task.outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.load_state_dict({k: v for k, v in loaded.van.state_dict().items() if not k.startswith("head.")})
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), args.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1e-3, total_steps=args.steps, pct_start=min(WARM_UP / args.steps, 0.3)
+        optimizer, args.learning_rate, total_steps=args.steps, pct_start=min(WARM_UP / args.steps, 0.3)
     )
     done = 0
     if args.state.exists():
@@ -129,6 +130,7 @@ def train(args: argparse.Namespace, task: Task) -> tuple[DenseVAN, InputSpec]:
         loss = task.loss(network(normalized(pixels(scenes), spec)), scenes)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         schedule.step()
         if (step + 1) % 50 == 0:
