@@ -166,7 +166,7 @@ def test_another_version_or_card(jetson_bundle: Bundle, graph_files: dict[str, P
     with pytest.raises(UsageError, match=r"the device has TensorRT for RTX 1\.7\.0\.1, this machine 1\.7"):
         run(jetson_bundle, target, tmp_path / "root")
     target = target_of(rtx(tmp_path / "new", graph_files, SLOWER, "1.6.0.1"))
-    with pytest.raises(UsageError, match=r"is no NVIDIA RTX GPU: it has TensorRT for RTX 1\.6"):
+    with pytest.raises(UsageError, match=r"does not fit the target NVIDIA RTX GPU: it has TensorRT for RTX 1\.6"):
         run(jetson_bundle, target, tmp_path / "root")
     target = target_of(rtx(tmp_path / "orin", graph_files, SLOWER, trt.__version__, card="8.7"))
     with pytest.raises(UsageError, match=r"card is a NVIDIA GeForce RTX 4070: '8\.7' is no compute capability"):
