@@ -372,11 +372,11 @@ def test_a_rollout_that_is_killed_begins_no_other_host(fleet: Fleet, device_bund
         roll_back_fleet(place, read_rollout(place))
     process.kill()
     process.wait()
-    begun = {path.stem for path in (place / "hosts").glob("*.begun")}
-    wait_for(lambda: all((place / "hosts" / f"{name}.json").exists() for name in begun))  # that one goes on
     wait_for(lambda: "PLAY RECAP" in (place / LOG_NAME).read_text())  # of Ansible, which nobody ended
     assert "the rollout that this host belongs to has ended" in (place / LOG_NAME).read_text()
-    assert {path.stem for path in (place / "hosts").glob("*.begun")} == begun
+    begun = {path.stem for path in (place / "hosts").glob("*.begun")}
+    assert len(begun) <= 2, "the canary, and at most the one that was at work when it was killed"
+    assert all((place / "hosts" / f"{name}.json").exists() for name in begun)  # that one has gone on
     found = read_rollout(place)
     assert found.stopped == CUT
     back = roll_back_fleet(place, found)
