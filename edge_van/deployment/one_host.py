@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from edge_van.storage.folders import try_lock
+
 FLEET = "EDGE_VAN_FLEET"
 PLAN_NAME = "plan.json"
 HELD_NAME = "at-work"
@@ -42,19 +44,15 @@ def at_work(folder: Path) -> Iterator[None]:
 
 def is_at_work(folder: Path) -> bool:
     """Whether hosts may be begun, or one is at work; False where a file system has no locks."""
-    return _is_held(folder / PLAN_NAME, others=False) or _is_held(folder / HELD_NAME, others=False)
+    with (folder / HELD_NAME).open("rb") as held:
+        return _rollout_lives(folder) is True or try_lock(held.fileno()) is False
 
 
-def _is_held(path: Path, *, others: bool) -> bool:
-    """By another process; ``others`` is the answer of a file system without locks."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return others
-        return False
+def _rollout_lives(folder: Path) -> bool | None:
+    """None where a file system has no locks. Whoever asks shares the lock: two that ask at once are no rollout."""
+    with (folder / PLAN_NAME).open("rb") as plan:
+        taken = try_lock(plan.fileno(), shared=True)
+        return None if taken is None else not taken
 
 
 def answer_path(folder: Path, host: str) -> Path:
@@ -87,7 +85,7 @@ def main(arguments: list[str]) -> int:
     held = (folder / HELD_NAME).open("rb")  # until this process ends, whoever ends it
     with suppress(OSError):
         fcntl.flock(held, fcntl.LOCK_SH)
-    if not _is_held(folder / PLAN_NAME, others=True):
+    if _rollout_lives(folder) is False:
         print("edge-van: error: the rollout that this host belongs to has ended", file=sys.stderr)
         return 1
     record = answer_path(folder, host)

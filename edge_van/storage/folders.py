@@ -188,10 +188,11 @@ def _is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int) -> bool | None:
-    """Take the lock without waiting: False where another process has it, None where the file system knows no locks."""
+def try_lock(descriptor: int, *, shared: bool = False) -> bool | None:
+    """Take the lock without waiting, alone or ``shared`` with others that share it: False where another process has it,
+    None where the file system knows no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

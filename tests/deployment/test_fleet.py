@@ -31,7 +31,15 @@ from edge_van.deployment.fleet import (
     roll_back_fleet,
 )
 from edge_van.deployment.inventory import Common, hosts_of
-from edge_van.deployment.one_host import answer_path, answers, write_plan
+from edge_van.deployment.one_host import (
+    HELD_NAME,
+    PLAN_NAME,
+    answer_path,
+    answers,
+    at_work,
+    is_at_work,
+    write_plan,
+)
 from edge_van.deployment.releases import DeviceOptions, list_releases
 from edge_van.deployment.rollout_record import (
     LOG_NAME,
@@ -44,6 +52,7 @@ from edge_van.deployment.rollout_record import (
     row_of,
 )
 from edge_van.errors import BundleError, UsageError
+from edge_van.storage.folders import try_lock
 
 pytest.importorskip("ansible", reason="no ansible-core here: pip install 'edge-van[fleet]'")
 
@@ -383,6 +392,20 @@ def test_a_rollout_that_is_killed_begins_no_other_host(fleet: Fleet, device_bund
     assert back.stopped == INTERRUPTED
     assert {row.state for row in back.rows} == {"rolled back", "not tried"}
     assert fleet.active() == before
+
+
+def test_hosts_that_ask_at_once_do_not_take_each_other_for_the_rollout(tmp_path: Path) -> None:
+    """Each asks by the lock that a rollout holds while it lives."""
+    write_plan(tmp_path / "hosts", {"a": ["deploy"], "b": ["deploy"]})
+    with (tmp_path / "hosts" / PLAN_NAME).open("rb") as other:
+        assert try_lock(other.fileno(), shared=True)
+        assert not is_at_work(tmp_path / "hosts")
+    with at_work(tmp_path / "hosts"):
+        assert is_at_work(tmp_path / "hosts")
+    with (tmp_path / "hosts" / HELD_NAME).open("rb") as host:
+        assert try_lock(host.fileno(), shared=True)
+        assert is_at_work(tmp_path / "hosts"), "a host is, though nobody waits for it"
+    assert not is_at_work(tmp_path / "hosts")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
